@@ -1,0 +1,206 @@
+"""Makes .venv/: locked packages, llama.cpp built once and visibly, the project's own commands.
+
+Runs under any Python 3.11+ and needs nothing but the standard library. An environment that is there already is
+brought up to date in place; llama.cpp is built again only when the locked version changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / ".venv"
+LOCKS = ROOT / "requirements"
+NATIVE = "llama-cpp-python"
+REPORT_EVERY_S = 5
+TAIL_LINES = 25
+# Ninja writes "[12/345] Building CXX object …", make writes "[ 12%] Building …".
+STEP = re.compile(r"\[\s*(\d+/\d+|\d+%)\]\s*(.*)")
+
+
+class SetupFailed(Exception):
+    """A step did not succeed; the message says which and what to do."""
+
+
+def say(text: str) -> None:
+    """Prints one line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def python() -> Path:
+    """The environment's own interpreter."""
+    return ENVIRONMENT / "bin" / "python"
+
+
+def make_environment() -> None:
+    """Creates .venv/, or replaces one whose interpreter no longer runs."""
+    if python().exists():
+        check = "import sys; sys.exit(sys.version_info < (3, 11))"
+        if subprocess.run([str(python()), "-c", check], capture_output=True, check=False).returncode == 0:
+            return
+        say("setup: .venv/ does not run any more, making it anew")
+        shutil.rmtree(ENVIRONMENT)
+    say(f"setup: creating .venv/ with Python {sys.version.split()[0]}")
+    venv.create(ENVIRONMENT, with_pip=True)
+
+
+def last_step(log: Path) -> str:
+    """The build's newest progress line, shortened; empty where there is none yet.
+
+    Args:
+        log: what the build has written so far.
+    """
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - 16384))
+        text = lines.read().decode("utf-8", "replace")
+    steps = [match for line in text.splitlines() if (match := STEP.search(line))]
+    if not steps:
+        return ""
+    count, what = steps[-1].groups()
+    return f"{count} {Path(what.split()[-1]).name}" if what.split() else count
+
+
+def run(title: str, arguments: Sequence[str], environment: Mapping[str, str], help_text: str) -> None:
+    """Runs one step with its output in a log file, and a line every few seconds on the screen.
+
+    Args:
+        title: what the person reads.
+        arguments: handed to the environment's Python.
+        environment: of the child.
+        help_text: what to do if it fails.
+
+    Raises:
+        SetupFailed: with the last lines of the log.
+    """
+    log = ENVIRONMENT / "setup.log"
+    begun = time.monotonic()
+    said = begun
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [str(python()), *arguments], stdout=out, stderr=subprocess.STDOUT, env=dict(environment), cwd=ROOT
+        )
+        try:
+            while child.poll() is None:
+                time.sleep(0.2)
+                if time.monotonic() - said >= REPORT_EVERY_S:
+                    said = time.monotonic()
+                    say(f"setup: {title} · {said - begun:.0f} s · {last_step(log) or 'working'}")
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
+    if child.returncode != 0:
+        lines = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
+        raise SetupFailed("\n".join([*lines, "", f"setup: {title} failed. {help_text}", f"Whole log: {log}"]))
+    say(f"setup: {title} · done in {time.monotonic() - begun:.0f} s")
+
+
+def split_lock(lock: Path, folder: Path) -> tuple[Path, Path]:
+    """Divides a lock file into the ready-made packages and the one that is compiled.
+
+    Args:
+        lock: a pip requirements file with hashes.
+        folder: where the two parts are written.
+
+    Returns:
+        Paths of (everything else, llama-cpp-python alone; empty where the lock has none).
+    """
+    ready: list[str] = []
+    native: list[str] = []
+    target = ready
+    for line in lock.read_text("utf-8").splitlines():
+        if line and not line[0].isspace() and not line.startswith("#"):
+            target = native if line.startswith(f"{NATIVE}==") else ready
+        target.append(line)
+    paths = folder / "ready.txt", folder / "native.txt"
+    for path, lines in zip(paths, (ready, native), strict=True):
+        path.write_text("\n".join([*lines, ""]), "utf-8")
+    return paths
+
+
+def installed_version() -> str:
+    """The version of llama-cpp-python that the environment has, or an empty string."""
+    ask = f"import importlib.metadata as m; print(m.version({NATIVE!r}))"
+    answer = subprocess.run([str(python()), "-c", ask], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
+
+
+def require_compiler() -> None:
+    """Says what to install before a build of minutes fails at its first file.
+
+    Raises:
+        SetupFailed: no C++ compiler on the PATH.
+    """
+    names = [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    if not any(shutil.which(name) for name in names):
+        raise SetupFailed(
+            "setup: llama.cpp needs a C++ compiler, and there is none (looked for "
+            + ", ".join(names)
+            + ").\n"
+            "  Debian, Ubuntu:  sudo apt install build-essential\n"
+            "  Fedora:          sudo dnf install gcc-c++\n"
+            "  macOS:           xcode-select --install\n"
+            "Without serving, the client alone needs none: sh tools/setup/setup.sh client"
+        )
+
+
+def install(level: str) -> None:
+    """Installs the locked packages of one level, then the project itself.
+
+    Args:
+        level: ``client``, ``worker`` or ``test``: a file requirements/<level>.lock.
+
+    Raises:
+        SetupFailed: a step failed.
+    """
+    plain = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUNBUFFERED": "1"}
+    plain["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    pip = ["-m", "pip", "install", "--no-input", "--require-hashes"]
+    network = "It needs the network once: check the connection and run it again."
+    with tempfile.TemporaryDirectory() as folder:
+        ready, native = split_lock(LOCKS / f"{level}.lock", Path(folder))
+        run("build tools", [*pip, "-r", str(LOCKS / "build.lock")], plain, network)
+        run("packages", [*pip, "--no-deps", "-r", str(ready)], plain, network)
+        locked = re.search(rf"^{NATIVE}==(\S+)", native.read_text("utf-8"), re.M)
+        if locked and locked[1] != installed_version():
+            require_compiler()
+            say("setup: building llama.cpp: some minutes, only this once")
+            # The image part (llava) takes a third of the build and serves nothing here.
+            building = {
+                **plain,
+                "CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {os.environ.get('CMAKE_ARGS', '')}".strip(),
+            }
+            flags = ["--verbose", "--no-deps", "--no-build-isolation", "-r", str(native)]
+            broken = (
+                "The lines above are the compiler's; an old compiler is the usual cause (GCC 9+, Clang 10+)."
+            )
+            run("llama.cpp", [*pip, *flags], building, broken)
+    own = ["-m", "pip", "install", "--no-input", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+    run("dllm", own, plain, "Please report the lines above.")
+
+
+def main() -> int:
+    """Command line: one level."""
+    try:
+        make_environment()
+        install(sys.argv[1])
+    except SetupFailed as failure:
+        say(str(failure))
+        return 1
+    except KeyboardInterrupt:
+        say("setup: interrupted; run it again to go on")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
