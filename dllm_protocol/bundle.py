@@ -1,0 +1,68 @@
+"""All that it takes to join a network, in one signed file [format].
+
+A bundle names the chain (its whole genesis, so that the chain id can be recomputed), a trust root, and where to
+ask. Its signer is pinned in the package or confirmed by fingerprint; an embedded network's bundle is unsigned and
+never leaves its home.
+"""
+
+from __future__ import annotations
+
+from dllm_protocol.encoding import HASH, U64, ByteString, ListOf, Nested, Record, Text, Unsigned, record, wire
+from dllm_protocol.genesis import Genesis, chain_id_of
+from dllm_protocol.hashing import Tag, tagged_hash
+from dllm_protocol.receipt import BADGE_LOCAL, BADGE_NETWORK
+from dllm_protocol.signing import Signer, sign_tagged, verify_tagged
+
+BUNDLE_VERSION = 1
+LOCAL_PREFIX = "local"
+"""Address prefix of embedded networks; their money is play money."""
+_URL = Text(300, minimum=1)
+
+
+@record
+class NetworkBundle(Record):
+    """What is signed."""
+
+    version: int = wire(1, Unsigned(BUNDLE_VERSION))
+    genesis: Genesis = wire(2, Nested(Genesis))
+    trust_height: int = wire(3, U64)
+    trust_hash: bytes = wire(4, HASH)
+    """Hash of the header at ``trust_height``."""
+    sources: tuple[str, ...] = wire(5, ListOf(_URL, 32, minimum=1))
+    """JSON-RPC websockets of full nodes, ``ws://host:port/websocket``."""
+    witnesses: tuple[str, ...] = wire(6, ListOf(_URL, 32))
+
+    @property
+    def chain_id(self) -> str:
+        """The chain that the genesis makes."""
+        return chain_id_of(self.genesis)
+
+    @property
+    def badge(self) -> int:
+        """BADGE_LOCAL for embedded networks, BADGE_NETWORK for all others."""
+        return BADGE_LOCAL if self.genesis.address_prefix == LOCAL_PREFIX else BADGE_NETWORK
+
+
+@record
+class SignedBundle(Record):
+    """A bundle with its signer's key and signature; both are zeros where it is unsigned."""
+
+    bundle: NetworkBundle = wire(1, Nested(NetworkBundle))
+    signer: bytes = wire(2, ByteString(32, 32, optional=True))
+    signature: bytes = wire(3, ByteString(64, 64, optional=True))
+
+    @property
+    def signature_fits(self) -> bool:
+        """Whether the named signer signed exactly this bundle."""
+        return verify_tagged(self.signer, Tag.BUNDLE, self.bundle.encode(), self.signature)
+
+
+def sign_bundle(signer: Signer, bundle: NetworkBundle) -> SignedBundle:
+    """Sign a network's description."""
+    return SignedBundle(bundle, signer.public_key, sign_tagged(signer, Tag.BUNDLE, bundle.encode()))
+
+
+def fingerprint(signer: bytes) -> str:
+    """What people compare of a signer's key: four groups of four hex digits."""
+    digest = tagged_hash(Tag.BUNDLE, signer).hex()[:16]
+    return " ".join(digest[i : i + 4] for i in range(0, 16, 4))

@@ -1,0 +1,250 @@
+"""The one canonical form of everything that DLLM hashes, signs, stores or sends.
+
+A record is a frozen dataclass whose fields carry a number and a kind::
+
+    @record
+    class Transfer(Record):
+        recipient: bytes = wire(1, ADDRESS)
+        amount_udllm: int = wire(2, U64)
+
+Its bytes are deterministic protocol buffers: fields in ascending order, each at most once (lists: once an
+element), defaults (0, empty) left out, varints minimal. Decoding refuses everything else, so that one value
+has one encoding and one hash. See docs/protocol/encoding.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
+
+from dllm_protocol.errors import MalformedBytes, UnknownField
+from dllm_protocol.kinds import (
+    ADDRESS,
+    BOOL,
+    HASH,
+    NAME,
+    OPTIONAL_HASH,
+    PPM,
+    PUBLIC_KEY,
+    SIGNATURE,
+    U32,
+    U64,
+    UDLLM,
+    ByteString,
+    Kind,
+    ListOf,
+    Nested,
+    Optional,
+    Text,
+    Unsigned,
+)
+from dllm_protocol.protobuf import LENGTH_DELIMITED, read_fields, tag, uvarint
+
+__all__ = [
+    "ADDRESS",
+    "BOOL",
+    "HASH",
+    "NAME",
+    "OPTIONAL_HASH",
+    "PPM",
+    "PUBLIC_KEY",
+    "SIGNATURE",
+    "U32",
+    "U64",
+    "UDLLM",
+    "ByteString",
+    "Kind",
+    "ListOf",
+    "Nested",
+    "OneOf",
+    "Optional",
+    "Record",
+    "Text",
+    "Unsigned",
+    "WireField",
+    "record",
+    "wire",
+]
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+
+
+class OneOf:
+    """A record of one of several types, each under its own number: ``{1: Transfer, 2: OpenSession}``."""
+
+    wire_type = LENGTH_DELIMITED
+    repeated = False
+
+    def __init__(self, types: Mapping[int, type[Record]]) -> None:
+        self.by_number = dict(types)
+        self.by_type = {record_type: number for number, record_type in types.items()}
+
+    def is_default(self, value: Record) -> bool:
+        return False
+
+    def pack(self, value: Record) -> bytes:
+        number = self.by_type.get(type(value))
+        if number is None:
+            raise MalformedBytes(f"{type(value).__name__} is not one of the allowed types")
+        inner = value.encode()
+        outer = tag(number, LENGTH_DELIMITED) + uvarint(len(inner)) + inner
+        return uvarint(len(outer)) + outer
+
+    def unpack(self, raw: int | bytes) -> Record:
+        fields = list(islice(read_fields(cast(bytes, raw)), 2))
+        if len(fields) != 1:
+            raise MalformedBytes(f"{len(fields)} alternatives, or more, where exactly one is wanted")
+        number, wire_type, value = fields[0]
+        record_type = self.by_number.get(number)
+        if record_type is None:
+            raise UnknownField(f"alternative {number} is not known to this version")
+        if wire_type != LENGTH_DELIMITED:
+            raise MalformedBytes(f"alternative {number} has wire type {wire_type}, not {LENGTH_DELIMITED}")
+        return record_type.decode(cast(bytes, value))
+
+    def default(self) -> Record:
+        raise MalformedBytes("no alternative is given")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WireField:
+    """One field of a record type."""
+
+    number: int
+    name: str
+    kind: Kind[Any]
+    key: bytes
+
+
+_Packer = tuple[str, bytes, Callable[[Any], bool], Callable[[Any], bytes], bool]
+"""What `Record.encode` needs of a field, looked up once: name, key, is_default, pack (of an element), repeated."""
+
+
+class Record:
+    """Base of every canonical record; subclasses are decorated with `record`."""
+
+    __slots__ = ()
+    __wire__: ClassVar[tuple[WireField, ...]] = ()
+    __wire_by_number__: ClassVar[Mapping[int, WireField]] = {}
+    __packers__: ClassVar[tuple[_Packer, ...]] = ()
+
+    def encode(self) -> bytes:
+        """The canonical bytes.
+
+        Raises:
+            MalformedBytes: a field's value is outside the bounds of its kind.
+        """
+        out: list[bytes] = []
+        name = ""
+        try:
+            for name, key, is_default, pack, repeated in self.__packers__:
+                value = getattr(self, name)
+                if is_default(value):
+                    continue
+                if repeated:
+                    for element in value:
+                        out += (key, pack(element))
+                else:
+                    out += (key, pack(value))
+        except MalformedBytes as error:
+            raise type(error)(f"{type(self).__name__}.{name}: {error.message}") from error
+        return b"".join(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the canonical form back.
+
+        Raises:
+            UnknownField: a field number that this type does not have.
+            MalformedBytes: any other departure from the canonical form.
+        """
+        values: dict[str, Any] = {}
+        last = 0
+        for number, wire_type, raw in read_fields(data):
+            field = cls.__wire_by_number__.get(number)
+            if field is None:
+                raise UnknownField(f"{cls.__name__} has no field {number}")
+            kind = field.kind
+            if number < last or (number == last and not kind.repeated):
+                raise MalformedBytes(f"{cls.__name__}.{field.name} is out of order or repeated")
+            last = number
+            if wire_type != kind.wire_type:
+                raise MalformedBytes(
+                    f"{cls.__name__}.{field.name} has wire type {wire_type}, not {kind.wire_type}"
+                )
+            _take(cls, field, raw, values)
+        return cls(**_complete(cls, values))
+
+
+def _take(cls: type[Record], field: WireField, raw: int | bytes, values: dict[str, Any]) -> None:
+    """Unpack one wire value into ``values``, refusing a default that is written out."""
+    kind = field.kind
+    try:
+        if kind.repeated:
+            many = cast(ListOf[Any], kind)
+            elements = values.setdefault(field.name, [])
+            elements.append(many.element.unpack(raw))
+            if len(elements) > many.maximum:
+                many.check_length(len(elements))
+            return
+        value = kind.unpack(raw)
+        if kind.is_default(value):
+            raise MalformedBytes("a default value is written out")
+        values[field.name] = value
+    except MalformedBytes as error:
+        raise type(error)(f"{cls.__name__}.{field.name}: {error.message}") from error
+
+
+def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in absent fields and freeze lists."""
+    for field in cls.__wire__:
+        if field.name not in values:
+            try:
+                values[field.name] = field.kind.default()
+            except MalformedBytes as error:
+                raise MalformedBytes(f"{cls.__name__}.{field.name} is missing: {error.message}") from error
+        elif field.kind.repeated:
+            cast(ListOf[Any], field.kind).check_length(len(values[field.name]))
+            values[field.name] = tuple(values[field.name])
+    return values
+
+
+def _element(kind: Kind[Any]) -> Kind[Any]:
+    """What is packed one by one."""
+    return cast(ListOf[Any], kind).element if kind.repeated else kind
+
+
+def wire(number: int, kind: Kind[T]) -> T:
+    """Declare a field: its number on the wire, once given never reused, and its kind."""
+    return cast(T, dataclasses.field(metadata={"number": number, "kind": kind}))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(wire,))
+def record(cls: type[R]) -> type[R]:
+    """Make a class a frozen, slotted dataclass with the canonical encoding of its `wire` fields."""
+    made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+    fields = sorted(
+        (
+            WireField(
+                field.metadata["number"],
+                field.name,
+                field.metadata["kind"],
+                tag(field.metadata["number"], field.metadata["kind"].wire_type),
+            )
+            for field in dataclasses.fields(made)  # type: ignore[arg-type]  # made is a dataclass
+        ),
+        key=lambda field: field.number,
+    )
+    numbers = [field.number for field in fields]
+    if len(set(numbers)) != len(numbers):
+        raise TypeError(f"{cls.__name__} uses a field number twice: {numbers}")
+    made.__wire__ = tuple(fields)
+    made.__wire_by_number__ = {field.number: field for field in fields}
+    made.__packers__ = tuple(
+        (field.name, field.key, field.kind.is_default, _element(field.kind).pack, field.kind.repeated)
+        for field in fields
+    )
+    return made

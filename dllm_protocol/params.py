@@ -1,0 +1,128 @@
+"""Parameters of a chain, fixed at genesis [format]. Everything that could be a constant and may not be."""
+
+from __future__ import annotations
+
+from dllm_protocol.actions import ACTION_NUMBERS
+from dllm_protocol.encoding import PPM as SHARE
+from dllm_protocol.encoding import U32, U64, UDLLM, ListOf, Nested, Record, Unsigned, record, wire
+from dllm_protocol.transaction import Transaction
+
+
+@record
+class ActionWeight(Record):
+    """Work that one action of a kind costs every node, in units of a transfer's thousandth."""
+
+    action: int = wire(1, U32)
+    weight: int = wire(2, U32)
+
+
+@record
+class FeeSchedule(Record):
+    """The least fee of a transaction: ⌈(base + bytes·per_byte + Σ weights) · price / 1000⌉ udllm."""
+
+    base_weight: int = wire(1, U32)
+    weight_per_byte: int = wire(2, U32)
+    action_weights: tuple[ActionWeight, ...] = wire(3, ListOf(Nested(ActionWeight), 256))
+    """Ascending by action; an action that is not listed weighs 10,000."""
+    udllm_per_kiloweight: int = wire(4, U32)
+
+
+@record
+class Params(Record):
+    """All parameters."""
+
+    epoch_ms: int = wire(1, Unsigned(1 << 40))
+    """Offer books freeze by epochs of block time."""
+    heartbeat_ms: int = wire(2, Unsigned(1 << 40))
+    """An idle chain makes a block this often, so that trust roots stay fresh."""
+    community_share_ppm: int = wire(3, SHARE)
+    """Part of a session's price that goes to the community pool."""
+    close_grace_ms: int = wire(4, Unsigned(1 << 40))
+    """How long the other side may claim after a session began to close."""
+    unbonding_ms: int = wire(5, Unsigned(1 << 43))
+    evidence_age_ms: int = wire(6, Unsigned(1 << 43))
+    trusting_period_ms: int = wire(7, Unsigned(1 << 43))
+    """Light nodes trust a header this long. Unbonding > evidence age > trusting period."""
+    provider_bond_udllm: int = wire(8, UDLLM)
+    model_bond_udllm: int = wire(9, UDLLM)
+    slash_contradiction_ppm: int = wire(10, SHARE)
+    offer_life_epochs: int = wire(11, U64)
+    """An offer without heartbeat leaves the next book after this many epochs."""
+    max_offers_per_model: int = wire(12, Unsigned(1 << 16))
+    reputation_decay: int = wire(13, Unsigned(1 << 16))
+    """Evidence kept a day of epochs, in 2^16ths."""
+    reputation_weight_udllm: int = wire(14, UDLLM)
+    """Paid amount that counts as one unit of evidence."""
+    reputation_rater_cap: int = wire(15, U32)
+    """Units that one payer may give one provider in an epoch."""
+    reputation_penalty_ppm: int = wire(16, Unsigned(10_000_000))
+    """How much dearer an offer of score 0 counts than one of score 1."""
+    fees: FeeSchedule = wire(17, Nested(FeeSchedule))
+
+
+_NUMBER_OF = {action_type: number for number, action_type in ACTION_NUMBERS.items()}
+UNLISTED_WEIGHT = 10_000
+
+
+def weight_of(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:
+    """Weight of a transaction: what its work and its bytes cost every node."""
+    weights = {entry.action: entry.weight for entry in schedule.action_weights}
+    actions = sum(
+        weights.get(_NUMBER_OF[type(action)], UNLISTED_WEIGHT) for action in transaction.body.actions
+    )
+    return schedule.base_weight + schedule.weight_per_byte * size_bytes + actions
+
+
+def least_fee(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:
+    """The least fee that the chain takes for a transaction, in udllm."""
+    return -(-weight_of(schedule, transaction, size_bytes) * schedule.udllm_per_kiloweight // 1000)
+
+
+DEFAULT_FEES = FeeSchedule(
+    base_weight=1000,
+    weight_per_byte=2,
+    action_weights=tuple(
+        ActionWeight(number, weight)
+        for number, weight in (
+            (1, 1000),
+            (2, 1000),
+            (10, 20_000),
+            (20, 5000),
+            (21, 2000),
+            (22, 1500),
+            (23, 1500),
+            (24, 3000),
+            (25, 2000),
+            (26, 1000),
+            (27, 5000),
+            (30, 5000),
+            (31, 1500),
+            (32, 3000),
+            (33, 4000),
+        )
+    ),
+    udllm_per_kiloweight=10,
+)
+
+_DAY_MS = 24 * 3600 * 1000
+
+NETWORK_PARAMS = Params(
+    epoch_ms=10 * 60 * 1000,
+    heartbeat_ms=60 * 1000,
+    community_share_ppm=100_000,
+    close_grace_ms=_DAY_MS,
+    unbonding_ms=21 * _DAY_MS,
+    evidence_age_ms=18 * _DAY_MS,
+    trusting_period_ms=14 * _DAY_MS,
+    provider_bond_udllm=100_000_000,
+    model_bond_udllm=1_000_000_000,
+    slash_contradiction_ppm=500_000,
+    offer_life_epochs=6,
+    max_offers_per_model=10_000,
+    reputation_decay=65_527,
+    reputation_weight_udllm=1_000,
+    reputation_rater_cap=20,
+    reputation_penalty_ppm=1_000_000,
+    fees=DEFAULT_FEES,
+)
+"""What a real network starts from."""

@@ -1,0 +1,108 @@
+"""What rows cost, what a session costs its client, and what is left for the community.
+
+The unit of price is a *row decoded*: one position of one sequence through one leg's layers. Prices are in
+udllm per 1,000 rows, so that cheap models need no fractions.
+"""
+
+from __future__ import annotations
+
+from dllm_protocol.encoding import U64, Record, Unsigned, record, wire
+
+ROWS_PER_PRICE = 1000
+PPM = 1_000_000
+
+_PRICE = Unsigned(10**15)
+
+
+@record
+class RowPrices(Record):
+    """Price of each kind of row, in udllm per 1,000 rows."""
+
+    prompt_udllm: int = wire(1, _PRICE)
+    """Rows of the client's text, decoded many at a time."""
+    kept_udllm: int = wire(2, _PRICE)
+    """Rows of tokens that the client sampled and kept."""
+    drafted_udllm: int = wire(3, _PRICE)
+    """Rows decoded ahead on a guess, kept or not."""
+    replayed_udllm: int = wire(4, _PRICE)
+    """Rows decoded again because a leg took over from another."""
+
+    def within(self, limit: RowPrices) -> bool:
+        """Whether no price exceeds the same price of ``limit``."""
+        return (
+            self.prompt_udllm <= limit.prompt_udllm
+            and self.kept_udllm <= limit.kept_udllm
+            and self.drafted_udllm <= limit.drafted_udllm
+            and self.replayed_udllm <= limit.replayed_udllm
+        )
+
+
+@record
+class RowCounts(Record):
+    """How many rows of each kind, cumulative over a session's leg."""
+
+    prompt: int = wire(1, U64)
+    kept: int = wire(2, U64)
+    drafted: int = wire(3, U64)
+    replayed: int = wire(4, U64)
+
+    @property
+    def total(self) -> int:
+        """Rows of all kinds."""
+        return self.prompt + self.kept + self.drafted + self.replayed
+
+    def plus(self, other: RowCounts) -> RowCounts:
+        """Both, added kind by kind."""
+        return RowCounts(
+            self.prompt + other.prompt,
+            self.kept + other.kept,
+            self.drafted + other.drafted,
+            self.replayed + other.replayed,
+        )
+
+    def minus(self, other: RowCounts) -> RowCounts:
+        """What is left when the rows of ``other`` are taken out, kind by kind."""
+        return RowCounts(
+            self.prompt - other.prompt,
+            self.kept - other.kept,
+            self.drafted - other.drafted,
+            self.replayed - other.replayed,
+        )
+
+    def covers(self, other: RowCounts) -> bool:
+        """Whether no kind counts fewer rows than in ``other``."""
+        return (
+            self.prompt >= other.prompt
+            and self.kept >= other.kept
+            and self.drafted >= other.drafted
+            and self.replayed >= other.replayed
+        )
+
+
+NO_ROWS = RowCounts(0, 0, 0, 0)
+
+
+def cost_of_rows(prices: RowPrices, rows: RowCounts) -> int:
+    """What a leg is owed for its rows: ⌈Σ price·rows / 1000⌉ udllm. Rounding is once, over the cumulative sum."""
+    thousandfold = (
+        prices.prompt_udllm * rows.prompt
+        + prices.kept_udllm * rows.kept
+        + prices.drafted_udllm * rows.drafted
+        + prices.replayed_udllm * rows.replayed
+    )
+    return -(-thousandfold // ROWS_PER_PRICE)
+
+
+def client_price(payments_udllm: int, community_share_ppm: int) -> int:
+    """What the client pays for ``payments_udllm`` to owners: ⌈payments / (1 − share)⌉ (DESIGN section 3)."""
+    return -(-payments_udllm * PPM // (PPM - community_share_ppm))
+
+
+def affordable_payments(price_udllm: int, community_share_ppm: int) -> int:
+    """The largest payments whose `client_price` is at most ``price_udllm``."""
+    return price_udllm * (PPM - community_share_ppm) // PPM
+
+
+def reference_cost(prices: RowPrices) -> int:
+    """One figure to compare offers by: 1,000 prompt rows and 1,000 kept rows, in udllm."""
+    return prices.prompt_udllm + prices.kept_udllm

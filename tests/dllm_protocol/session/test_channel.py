@@ -1,0 +1,425 @@
+"""A client's leg and a provider's leg talk to each other, byte by byte, without a socket between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from dllm_protocol.assignment import leg_entries, route_hash, session_id_of
+from dllm_protocol.encoding import Record
+from dllm_protocol.errors import ChannelRefused
+from dllm_protocol.messages import (
+    OUTPUTS_ALL,
+    OUTPUTS_NONE,
+    REFUSED_VOUCHER,
+    ROW_KEPT,
+    ROW_PROMPT,
+    ROW_REPLAYED,
+    Acknowledge,
+    Done,
+    Frame,
+    Output,
+    Pay,
+    Pong,
+    Ready,
+    Refused,
+    unpack_ids,
+)
+from dllm_protocol.offer_book import BookEntry
+from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
+from dllm_protocol.records import Route, RouteStage
+from dllm_protocol.sealing import SealBroken, SealingKey
+from dllm_protocol.session.client import ClientLeg
+from dllm_protocol.session.handshake import (
+    ClientHandshake,
+    ProviderHandshake,
+    ProviderNotProved,
+    SessionNotProved,
+)
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, DepositUsedUp, Ledger, fresh_state
+from dllm_protocol.session.provider import (
+    Claimed,
+    DecodeRows,
+    ProviderLeg,
+    Reply,
+    Standing,
+    StoreVoucher,
+    Terms,
+    VoucherRefused,
+)
+from dllm_protocol.signing import SeedSigner
+from dllm_protocol.voucher import WindowAck, contradict, sign_voucher
+
+CHAIN = "test-00000000"
+PRICES = RowPrices(100, 1000, 1000, 100)
+
+
+def entry(number: int) -> BookEntry:
+    return BookEntry(bytes([number]) * 20, bytes([number + 100]) * 20, 0, 4, PRICES, 8, 500_000)
+
+
+@dataclass
+class Pair:
+    """Both ends of one channel."""
+
+    client: ClientLeg
+    provider: ProviderLeg
+    ledger: Ledger
+    service: SeedSigner
+
+    def deliver(self, frame: bytes) -> list[object]:
+        """Carry a frame to the provider and collect its orders."""
+        return list(self.provider.receive(frame))
+
+
+def make_pair(
+    *, deposit_udllm: int = 10_000_000, standing: Standing | None = None, wrong_session: bool = False
+) -> Pair:
+    session_key, service, sealing = SeedSigner(b"\1" * 32), SeedSigner(b"\2" * 32), SealingKey(b"\3" * 32)
+    account = b"\7" * 20
+    session = session_id_of(account, session_key.public_key)
+    route = Route(session, "m", b"\4" * 32, 1, b"\5" * 32, b"\6" * 32, (), (RouteStage(entry(1), entry(2)),))
+    ledger = Ledger(
+        chain_id=CHAIN,
+        route=route,
+        session_key=session_key,
+        deposit_udllm=deposit_udllm,
+        community_share_ppm=100_000,
+        state=fresh_state(session),
+    )
+    handshake = ClientHandshake(
+        chain_id=CHAIN,
+        provider=entry(1).provider,
+        session=session,
+        service_key=service.public_key,
+        sealing_key=sealing.public_key,
+        ephemeral_seed=b"\x11" * 32,
+    )
+    client = ClientLeg(
+        handshake,
+        provider=entry(1).provider,
+        service_key=service.public_key,
+        session_key=SeedSigner(b"\x66" * 32) if wrong_session else session_key,
+        ledger=ledger,
+        transcript_secret=b"\x22" * 32,
+    )
+    theirs = ProviderHandshake(
+        client.first_message, chain_id=CHAIN, provider=entry(1).provider, sealing_key=sealing
+    )
+    answer, stream, hash_of_handshake = theirs.answer(service, b"\x33" * 32)
+    own, role = leg_entries(route)[entry(1).provider]
+    terms = Terms(
+        CHAIN,
+        session,
+        session_key.public_key,
+        route_hash(route),
+        deposit_udllm,
+        100_000,
+        own,
+        role,
+        frozenset(leg_entries(route)),
+    )
+    provider = ProviderLeg(terms, standing or Standing(), stream, hash_of_handshake, service)
+    pair = Pair(client, provider, ledger, service)
+    claim = client.take_hello(answer)
+    assert pair.deliver(claim) == [Claimed()]
+    (ready,) = client.receive(provider.ready(context_rows=512, held_rows=0, held_digest=bytes(32), top_k=64))
+    assert isinstance(ready, Ready)
+    return pair
+
+
+def test_rows_are_served_on_the_strength_of_a_voucher_that_came_before_them() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5, 6, 7], kind=ROW_PROMPT, top_k=4)
+    store, decode = pair.deliver(frame)
+    assert isinstance(store, StoreVoucher) and isinstance(decode, DecodeRows)
+    assert store.standing.voucher is not None and store.standing.voucher.voucher.n == 1
+    assert decode.ids == [5, 6, 7]
+    messages = pair.client.receive(pair.provider.acknowledge())
+    assert isinstance(messages[0], Acknowledge)
+    frame = pair.provider.output(decode.request, 2, [9, 8], [1.5, 0.5], 2.0, last=True)
+    output, done = pair.client.receive(frame)
+    assert isinstance(output, Output) and isinstance(done, Done)
+    assert unpack_ids(output.ids) == [9, 8]
+    assert pair.ledger.payments_udllm == cost_of_rows(PRICES, pair.ledger.leg(pair.client.provider).promised)
+    assert pair.ledger.spent_udllm == client_price(pair.ledger.payments_udllm, 100_000)
+
+
+def test_a_window_of_kept_rows_needs_one_voucher() -> None:
+    pair = make_pair()
+    vouchers = 0
+    for position in range(WINDOW_KEPT_ROWS * 2):
+        _, frame = pair.client.decode(position, [1], kind=ROW_KEPT, top_k=4)
+        for order in pair.deliver(frame):
+            if isinstance(order, StoreVoucher):
+                vouchers += 1
+                pair.client.receive(pair.provider.acknowledge())
+            elif isinstance(order, DecodeRows):
+                pair.client.receive(pair.provider.output(order.request, position, [1], [0.0], 0.0, last=True))
+    assert vouchers == 2
+
+
+def test_the_turn_is_sealed_so_that_the_ack_covers_its_last_row() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    _, decode = pair.deliver(frame)
+    pair.client.receive(pair.provider.acknowledge())
+    assert isinstance(decode, DecodeRows)
+    pair.client.receive(pair.provider.output(decode.request, 0, [9], [1.0], 1.0, last=True))
+    final = pair.client.seal_turn()
+    assert final is not None
+    pair.deliver(final)
+    pair.client.receive(pair.provider.acknowledge())
+    (ack,) = pair.ledger.state.acks
+    assert ack.ack.n == pair.ledger.state.n == 2
+    assert ack.ack.transcript == pair.client.transcript.head
+    assert ack.ack.outputs == pair.client.transcript.outputs
+    assert pair.client.seal_turn() is None
+
+
+def test_rows_beyond_the_voucher_are_refused_and_do_not_count() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    pair.client.receive(pair.provider.acknowledge())
+    # A client that forgets to pay: its ledger believes more was promised than the voucher says.
+    leg = pair.ledger.leg(pair.client.provider)
+    pair.ledger._put(
+        type(leg)(leg.provider, leg.promised.plus(RowCounts(10, 0, 0, 0)), leg.used, leg.acked, leg.most)
+    )
+    _, frame = pair.client.decode(1, [5, 6], kind=ROW_PROMPT, top_k=4)
+    (reply,) = pair.deliver(frame)
+    assert isinstance(reply, Reply)
+    (refused,) = pair.client.receive(reply.frame)
+    assert isinstance(refused, Refused) and refused.reason == REFUSED_VOUCHER
+    assert "3 rows in all, vouchers cover 1" in refused.message
+    assert pair.provider.standing.served.total == 1
+
+
+@pytest.mark.parametrize("kind", [ROW_PROMPT, ROW_REPLAYED])
+def test_a_row_whose_logits_are_given_is_a_kept_one_whatever_it_is_called(kind: int) -> None:
+    # A client that calls every token a prompt would else pay the cheapest price for a whole answer.
+    pair = make_pair()
+    for position in range(3):
+        _, frame = pair.client.decode(position, [1], kind=kind, top_k=4)
+        for order in pair.deliver(frame):
+            if isinstance(order, StoreVoucher):
+                pair.client.receive(pair.provider.acknowledge())
+            elif isinstance(order, DecodeRows):
+                pair.client.receive(pair.provider.output(order.request, position, [1], [0.0], 0.0, last=True))
+    assert (
+        pair.provider.standing.served == pair.ledger.leg(pair.client.provider).used == RowCounts(0, 3, 0, 0)
+    )
+
+
+def test_rows_that_were_refused_are_credited_alike_on_both_ends() -> None:
+    pair = make_pair()
+    request, frame = pair.client.decode(0, [1, 2, 3, 4], kind=ROW_PROMPT, top_k=4)
+    _, order = pair.deliver(frame)
+    pair.client.receive(pair.provider.acknowledge())
+    assert isinstance(order, DecodeRows)
+    pair.provider.take_back(order, 2)
+    pair.client.receive(pair.provider.refuse(request, REFUSED_VOUCHER, "stopped", 2))
+    assert (
+        pair.provider.standing.served == pair.ledger.leg(pair.client.provider).used == RowCounts(2, 0, 0, 0)
+    )
+
+
+def test_a_deposit_is_never_promised_twice() -> None:
+    pair = make_pair(deposit_udllm=2)
+    before = pair.ledger.state
+    with pytest.raises(DepositUsedUp) as caught:
+        pair.client.decode(0, list(range(200)), kind=ROW_PROMPT, top_k=4)
+    promised = RowCounts(199, WINDOW_KEPT_ROWS, 0, 0)  # the last row's logits make it a kept one
+    assert caught.value.needed_udllm == client_price(cost_of_rows(PRICES, promised), 100_000)
+    assert pair.ledger.state == before
+
+
+def test_a_stranger_cannot_claim_a_session() -> None:
+    with pytest.raises(SessionNotProved):
+        make_pair(wrong_session=True)
+
+
+def test_somebody_else_cannot_answer_for_a_provider() -> None:
+    pair = make_pair()
+    sealing, impostor = SealingKey(b"\3" * 32), SeedSigner(b"\x55" * 32)
+    handshake = ClientHandshake(
+        chain_id=CHAIN,
+        provider=entry(1).provider,
+        session=pair.ledger.state.session,
+        service_key=pair.service.public_key,
+        sealing_key=sealing.public_key,
+        ephemeral_seed=b"\x12" * 32,
+    )
+    theirs = ProviderHandshake(
+        handshake.first_message, chain_id=CHAIN, provider=entry(1).provider, sealing_key=sealing
+    )
+    answer, _, _ = theirs.answer(impostor, b"\x34" * 32)
+    with pytest.raises(ProviderNotProved):
+        handshake.finish(answer)
+
+
+def test_a_replayed_frame_does_not_open() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    with pytest.raises(SealBroken):
+        pair.deliver(frame)
+
+
+def test_a_lower_voucher_is_refused_by_the_provider() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    first, _ = pair.deliver(frame)
+    pair.client.receive(pair.provider.acknowledge())
+    assert isinstance(first, StoreVoucher)
+    pair.ledger.state = fresh_state(pair.ledger.state.session)
+    _, frame = pair.client.decode(1, [5], kind=ROW_PROMPT, top_k=4)
+    with pytest.raises(VoucherRefused, match="voucher 1 comes after voucher 1"):
+        pair.deliver(frame)
+
+
+def test_an_ack_for_outputs_that_were_never_given_is_refused() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    _, decode = pair.deliver(frame)
+    assert isinstance(decode, DecodeRows)
+    pair.provider.output(decode.request, 0, [9], [1.0], 1.0, last=True)  # never reaches the client
+    with pytest.raises(ChannelRefused):
+        pair.client.receive(pair.provider.acknowledge())
+
+
+def test_an_output_nobody_asked_for_ends_the_channel() -> None:
+    pair = make_pair()
+    with pytest.raises(ChannelRefused, match="not open"):
+        pair.client.receive(pair.provider.output(7, 0, [9], [1.0], 1.0, last=True))
+
+
+def test_a_failed_leg_stops_at_what_it_acknowledged() -> None:
+    pair = make_pair()
+    for position in range(WINDOW_KEPT_ROWS + 1):
+        _, frame = pair.client.decode(position, [1], kind=ROW_KEPT, top_k=4)
+        for order in pair.deliver(frame):
+            if isinstance(order, StoreVoucher) and position == 0:
+                pair.client.receive(pair.provider.acknowledge())
+            elif isinstance(order, DecodeRows) and position < WINDOW_KEPT_ROWS:
+                pair.client.receive(pair.provider.output(order.request, position, [1], [0.0], 0.0, last=True))
+    pair.ledger.abandon(pair.client.provider)
+    standby = entry(2).provider
+    voucher = pair.ledger.use(standby, RowCounts(10, 0, 0, 0), bytes(32))
+    assert voucher is not None
+    by_provider = {leg.provider: leg for leg in voucher.voucher.legs}
+    assert by_provider[pair.client.provider].rows.kept == WINDOW_KEPT_ROWS
+    assert by_provider[standby].rows.prompt == 10
+    assert voucher.voucher.n == 3
+
+
+def test_each_voucher_is_acknowledged_once_with_what_was_delivered_when_it_came() -> None:
+    # Two vouchers before the first ack, an output between the acks: an ack of the newest voucher at the moment of
+    # sending would say two things of one number, and the chain would slash an honest provider for it.
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    _, decode = pair.deliver(frame)
+    assert isinstance(decode, DecodeRows)
+    voucher = pair.ledger.state.last_voucher
+    assert voucher is not None
+    again = sign_voucher(
+        SeedSigner(b"\1" * 32), replace(voucher.voucher, n=2, transcript=pair.client.transcript.head)
+    )
+    assert [type(order) for order in pair.deliver(pair.client._seal(Pay(again)))] == [StoreVoucher]
+    acks = [_ack(pair, pair.provider.acknowledge())]
+    _open(pair, pair.provider.output(decode.request, 0, [9], [1.0], 1.0, last=True))
+    acks.append(_ack(pair, pair.provider.acknowledge()))
+    assert [ack.n for ack in acks] == [1, 2]
+    assert acks[0].outputs == acks[1].outputs == pair.client.transcript.outputs
+    assert not contradict(*acks)
+    with pytest.raises(ChannelRefused, match="no voucher"):
+        pair.provider.acknowledge()
+
+
+def _open(pair: Pair, frame: bytes) -> tuple[Record, ...]:
+    """The messages of a frame from the provider, unchecked."""
+    assert pair.client._stream is not None
+    return Frame.decode(pair.client._stream.open(frame)).messages
+
+
+def _ack(pair: Pair, frame: bytes) -> WindowAck:
+    (message,) = _open(pair, frame)
+    assert isinstance(message, Acknowledge)
+    return message.ack.ack
+
+
+def test_a_deposit_that_another_leg_claimed_covers_nothing_here() -> None:
+    pair = make_pair(deposit_udllm=1_000)
+    pair.provider.terms = replace(pair.provider.terms, claimed=((entry(2).provider, 895),))
+    _, frame = pair.client.decode(0, list(range(60)), kind=ROW_PROMPT, top_k=4, outputs=OUTPUTS_NONE)
+    with pytest.raises(VoucherRefused, match="1002 udllm"):
+        pair.deliver(frame)
+
+
+def test_a_failed_leg_may_still_claim_what_it_was_promised_and_the_deposit_keeps_room_for_it() -> None:
+    pair = make_pair(deposit_udllm=100)
+    standby = entry(2).provider
+    pair.client.decode(0, list(range(600)), kind=ROW_PROMPT, top_k=4, outputs=OUTPUTS_NONE)
+    pair.ledger.abandon(pair.client.provider)
+    with pytest.raises(DepositUsedUp) as caught:
+        pair.ledger.use(standby, RowCounts(400, 0, 0, 0), bytes(32))
+    assert caught.value.needed_udllm == client_price(100, 100_000)
+    voucher = pair.ledger.use(standby, RowCounts(300, 0, 0, 0), bytes(32))
+    assert voucher is not None
+    assert [leg.provider for leg in voucher.voucher.legs] == [standby]
+
+
+@pytest.mark.parametrize(
+    ("position", "ids", "logits"),
+    [
+        (0, [9], [1.0]),
+        (3, [9], [1.0]),
+        (2, [9, 9], [1.0, 0.5]),
+        (2, [9, 8], [1.0]),
+        (2, [], []),
+        (2, [9], [float("nan")]),
+        (2, [9], [float("-inf")]),
+    ],
+)
+def test_an_output_that_was_not_asked_for_or_makes_no_sense_ends_the_channel(
+    position: int, ids: list[int], logits: list[float]
+) -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5, 6, 7], kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    frame = pair.provider.output(1, position, ids, logits, 0.0, last=True)
+    with pytest.raises(ChannelRefused):
+        pair.client.receive(frame)
+
+
+def test_a_row_is_answered_once() -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4, outputs=OUTPUTS_ALL)
+    pair.deliver(frame)
+    for position in (0, 1):
+        pair.client.receive(pair.provider.output(1, position, [9], [1.0], 0.0, last=False))
+    with pytest.raises(ChannelRefused, match="position 1"):
+        pair.client.receive(pair.provider.output(1, 1, [9], [1.0], 0.0, last=False))
+
+
+def test_what_nobody_asked_for_ends_the_channel() -> None:
+    pair = make_pair()
+    with pytest.raises(ChannelRefused, match="nobody asked"):
+        pair.client.receive(pair.provider.vocabulary_part(0, 9, b"v"))
+    pair = make_pair()
+    with pytest.raises(ChannelRefused, match="without its ping"):
+        pair.client.receive(pair.provider._seal(Pong(7)))
+
+
+def test_a_ledger_that_was_put_back_promises_nothing_more() -> None:
+    # Its next voucher would bear a number that the provider knows already.
+    pair = make_pair()
+    _, frame = pair.client.decode(0, [5], kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    pair.client.ready = None
+    pair.ledger.state = fresh_state(pair.ledger.state.session)
+    ready = pair.provider.ready(context_rows=512, held_rows=0, held_digest=bytes(32), top_k=64)
+    with pytest.raises(ChannelRefused, match="holds voucher 1, ours go up to 0"):
+        pair.client.receive(ready)
