@@ -1,0 +1,5 @@
+"""`python -m full_node` is `dllm-node`."""
+
+from full_node.cli import run
+
+run()

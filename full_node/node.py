@@ -1,0 +1,149 @@
+"""A whole node: store, state machine, engine and RPC, put together, run and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from dllm_protocol.errors import UsageRefused
+from dllm_protocol.genesis import chain_id_of
+from full_node.consensus.sign_state import SignState
+from full_node.consensus.solo import SoloEngine
+from full_node.consensus.solo_chain import SoloChain
+from full_node.consensus.steady_clock import SteadyClock
+from full_node.files import write_private
+from full_node.home import NodeHome, hold, read_genesis
+from full_node.keys import load_key
+from full_node.rpc.context import NodeIdentity, RpcContext
+from full_node.rpc.guard import Door
+from full_node.rpc.server import RpcServer
+from full_node.state.store import DEFAULT_PROOF_WINDOW, Store
+from full_node.state_machine.application import Application
+from full_node.state_machine.genesis import check_genesis
+
+log = logging.getLogger(__name__)
+_GC_THRESHOLDS = (50_000, 20, 100)
+"""Blocks make many short-lived objects over a large, long-lived tree; collecting all of it often only costs
+time.
+"""
+
+
+class CannotListen(UsageRefused):
+    """The RPC's address is taken or not this machine's."""
+
+    code = "E_LISTEN"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How to run a node.
+
+    Attributes:
+        door: where the RPC listens and whom it lets in.
+        moniker: the node's name in `status`.
+        proof_window: how many heights back proofs are given.
+        block_window: how many blocks are kept; 0 = all.
+    """
+
+    door: Door
+    moniker: str = "dllm-node"
+    proof_window: int = DEFAULT_PROOF_WINDOW
+    block_window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A node that listens."""
+
+    address: str
+    pid: int
+    chain_id: str
+
+    def document(self) -> dict[str, str | int]:
+        """What rpc.json says."""
+        return {"address": self.address, "pid": self.pid, "chain_id": self.chain_id}
+
+
+async def run_node(
+    home: NodeHome,
+    options: NodeOptions,
+    stopped: Callable[[], Awaitable[object]],
+    on_ready: Callable[[Running], None],
+) -> None:
+    """Runs a node until `stopped` returns; leaves nothing waiting behind.
+
+    Args:
+        home: its folder, initialised.
+        options: how.
+        stopped: returns when the node shall stop.
+        on_ready: told once the RPC listens.
+
+    Raises:
+        DllmError: it cannot start; any exception of the engine: it failed while running.
+    """
+    lock = hold(home)
+    try:
+        signer, genesis = load_key(home.key), read_genesis(home.genesis)
+        check_genesis(genesis)
+        store = Store(home.database, proof_window=options.proof_window, block_window=options.block_window)
+        with contextlib.closing(store):
+            sign_state = SignState.load(home.sign_state)
+            clock = SteadyClock()
+            chain = SoloChain(store, Application(store), genesis, signer, sign_state, clock)
+            engine = SoloEngine(chain, clock_ns=clock)
+            try:
+                await engine.start()
+                clock.raise_to(chain.state.voted_at.to_ns())
+                await engine.until_provable()
+                await _serve(home, options, engine, stopped, on_ready)
+            finally:
+                await engine.stop()
+        log.info("stopped chain=%s height=%d", chain_id_of(genesis), chain.state.height)
+    finally:
+        os.close(lock)
+
+
+async def _serve(
+    home: NodeHome,
+    options: NodeOptions,
+    engine: SoloEngine,
+    stopped: Callable[[], Awaitable[object]],
+    on_ready: Callable[[Running], None],
+) -> None:
+    identity = NodeIdentity(options.moniker, version("dllm"))
+    server = RpcServer(RpcContext(engine, identity), options.door)
+    try:
+        address = await server.start()
+    except OSError as error:
+        await server.stop()
+        raise CannotListen(
+            f"cannot listen on {options.door.host}:{options.door.port}: {error.strerror or error}",
+            hint="give another --rpc-listen; port 0 lets the system choose",
+        ) from error
+    running = Running(address, os.getpid(), engine.chain_id)
+    try:
+        write_private(home.rpc, json.dumps(running.document()).encode() + b"\n")
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        log.info("listening address=%s chain=%s", running.address, running.chain_id)
+        on_ready(running)
+        ends = [asyncio.ensure_future(engine.wait()), asyncio.ensure_future(stopped())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                if end.done():
+                    end.result()
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+    finally:
+        home.rpc.unlink(missing_ok=True)
+        await server.stop()

@@ -1,0 +1,1 @@
+"""Balances, sequences, chat keys and pools."""

@@ -1,0 +1,196 @@
+"""The door of the state machine: CheckTx, FinalizeBlock, queries. It only orchestrates.
+
+An engine calls `init_chain` once, stores what it returns and says so with `note_committed`; then, for each block,
+`finalize_block`, stores the changes, `note_committed`. After a restart it says `note_committed` with the last
+block before anything else. Nothing here writes: what changed is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dllm_protocol.errors import TransactionRefused
+from dllm_protocol.genesis import Genesis, GenesisValidator
+from dllm_protocol.results import Event, ExecTxResult
+from full_node.state_machine.actions import run_actions
+from full_node.state_machine.admission import (
+    Arrival,
+    Decoder,
+    charge_fee,
+    check_against_chain,
+    weight,
+)
+from full_node.state_machine.books import view as books
+from full_node.state_machine.books.freeze import freeze_books
+from full_node.state_machine.context import (
+    ActionContext,
+    BlockContext,
+    NoChain,
+    Scope,
+    chain_of,
+    make_event,
+    scope_of,
+)
+from full_node.state_machine.genesis import genesis_state
+from full_node.state_machine.state import Overlay, StateReader
+
+CODESPACE = "dllm"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """Whether a transaction may wait for a block."""
+
+    code: int
+    """0 = yes; else the refusal's number. `refusals.SequenceGap` may be held for its predecessor."""
+    log: str = ""
+    codespace: str = ""
+    priority: int = 0
+    """Fee in udllm per thousand of weight."""
+    sender: bytes = b""
+    """Empty where the bytes are not a transaction."""
+    sequence: int = 0
+    gas_wanted: int = 0
+    """Weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOutcome:
+    """What a block did."""
+
+    results: tuple[ExecTxResult, ...]
+    changes: Mapping[bytes, bytes | None]
+    """Ascending by key; None = removed. Only keys whose value differs from the one before."""
+    events: tuple[Event, ...]
+    """What happened at the block's end, after all transactions."""
+    validator_updates: tuple[GenesisValidator, ...] = ()
+    """Validators whose power changes; empty while the set is fixed at genesis."""
+
+
+class Application:
+    """The state machine over a store's newest version."""
+
+    def __init__(self, reader: StateReader) -> None:
+        self._reader = reader
+        self._decoder = Decoder()
+        self._check_state = Overlay(reader)
+        self._check_scope: Scope | None = None
+
+    def init_chain(self, genesis: Genesis) -> dict[bytes, bytes]:
+        """The records of the first state. Raises GenesisRefused."""
+        return genesis_state(genesis)
+
+    def note_committed(self, height: int, time_ns: int) -> None:
+        """The reader now shows the state after this block; checks start anew from it.
+
+        Raises:
+            NoChain: the reader shows no chain.
+        """
+        self._check_state = Overlay(self._reader)
+        chain_id = chain_of(self._check_state).chain_id
+        self._check_scope = scope_of(self._check_state, BlockContext(chain_id, height + 1, time_ns))
+
+    def check_tx(self, raw: bytes) -> CheckResult:
+        """Whether a transaction may wait for the next block, judged after those that wait already.
+
+        Its actions run too, at the last block's time, so that what is doomed is refused early.
+
+        Raises:
+            NoChain: before the first `note_committed`.
+        """
+        scope = self._check_scope
+        if scope is None:
+            raise NoChain("no block was noted as committed yet")
+        try:
+            arrival = self._decoder.decode(raw)
+        except TransactionRefused as refusal:
+            return CheckResult(refusal.abci_code, refusal.message, CODESPACE)
+        body = arrival.transaction.body
+        wanted = weight(arrival, scope)
+        code, log, codespace = 0, "", ""
+        try:
+            self._try(raw, arrival, scope)
+        except TransactionRefused as refusal:
+            code, log, codespace = refusal.abci_code, refusal.message, CODESPACE
+        priority = body.fee_udllm * 1000 // max(1, wanted)
+        return CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
+
+    def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> BlockOutcome:
+        """Execute a block's transactions in order over the newest state.
+
+        Raises:
+            NoChain: the reader shows no chain.
+        """
+        state = Overlay(self._reader)
+        scope = scope_of(state, block)
+        results = tuple(self._deliver(raw, state, scope) for raw in raws)
+        events = tuple(freeze_books(state, scope)) if raws else ()
+        return BlockOutcome(results, self._net(state), events)
+
+    def query(self, path: str, data: bytes) -> bytes | None:
+        """Unproved lists whose hash is proved, as of the newest block; None = not there.
+
+        Args:
+            path: ``/offers``: the canonical bytes of a model's newest `OfferBook`.
+            data: the model's name.
+        """
+        if path != "/offers":
+            return None
+        try:
+            name = data.decode("ascii")
+        except UnicodeDecodeError:
+            return None  # no model is called so
+        head = books.head(self._reader, name)
+        return None if head is None else books.book_bytes(self._reader, name, head.epoch)
+
+    def _try(self, raw: bytes, arrival: Arrival, scope: Scope) -> None:
+        """Run a transaction on the check state, which takes it only as a whole. Raises TransactionRefused."""
+        check_against_chain(self._decoder, raw, arrival, self._check_state, scope)
+        trial = Overlay(self._check_state)
+        charge_fee(arrival, trial)
+        run_actions(_context(arrival, trial, scope), arrival.transaction.body.actions)
+        trial.merge()
+
+    def _deliver(self, raw: bytes, state: Overlay, scope: Scope) -> ExecTxResult:
+        """Execute one transaction of a block: refused it changes nothing, failed it keeps fee and sequence."""
+        try:
+            arrival = self._decoder.decode(raw)
+            check_against_chain(self._decoder, raw, arrival, state, scope)
+            charge_fee(arrival, state)
+        except TransactionRefused as refusal:
+            return _refused(refusal)
+        used = weight(arrival, scope)
+        body = arrival.transaction.body
+        fee_event = make_event("fee", account=body.account, sequence=body.sequence, fee_udllm=body.fee_udllm)
+        trial = Overlay(state)
+        ctx = _context(arrival, trial, scope)
+        try:
+            run_actions(ctx, body.actions)
+        except TransactionRefused as refusal:
+            return _refused(refusal, gas=used, events=(fee_event,))
+        trial.merge()
+        return ExecTxResult(
+            data=b"".join(ctx.data), gas_wanted=used, gas_used=used, events=(fee_event, *ctx.events)
+        )
+
+    def _net(self, state: Overlay) -> dict[bytes, bytes | None]:
+        """The changes that make a difference, ascending by key."""
+        return {
+            key: value for key, value in sorted(state.changes().items()) if self._reader.get(key) != value
+        }
+
+
+def _context(arrival: Arrival, state: Overlay, scope: Scope) -> ActionContext:
+    return ActionContext(scope, state, arrival.transaction.body.account, arrival.by_chat_key)
+
+
+def _refused(refusal: TransactionRefused, *, gas: int = 0, events: tuple[Event, ...] = ()) -> ExecTxResult:
+    return ExecTxResult(
+        code=refusal.abci_code,
+        log=refusal.message,
+        gas_wanted=gas,
+        gas_used=gas,
+        events=events,
+        codespace=CODESPACE,
+    )

@@ -1,0 +1,1 @@
+"""Offer books: standing offers, frozen by epoch."""

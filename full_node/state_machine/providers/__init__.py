@@ -1,0 +1,1 @@
+"""Providers: bonds, keys, offers and slashing."""

@@ -1,0 +1,1 @@
+"""What providers' past work is worth."""

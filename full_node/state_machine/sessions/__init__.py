@@ -1,0 +1,1 @@
+"""Sessions: deposits, routes, vouchers and settlement."""
