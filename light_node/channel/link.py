@@ -1,0 +1,96 @@
+"""One websocket, either end: whole frames in and out, each with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from websockets.asyncio.connection import Connection
+from websockets.exceptions import ConnectionClosed
+
+from dllm_protocol.errors import ChannelRefused
+from light_node.channel.errors import ChannelLost, ChannelTimedOut
+from light_node.channel.limits import WRITE_BUFFER_BYTES, ChannelLimits
+
+NORMAL_CLOSURE, POLICY_VIOLATION = 1000, 1008
+_REASON_BYTES = 120
+
+
+class Link:
+    """Frames over one websocket. One task receives; any task sends."""
+
+    def __init__(self, socket: Connection, limits: ChannelLimits, name: str) -> None:
+        self.name = name
+        """How to call the other side in messages."""
+        self._socket = socket
+        self._limits = limits
+
+    def __repr__(self) -> str:
+        return f"Link({self.name})"
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the other side has not taken yet, as far as this machine knows."""
+        return self._socket.transport.get_write_buffer_size()
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame; waits while the other side is slow, at most `ChannelLimits.write_ms`.
+
+        Raises:
+            ChannelLost: the connection ended.
+            ChannelTimedOut: the other side does not read; the connection was cut.
+        """
+        limit_ms = self._limits.write_ms
+        # While little is unsent, sending waits for nobody: most frames need no clock.
+        room = self.unsent_bytes + len(frame) < WRITE_BUFFER_BYTES // 2
+        try:
+            async with contextlib.nullcontext() if room else asyncio.timeout(limit_ms / 1000):
+                await self._socket.send(frame)
+        except TimeoutError as error:
+            self.abort()
+            raise ChannelTimedOut(
+                f"{self.name} left {self.unsent_bytes} bytes unread for {limit_ms} ms",
+                hint="it reads too slowly, or the network does",
+            ) from error
+        except ConnectionClosed as error:
+            raise self._lost(error) from error
+
+    async def receive(self, timeout_ms: int | None = None) -> bytes:
+        """The next frame.
+
+        Args:
+            timeout_ms: how long to wait; `ChannelLimits.idle_ms` where None.
+
+        Raises:
+            ChannelLost: the connection ended.
+            ChannelTimedOut: nothing came; the connection stands.
+            ChannelRefused: text came, where sealed frames are bytes.
+        """
+        limit_ms = self._limits.idle_ms if timeout_ms is None else timeout_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                frame = await self._socket.recv()
+        except TimeoutError as error:
+            raise ChannelTimedOut(f"{self.name} said nothing for {limit_ms} ms") from error
+        except ConnectionClosed as error:
+            raise self._lost(error) from error
+        if isinstance(frame, str):
+            raise ChannelRefused(f"{self.name} sent text; sealed frames are bytes")
+        return frame
+
+    def allow(self, message_bytes: int) -> None:
+        """Take messages up to this long from now on."""
+        self._socket.protocol.max_message_size = message_bytes
+
+    async def close(self, reason: str = "", code: int = NORMAL_CLOSURE) -> None:
+        """Close politely, within `ChannelLimits.close_ms`; a second time does nothing."""
+        cut = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
+        await self._socket.close(code, cut)
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self._socket.transport.abort()
+
+    def _lost(self, error: ConnectionClosed) -> ChannelLost:
+        words = error.rcvd.reason[:_REASON_BYTES] if error.rcvd else ""
+        return ChannelLost(f"the connection to {self.name} ended{f': {words!r}' if words else ''}")

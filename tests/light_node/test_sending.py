@@ -1,0 +1,103 @@
+"""What is sent is sent once, whatever the node says."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from dllm_protocol import state_keys
+from dllm_protocol.actions import Transfer
+from dllm_protocol.address import address_of
+from dllm_protocol.params import NETWORK_PARAMS
+from dllm_protocol.records import Account
+from dllm_protocol.refusals import FeeTooLow, WrongSequence
+from dllm_protocol.results import ExecTxResult
+from dllm_protocol.signing import SeedSigner
+from dllm_protocol.transaction import Transaction, TransactionBody, sign_transaction, transaction_hash
+from light_node.outcomes import Impossible, Included, Outcome
+from light_node.queries import ProvedReads
+from light_node.sending import Sender
+
+PAYMENT = (Transfer(b"\2" * 20, 5),)
+
+
+class Payer:
+    """An account with its own key."""
+
+    def __init__(self) -> None:
+        self._key = SeedSigner(b"\1" * 32)
+        self.public_key = self._key.public_key
+        self.account = address_of(self.public_key)
+
+    def sign(self, body: TransactionBody) -> Transaction:
+        return sign_transaction(self._key, body)
+
+
+class Clock:
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+READ_AT = 7
+
+
+class LyingNode:
+    """Takes the first transaction into a block and says that its sequence was used before."""
+
+    clock = Clock()
+
+    def __init__(self, refusal: Exception) -> None:
+        self.refusal = refusal
+        self.included: list[bytes] = []
+        self.refused = 0
+
+    @property
+    def client(self) -> LyingNode:
+        return self
+
+    async def provable_height(self) -> int:
+        return READ_AT
+
+    async def account(self, address: bytes, height: int) -> Account:
+        assert height == READ_AT
+        return Account(10**9, len(self.included))
+
+    async def record(self, kind: type, key: bytes) -> object:
+        assert key == state_keys.PARAMS
+        return NETWORK_PARAMS
+
+    async def send(self, raw: bytes) -> bytes:
+        assert Transaction.decode(raw).body.sequence == len(self.included)
+        if not self.included or not isinstance(self.refusal, WrongSequence):
+            self.refused += 1
+            if isinstance(self.refusal, WrongSequence):
+                self.included.append(raw)
+            raise self.refusal
+        self.included.append(raw)
+        return transaction_hash(raw)
+
+    async def wait_for(self, raw: bytes, *, since_height: int, timeout_s: float) -> Outcome:
+        if raw in self.included:
+            return Included(transaction_hash(raw), 8, 0, ExecTxResult())
+        return Impossible(transaction_hash(raw), "used by another")
+
+
+def sender(node: LyingNode) -> Sender:
+    made = Sender("test-00000000", cast(ProvedReads, node))
+    made._outcomes = node  # type: ignore[assignment]  # says what it wants
+    return made
+
+
+async def test_a_node_that_denies_what_it_took_gets_no_second_payment() -> None:
+    node = LyingNode(WrongSequence("sequence 0 was used, the next one is 1"))
+    sent = await sender(node).send(Payer(), PAYMENT)
+    assert node.included == [raw for raw in node.included if transaction_hash(raw) == sent.tx_hash]
+    assert len(node.included) == 1
+
+
+async def test_another_refusal_of_the_first_copy_is_told_and_not_tried_again() -> None:
+    node = LyingNode(FeeTooLow("the fee is 1"))
+    with pytest.raises(FeeTooLow):
+        await sender(node).send(Payer(), PAYMENT)
+    assert node.refused == 1
