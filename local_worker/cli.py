@@ -1,0 +1,232 @@
+"""``dllm-worker``: make a home, serve a model from it, say how it goes. For people and for supervisors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dllm_protocol.address import decode_address
+from dllm_protocol.bundle import LOCAL_PREFIX, SignedBundle
+from dllm_protocol.errors import DllmError, UsageRefused
+from dllm_protocol.pricing import RowPrices
+from local_worker.engine_host import EngineOptions
+from local_worker.errors import HomeRefused
+from local_worker.files import is_running, locked_home
+from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
+from local_worker.model_files import packaged_model
+from local_worker.registration import OfferTerms
+from local_worker.runner import run_worker, write_manifest
+from local_worker.service import ServiceOptions
+from local_worker.settlement import ClaimPolicy
+from local_worker.status import Status, read_status
+
+MAX_BUNDLE_BYTES = 16 << 20
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def run() -> None:
+    """The console script."""
+    app()
+
+
+@app.command()
+def init(home: Home, as_json: Json = False) -> None:
+    """Make a home with fresh keys, or keep the keys that it has; prints the public halves."""
+    with _reported(as_json):
+        _say(_public(load_keys(home) if key_file(home).exists() else create_keys(home)), as_json)
+
+
+@app.command()
+def keys(home: Home, as_json: Json = False) -> None:
+    """Print the public halves of a home's keys."""
+    with _reported(as_json):
+        _say(_public(load_keys(home)), as_json)
+
+
+@app.command()
+def rotate(home: Home, as_json: Json = False) -> None:
+    """Replace the service and the sealing key; the next start publishes them. Not while sessions are open."""
+    with _reported(as_json), locked_home(home):
+        _say(_public(rotate_keys(home)), as_json)
+
+
+@app.command()
+def status(home: Home, as_json: Json = False) -> None:
+    """What the worker of a home last said of itself, and whether it runs."""
+    with _reported(as_json):
+        found = read_status(home)
+        if found is None:
+            raise HomeRefused(f"no worker ever ran in {home}", hint="start one with dllm-worker start")
+        found["running"] = is_running(home)
+        _say(found, as_json)
+
+
+@app.command()
+def manifest(
+    home: Home,
+    model: Annotated[Path, typer.Option(help="A GGUF file.")],
+    out: Annotated[Path, typer.Option(help="Where the manifest's canonical bytes go.")],
+    name: Annotated[str | None, typer.Option(help="Name in the registry.")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="One of the closed set; else guessed.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
+    as_json: Json = False,
+) -> None:
+    """Describe a model file as the registry takes it: loads it once in an engine."""
+    with _reported(as_json):
+        _say(
+            write_manifest(home, model, out, name=name, chat_template=chat_template, licence=licence), as_json
+        )
+
+
+@app.command()
+def start(
+    home: Home,
+    bundle: Annotated[Path, typer.Option(help="The network's bundle.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The GGUF file to serve; else the package's own.")
+    ] = None,
+    rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
+    listen: Annotated[
+        str, typer.Option(help="host:port to listen on; port 0 takes a free one.")
+    ] = "127.0.0.1:0",
+    announce: Annotated[list[str] | None, typer.Option(help="Endpoints for the chain, if others.")] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Address of the owner who registered this operator.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
+    register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
+    prices: Annotated[
+        str | None, typer.Option(help="prompt,kept,drafted,replayed in udllm per 1,000 rows.")
+    ] = None,
+    capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
+    sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
+    context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
+    threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
+    claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
+    vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
+    lifeline: Annotated[bool, typer.Option(help="Stop when stdin ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve a model until a signal (or the lifeline's end) says stop; a second signal stops at once."""
+    with _reported(as_json), locked_home(_existing(home)):
+        worker_keys = load_keys(home)
+        network = _read_bundle(bundle)
+        prefix = network.bundle.genesis.address_prefix
+        host, port = _host_and_port(listen)
+        policy = ClaimPolicy()
+        options = ServiceOptions(
+            home=home,
+            engine=EngineOptions(model or packaged_model(), home / "engine.log", context, sequences, threads),
+            host=host,
+            port=port,
+            announced=tuple(announce or ()),
+            owner=decode_address(owner, prefix) if owner else None,
+            model_name=name,
+            chat_template=chat_template,
+            may_register_model=register_model or prefix == LOCAL_PREFIX,
+            offer=OfferTerms(prices=_prices(prices), capacity_sessions=capacity),
+            claims=replace(policy, threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
+        )
+        run_worker(
+            options,
+            worker_keys,
+            network,
+            sources=tuple(rpc or ()),
+            lifeline=lifeline,
+            on_ready=lambda now: _say_ready(now, as_json),
+        )
+
+
+@contextmanager
+def _reported(as_json: bool) -> Iterator[None]:
+    """Failures as the envelope or as one line on stderr, with their exit codes."""
+    try:
+        yield
+    except DllmError as error:
+        if as_json:
+            told = {"code": error.code, "message": error.message, "hint": error.hint}
+            _line({"ok": False, "error": told})
+        else:
+            hint = f"\n{error.hint}" if error.hint else ""
+            sys.stderr.write(f"{error.message}{hint}\n")
+        raise typer.Exit(error.exit_code) from error
+
+
+def _say(data: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _line({"ok": True, "data": data})
+        return
+    for key, value in data.items():
+        sys.stdout.write(f"{key.replace('_', ' ')}: {value}\n")
+    sys.stdout.flush()
+
+
+def _say_ready(now: Status, as_json: bool) -> None:
+    told = {
+        "provider": now.provider,
+        "owner": now.owner,
+        "model": now.model,
+        "endpoints": list(now.endpoints),
+    }
+    _say({"state": now.state, **told}, as_json)
+
+
+def _line(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+def _public(own: WorkerKeys) -> dict[str, Any]:
+    return {
+        "operator": own.operator_address.hex(),
+        "operator_key": own.operator.public_key.hex(),
+        "service_key": own.service.public_key.hex(),
+        "sealing_key": own.sealing.public_key.hex(),
+    }
+
+
+def _existing(home: Path) -> Path:
+    if not home.is_dir():
+        raise HomeRefused(f"{home} is no folder", hint="run dllm-worker init first")
+    return home
+
+
+def _read_bundle(path: Path) -> SignedBundle:
+    try:
+        with path.open("rb") as file:
+            return SignedBundle.decode(file.read(MAX_BUNDLE_BYTES))
+    except OSError as error:
+        raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageRefused(f"{text!r} is not host:port", hint="for example 127.0.0.1:0")
+    return host.strip("[]"), int(port)
+
+
+def _prices(text: str | None) -> RowPrices | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageRefused(
+            f"{text!r} is not four prices", hint="prompt,kept,drafted,replayed: 200,2000,2000,200"
+        )
+    return RowPrices(*(int(part) for part in parts))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,83 @@
+"""``python -m local_worker.engine``: the engine process. Started by `local_worker.engine.client`, not by people."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from local_worker.engine.errors import ModelRefused
+from local_worker.engine.frames import Failure, FrameRefused
+from local_worker.engine.llama import LlamaModel
+from local_worker.engine.messages import failure_frame
+from local_worker.engine.scheduler import SLICE_ROWS
+from local_worker.engine.server import Server
+
+_MAX_WRITTEN_BYTES = 1 << 24
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve one model over an inherited socket: 0 when the parent closed it, 2 refused model, 3 nonsense heard."""
+    parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--context-rows", type=int, required=True)
+    parser.add_argument("--sequences", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    chosen = parser.parse_args(arguments)
+    _bind_to_parent()
+    connection = socket.socket(fileno=chosen.socket_fd)
+    connection.set_inheritable(False)
+    try:
+        model = LlamaModel(
+            chosen.model,
+            context_rows=chosen.context_rows,
+            sequences=chosen.sequences,
+            threads=chosen.threads,
+            batch_rows=max(SLICE_ROWS, chosen.sequences),
+        )
+    except ModelRefused as refusal:
+        connection.sendall(failure_frame(0, Failure.MODEL_REFUSED, f"{refusal.message}\n{refusal.hint}"))
+        return 2
+    # What loading left behind stays: the collector need not look at it again between two rows.
+    gc.collect()
+    gc.freeze()
+    try:
+        Server(connection, model).run()
+    except FrameRefused as error:
+        _note(f"engine: the service sent what is no request: {error}")
+        return 3
+    except (BrokenPipeError, ConnectionResetError):
+        _note("engine: the service is gone")
+    return 0
+
+
+def _bind_to_parent() -> None:
+    """Die with the parent, gain no rights, leave no core dump with somebody's prompt in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The log is all that it writes: a model file that makes llama.cpp talk without end fills no disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_WRITTEN_BYTES, _MAX_WRITTEN_BYTES))
+    # A terminal's ctrl+c goes to the whole process group; the service decides when the engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if prctl(option, value, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def _note(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+if __name__ == "__main__":
+    # No interpreter shutdown: llama.cpp's threads and memory go with the process.
+    os._exit(main())

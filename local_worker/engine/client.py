@@ -1,0 +1,357 @@
+"""The service's door to an engine process: asyncio, no llama.cpp in sight.
+
+    engine = await Engine.start(path, context_rows=4096, sequences=8, threads=None, log_path=log)
+    sequence = engine.open_sequence()
+    rows = await sequence.decode(0, ids, top_k=40, outputs="last")
+
+A call fails with a leaf of `local_worker.engine.errors`. When the process ends, every call that waits fails with
+`EngineGone`; whether to start another is the service's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Ordered
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from dllm_protocol.errors import DllmError
+from local_worker.engine import errors
+from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind, frame
+from local_worker.engine.messages import (
+    MAX_TEXT_BYTES,
+    MAX_TOP_K,
+    DecodeRequest,
+    EngineInfo,
+    EngineVocabulary,
+    RowOutput,
+    decode_frame,
+    read_failure,
+    read_ready,
+    read_rows,
+    read_tokens,
+    read_vocabulary,
+)
+from local_worker.engine.process import EngineProcess, default_threads
+
+MAX_WAITING_CALLS: Final = 256
+_LOAD_TIMEOUT_S = 900.0
+_END_TIMEOUT_S = 5.0
+
+_Failed = Callable[[str], DllmError]
+_FAILURES: dict[Failure, _Failed] = {
+    Failure.MODEL_REFUSED: errors.ModelRefused,
+    Failure.CONTEXT_FULL: errors.ContextFull,
+    Failure.DECODE_REFUSED: errors.DecodeRefused,
+    Failure.DECODE_FAILED: errors.DecodeFailed,
+    Failure.CANCELLED: errors.DecodeCancelled,
+    Failure.BUSY: errors.EngineBusy,
+}
+
+
+class _Call:
+    """One call that waits for its answer; ``rows`` gathers a decode's slices."""
+
+    __slots__ = ("answer", "rows", "sequence")
+
+    def __init__(self, sequence: Sequence | None) -> None:
+        self.answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.sequence = sequence
+        self.rows: list[RowOutput] = []
+
+    def succeed(self, value: object) -> None:
+        if not self.answer.done():
+            self.answer.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # whoever gave up waiting has heard enough
+
+
+class Engine(asyncio.Protocol):
+    """One running engine process; made by `start`.
+
+    Attributes:
+        info: what it says of its model.
+        alive: False from the moment that the process or its socket is gone.
+    """
+
+    info: EngineInfo
+
+    def __init__(self, process: EngineProcess) -> None:
+        self._process = process
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._calls: dict[int, _Call] = {}
+        self._next_call = 1
+        self._free: deque[int] = deque()
+        self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
+        self._closed = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
+        self._reason = ""
+        self.alive = False
+
+    @classmethod
+    async def start(
+        cls,
+        model_path: Path,
+        *,
+        context_rows: int,
+        sequences: int,
+        threads: int | None,
+        log_path: Path,
+        load_timeout_s: float = _LOAD_TIMEOUT_S,
+    ) -> Engine:
+        """Start a process that has loaded ``model_path``.
+
+        Args:
+            context_rows: rows that each sequence can hold; llama.cpp rounds up to 256.
+            sequences: how many sequences may be open at once; each has KV memory of its own.
+            threads: for decoding; None chooses.
+            log_path: where llama.cpp's own words go (appended, 0600, bounded).
+
+        Raises:
+            ModelRefused: the engine says why.
+            EngineGone: it died over the file, or took longer than ``load_timeout_s``.
+        """
+        process, connection = await EngineProcess.start(
+            model_path,
+            context_rows=context_rows,
+            sequences=sequences,
+            threads=threads or default_threads(),
+            log_path=log_path,
+        )
+        engine = cls(process)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: engine, sock=connection)
+            engine.info = await asyncio.wait_for(asyncio.shield(engine._ready), load_timeout_s)
+        except TimeoutError as error:
+            await engine.close()
+            raise errors.EngineGone(f"{model_path.name} was not loaded in {load_timeout_s:.0f} s") from error
+        except BaseException:
+            await engine.close()
+            raise
+        engine._free.extend(range(engine.info.sequences))
+        return engine
+
+    async def vocabulary(self) -> EngineVocabulary:
+        """Every token's bytes and attributes."""
+        answer = await self._ask(Kind.VOCABULARY, b"")
+        if not isinstance(answer, EngineVocabulary):
+            raise self._nonsense("vocabulary")
+        return answer
+
+    async def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text; control tokens inside it are read as plain text, no begin token is added.
+
+        Raises:
+            DecodeRefused: a text above 4 MiB.
+        """
+        data = text.encode()
+        if len(data) > MAX_TEXT_BYTES:
+            raise errors.DecodeRefused(f"a text of {len(data)} bytes is above {MAX_TEXT_BYTES}")
+        answer = await self._ask(Kind.TOKENIZE, data)
+        if not isinstance(answer, list):
+            raise self._nonsense("tokenize")
+        return answer
+
+    def open_sequence(self) -> Sequence:
+        """An empty sequence of one's own.
+
+        Raises:
+            EngineFull: all are open.
+            EngineGone: the process ended.
+        """
+        self._check_alive()
+        if not self._free:
+            raise errors.EngineFull(f"all {self.info.sequences} sequences are open", hint="close one first")
+        # The lowest free number: llama.cpp batches neighbours together.
+        slot = min(self._free)
+        self._free.remove(slot)
+        return Sequence(self, slot)
+
+    @property
+    def free_sequences(self) -> int:
+        """How many more can be opened."""
+        return len(self._free)
+
+    async def close(self) -> None:
+        """End the process; calls that wait fail with `EngineGone`."""
+        self._end("it was closed")
+        await self._closed.wait()
+
+    async def wait_closed(self) -> str:
+        """Return when the process has ended: why, in words."""
+        await self._closed.wait()
+        return self._reason
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.alive = True
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, call, body in self._reader.feed(data):
+                self._handle(kind, call, body)
+        except FrameRefused as error:
+            self._end(f"it sent what is no answer: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end("")
+
+    # --- inside
+
+    def _handle(self, kind: Kind, call_id: int, body: bytes) -> None:
+        if kind is Kind.READY and not self._ready.done():
+            self._ready.set_result(read_ready(body))
+            return
+        if kind is Kind.FAILED and call_id == 0 and not self._ready.done():
+            message, _, hint = read_failure(body)[2].partition("\n")
+            self._ready.set_exception(errors.ModelRefused(message, hint=hint))
+            return
+        call = self._calls.get(call_id)
+        if call is None:
+            raise FrameRefused(f"a {kind.name} for call {call_id}, which nobody made")
+        if kind is Kind.ROWS and call.sequence is not None:
+            answer = read_rows(body)
+            call.rows += answer.rows
+            call.sequence.held_rows = answer.held_rows
+            if not answer.last:
+                return
+            call.succeed(call.rows)
+        elif kind is Kind.FAILED:
+            failure, held_rows, message = read_failure(body)
+            if call.sequence is not None and failure is not Failure.BUSY:
+                call.sequence.held_rows = held_rows
+            call.fail(_FAILURES[failure](message))
+        elif kind is Kind.TOKENS and call.sequence is None:
+            call.succeed(read_tokens(body))
+        elif kind is Kind.PIECES and call.sequence is None:
+            call.succeed(read_vocabulary(body))
+        else:
+            raise FrameRefused(f"a {kind.name} does not answer call {call_id}")
+        del self._calls[call_id]
+
+    async def _ask(self, kind: Kind, body: bytes) -> object:
+        number, call = self._register(None)
+        self._send(frame(kind, number, body))
+        return await call.answer
+
+    def _register(self, sequence: Sequence | None) -> tuple[int, _Call]:
+        self._check_alive()
+        if len(self._calls) >= MAX_WAITING_CALLS:
+            raise errors.EngineBusy(f"{len(self._calls)} calls wait already", hint="try again in a moment")
+        number = self._next_call
+        self._next_call = number % 0xFFFFFFFF + 1
+        call = self._calls[number] = _Call(sequence)
+        return number, call
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None and self.alive:
+            self._transport.write(data)
+
+    def _check_alive(self) -> None:
+        if not self.alive:
+            raise errors.EngineGone(f"the engine has ended: {self._reason or 'its socket closed'}")
+
+    def _nonsense(self, what: str) -> errors.EngineGone:
+        self._end(f"it answered {what} with something else")
+        return errors.EngineGone(f"the engine has ended: {self._reason}")
+
+    def _end(self, reason: str) -> None:
+        self.alive = False
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self._transport.abort()
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._finish())
+
+    async def _finish(self) -> None:
+        exit_words = await self._process.end(_END_TIMEOUT_S)
+        self._reason = self._reason or exit_words
+        message = f"the engine has ended: {self._reason}"
+        hint = f"its last words are in {self._process.log_path}"
+        for call in self._calls.values():
+            call.fail(errors.EngineGone(message, hint=hint))
+        self._calls.clear()
+        if not self._ready.done():
+            self._ready.set_exception(errors.EngineGone(message, hint=hint))
+            self._ready.exception()
+        self._closed.set()
+
+
+class Sequence:
+    """One session's place in the engine: rows in the KV cache, one decode at a time.
+
+    Attributes:
+        held_rows: rows that stand in the KV cache, as the engine last said.
+    """
+
+    def __init__(self, engine: Engine, slot: int) -> None:
+        self._engine = engine
+        self._slot = slot
+        self._call = 0
+        self._waiting: _Call | None = None
+        self._open = True
+        self.held_rows = 0
+
+    async def decode(
+        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["last", "all"]
+    ) -> list[RowOutput]:
+        """Cut the sequence back to ``first_position`` rows, decode ``ids`` from there on, return the outputs.
+
+        Args:
+            first_position: at most ``held_rows``; what the cache holds before it is reused.
+            top_k: logits of each row, 1 to 1024 (fewer where the vocabulary is smaller).
+            outputs: of the last row, or of all rows in order.
+
+        Raises:
+            ContextFull: more rows than the context holds; nothing changed.
+            DecodeRefused: a gap, an unknown id, no rows; nothing changed.
+            DecodeCancelled: `cancel` came first; ``held_rows`` says how far it got.
+            EngineBusy: this sequence is decoding already.
+            DecodeFailed, EngineGone: start again on another sequence or engine.
+        """
+        if not self._open:
+            raise errors.DecodeRefused("the sequence is closed")
+        if self._waiting is not None and not self._waiting.answer.done():
+            raise errors.EngineBusy(f"sequence {self._slot} is decoding already")
+        if first_position < 0 or not 1 <= top_k <= MAX_TOP_K:
+            raise errors.DecodeRefused(f"rows from {first_position} on with {top_k} logits each")
+        if len(ids) > self._engine.info.context_rows:
+            raise errors.ContextFull(f"{len(ids)} rows, the context holds {self._engine.info.context_rows}")
+        try:
+            array = np.asarray(ids, dtype=np.int32)
+            request = DecodeRequest(0, self._slot, first_position, top_k, outputs == "all", array)
+            self._call, call = self._engine._register(self)
+            self._engine._send(decode_frame(request, self._call))
+        except (OverflowError, struct.error) as error:
+            raise errors.DecodeRefused("a position or token id out of range") from error
+        self._waiting = call
+        try:
+            await call.answer
+        except asyncio.CancelledError:
+            self._engine._send(frame(Kind.CANCEL, self._call))
+            raise
+        return call.rows
+
+    def cancel(self) -> None:
+        """Stop a decode that is under way before its next batch; it fails with `DecodeCancelled`."""
+        if self._waiting is not None and not self._waiting.answer.done():
+            self._engine._send(frame(Kind.CANCEL, self._call))
+
+    def close(self) -> None:
+        """Drop the rows and give the place back; a decode under way fails with `DecodeCancelled`."""
+        if self._open:
+            self._open = False
+            self._engine._send(frame(Kind.CLEAR, 0, struct.pack("<I", self._slot)))
+            self._engine._free.append(self._slot)

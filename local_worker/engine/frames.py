@@ -1,0 +1,87 @@
+"""Frames between the service and its engine: length-prefixed, bounded, little-endian as llama.cpp's own arrays.
+
+    frame := length u32 (of what follows) | kind u8 | call u32 | body
+
+Neither side trusts the other: the engine may have been taken over by a hostile model file, so every length and
+count is checked against the bytes that are really there. These frames never leave the machine and are not stored.
+Bodies are in `local_worker.engine.messages`.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Final
+
+MAX_FRAME_BYTES: Final = 1 << 25
+_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<IBI")
+
+
+class FrameRefused(ValueError):
+    """Bytes that are no frame of ours; whoever reads them ends the conversation."""
+
+
+class Kind(IntEnum):
+    """What a frame says; requests below 16, answers from 16 on."""
+
+    DECODE = 1
+    CANCEL = 2
+    CLEAR = 3
+    TOKENIZE = 4
+    VOCABULARY = 5
+    READY = 16
+    ROWS = 17
+    FAILED = 18
+    TOKENS = 19
+    PIECES = 20
+
+
+class Failure(IntEnum):
+    """Names of failures as they cross the pipe."""
+
+    MODEL_REFUSED = 1
+    CONTEXT_FULL = 2
+    DECODE_REFUSED = 3
+    DECODE_FAILED = 4
+    CANCELLED = 5
+    BUSY = 6
+
+
+def frame(kind: Kind, call: int, body: bytes = b"") -> bytes:
+    """One frame, ready to send."""
+    if len(body) + 5 > MAX_FRAME_BYTES:
+        raise FrameRefused(f"a {kind.name} of {len(body)} bytes is above {MAX_FRAME_BYTES}")
+    return _HEAD.pack(len(body) + 5, kind, call) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; never holds more than one frame beyond what is complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Kind, int, bytes]]:
+        """Frames complete after ``data``: (kind, call, body) each.
+
+        Raises:
+            FrameRefused: a length out of bounds or an unknown kind.
+        """
+        self._buffer += data
+        frames = []
+        start = 0
+        while len(self._buffer) - start >= 4:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if not 5 <= length <= MAX_FRAME_BYTES:
+                raise FrameRefused(f"a frame of {length} bytes is outside 5..{MAX_FRAME_BYTES}")
+            if len(self._buffer) - start < 4 + length:
+                break
+            _, kind, call = _HEAD.unpack_from(self._buffer, start)
+            body = bytes(self._buffer[start + _HEAD.size : start + 4 + length])
+            try:
+                frames.append((Kind(kind), call, body))
+            except ValueError as error:
+                raise FrameRefused(f"unknown frame kind {kind}") from error
+            start += 4 + length
+        del self._buffer[:start]
+        return frames

@@ -1,0 +1,247 @@
+"""Which rows go into the next batch: many sequences share one model, and none waits for another's long prompt.
+
+A batch is either all *short* jobs (decode rows, few rows left) or one *slice* of the long ones, shared evenly and
+in turns; the two kinds alternate, short ones first. No clock and no I/O: jobs in, frames out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from local_worker.engine.frames import Failure, FrameRefused
+from local_worker.engine.messages import (
+    MAX_TOP_K,
+    DecodeRequest,
+    Ids,
+    Logits,
+    RowOutput,
+    failure_frame,
+    rows_frame,
+)
+from local_worker.engine.rows import BatchFailed, Rows
+from local_worker.engine.run_ahead import RunAhead
+from local_worker.engine.top_k import TopK
+
+SHORT_ROWS = 16
+"""A job with no more rows than this goes with the decode rows: a token, or a window of drafted ones."""
+SLICE_ROWS = 256
+SHARED_SLICE_ROWS = 64
+"""Rows of a slice while others decode: their next token waits for at most one such slice."""
+MAX_OUTPUT_ROWS = 64
+"""Rows with logits in one slice: each costs vocab_size floats in llama.cpp's buffer."""
+
+
+class Decoder(Protocol):
+    """What the scheduler needs of a model."""
+
+    vocab_size: int
+    context_rows: int
+    sequences: int
+    batch_rows: int
+
+    def decode(self, parts: Sequence[Rows]) -> list[Logits]: ...
+    def truncate(self, sequence: int, rows: int) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Job:
+    request: DecodeRequest
+    done: int = 0
+
+    @property
+    def left(self) -> int:
+        return len(self.request.ids) - self.done
+
+    def take(self, rows: int) -> Rows:
+        """The next rows of this job as a part of a batch."""
+        rows = min(rows, self.left)
+        ids: Ids = self.request.ids[self.done : self.done + rows]
+        outputs = rows if self.request.all_outputs else int(rows == self.left)
+        return Rows(self.request.sequence, self.request.first_position + self.done, ids, outputs)
+
+
+class Scheduler:
+    """Jobs of all sequences, at most one a sequence, and how many rows each sequence holds."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._top_k = TopK(decoder.vocab_size)
+        self._ahead = RunAhead(decoder)
+        self._jobs: dict[int, _Job] = {}
+        self._turns: deque[int] = deque()  # sequences with a long job, next one first
+        self._held = [0] * decoder.sequences
+        self._slice_is_due = False
+        self._last_short = 0
+
+    @property
+    def busy(self) -> bool:
+        """Is there anything to decode?"""
+        return bool(self._jobs)
+
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether nothing waits and the likeliest next row is worth decoding."""
+        return not self._jobs and self._ahead.ready
+
+    def run_ahead(self) -> None:
+        """Decode the likeliest next row before it is asked for; see `local_worker.engine.run_ahead`."""
+        self._ahead.decode()
+
+    def held_rows(self, sequence: int) -> int:
+        """Rows of a sequence that stand in the KV cache."""
+        return self._held[sequence]
+
+    def stragglers(self) -> int:
+        """How many of the sequences in the last short batch have not asked for their next row yet."""
+        waiting = sum(1 for job in self._jobs.values() if job.left <= SHORT_ROWS)
+        return max(0, self._last_short - waiting) if waiting else 0
+
+    def submit(self, request: DecodeRequest) -> list[bytes]:
+        """Take a request on, or answer at once why not."""
+        refusal = self._refusal(request)
+        sequence = request.sequence
+        if refusal is not None:
+            held = self._held[sequence] if sequence < len(self._held) else 0
+            return [failure_frame(request.call, *refusal, held)]
+        guessed = self._ahead.asked(request)
+        if guessed is not None:
+            self._jobs[sequence] = job = _Job(request)
+            return self._answer(job.take(1), guessed)
+        if request.first_position < self._held[sequence]:
+            if not self._decoder.truncate(sequence, request.first_position):
+                self._empty(sequence)
+                message = f"this model cannot cut a sequence back to row {request.first_position}"
+                return [failure_frame(request.call, Failure.DECODE_FAILED, message)]
+            self._held[sequence] = request.first_position
+        self._jobs[sequence] = _Job(request)
+        if len(request.ids) > SHORT_ROWS:
+            self._turns.append(sequence)
+        return []
+
+    def _refusal(self, request: DecodeRequest) -> tuple[Failure, str] | None:
+        sequence, first, count = request.sequence, request.first_position, len(request.ids)
+        if sequence >= len(self._held):
+            return Failure.DECODE_REFUSED, f"sequence {sequence} of {len(self._held)}"
+        if sequence in self._jobs:
+            return Failure.BUSY, f"sequence {sequence} is still decoding"
+        if first > self._held[sequence]:
+            return (
+                Failure.DECODE_REFUSED,
+                f"rows from {first} on, but the sequence holds {self._held[sequence]}",
+            )
+        if count == 0 or not 1 <= request.top_k <= MAX_TOP_K:
+            return Failure.DECODE_REFUSED, f"{count} rows with {request.top_k} logits each"
+        if first + count > self._decoder.context_rows:
+            return (
+                Failure.CONTEXT_FULL,
+                f"{first + count} rows, the context holds {self._decoder.context_rows}",
+            )
+        low, high = int(request.ids.min()), int(request.ids.max())
+        if low < 0 or high >= self._decoder.vocab_size:
+            wrong = low if low < 0 else high
+            return Failure.DECODE_REFUSED, f"token {wrong} is outside 0..{self._decoder.vocab_size - 1}"
+        return None
+
+    def cancel(self, call: int) -> list[bytes]:
+        """Stop a job before its next row; nothing happens if it is answered already."""
+        for sequence, job in list(self._jobs.items()):
+            if job.request.call == call:
+                self._drop(sequence)
+                message = f"cancelled after {job.done} of {len(job.request.ids)} rows"
+                return [failure_frame(call, Failure.CANCELLED, message, self._held[sequence])]
+        return []
+
+    def clear(self, sequence: int) -> list[bytes]:
+        """Empty a sequence, so that it can serve another session."""
+        if sequence >= len(self._held):
+            raise FrameRefused(f"sequence {sequence} of {len(self._held)}")
+        job = self._jobs.get(sequence)
+        answers = self.cancel(job.request.call) if job else []
+        self._empty(sequence)
+        return answers
+
+    def step(self) -> list[bytes]:
+        """Decode one batch and return the answers that came out of it."""
+        short = [s for s, job in self._jobs.items() if job.left <= SHORT_ROWS]
+        if self._turns and (self._slice_is_due or not short):
+            parts = self._slice(SHARED_SLICE_ROWS if self._slice_is_due else SLICE_ROWS)
+            self._slice_is_due = False
+        elif short:
+            parts = self._short(short)
+            self._slice_is_due = True
+            self._last_short = len(parts)
+        else:
+            return []
+        try:
+            logits = self._decoder.decode(parts)
+        except BatchFailed as error:
+            return self._fail((part.sequence for part in parts), str(error))
+        answers: list[bytes] = []
+        for part, rows in zip(parts, logits, strict=True):
+            answers += self._answer(part, rows)
+        return answers
+
+    def _short(self, sequences: list[int]) -> list[Rows]:
+        parts = []
+        room = self._decoder.batch_rows
+        # llama.cpp batches neighbouring streams together: by id, rows of one session never part two others'.
+        for sequence in sorted(sequences):
+            if self._jobs[sequence].left <= room:
+                parts.append(self._jobs[sequence].take(room))
+                room -= len(parts[-1].ids)
+        return parts
+
+    def _slice(self, rows: int) -> list[Rows]:
+        room = min(rows, self._decoder.batch_rows)
+        share = max(SHORT_ROWS, room // len(self._turns))
+        served = [self._turns.popleft() for _ in range(min(len(self._turns), max(1, room // share)))]
+        parts = []
+        for sequence in sorted(served):
+            job = self._jobs[sequence]
+            bound = MAX_OUTPUT_ROWS // len(served) if job.request.all_outputs else share
+            parts.append(job.take(max(1, min(share, bound))))
+        self._turns.extend(s for s in served if self._left_after(s, parts) > SHORT_ROWS)
+        return parts
+
+    def _left_after(self, sequence: int, parts: Iterable[Rows]) -> int:
+        taken = sum(len(part.ids) for part in parts if part.sequence == sequence)
+        return self._jobs[sequence].left - taken
+
+    def _answer(self, part: Rows, logits: Logits) -> list[bytes]:
+        job = self._jobs[part.sequence]
+        job.done += len(part.ids)
+        held = self._held[part.sequence] = part.first_position + len(part.ids)
+        first = held - len(logits)
+        rows: list[RowOutput] = []
+        try:
+            for index, row in enumerate(logits):
+                rows.append(self._top_k.read(row, first + index, job.request.top_k))
+        except ArithmeticError as error:
+            return self._fail([part.sequence], str(error))
+        last = job.left == 0
+        if last:
+            self._drop(part.sequence)
+            self._ahead.answered(part.sequence, held, rows[-1])
+        return [rows_frame(job.request.call, last, held, rows)] if last or rows else []
+
+    def _fail(self, sequences: Iterable[int], message: str) -> list[bytes]:
+        answers = []
+        for sequence in list(sequences):
+            call = self._jobs[sequence].request.call
+            self._drop(sequence)
+            self._empty(sequence)
+            answers.append(failure_frame(call, Failure.DECODE_FAILED, message))
+        return answers
+
+    def _drop(self, sequence: int) -> None:
+        del self._jobs[sequence]
+        if sequence in self._turns:
+            self._turns.remove(sequence)
+
+    def _empty(self, sequence: int) -> None:
+        self._ahead.drop(sequence)
+        self._decoder.truncate(sequence, 0)
+        self._held[sequence] = 0

@@ -1,0 +1,106 @@
+"""The engine's loop: frames in, batches through the model, frames out; one thread, so nothing competes."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+
+import numpy as np
+
+from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
+from local_worker.engine.llama import LlamaModel
+from local_worker.engine.messages import (
+    MAX_TEXT_BYTES,
+    failure_frame,
+    read_decode,
+    ready_frame,
+    tokens_frame,
+    vocabulary_frame,
+)
+from local_worker.engine.rows import BatchFailed
+from local_worker.engine.scheduler import Scheduler
+
+_READ_BYTES = 1 << 20
+_GATHER_SHARE = 0.05
+_MAX_GATHER_S = 0.002
+
+
+class Server:
+    """One model served to one parent over one socket."""
+
+    def __init__(self, connection: socket.socket, model: LlamaModel) -> None:
+        self._connection = connection
+        self._model = model
+        self._scheduler = Scheduler(model)
+        self._reader = FrameReader()
+        self._pieces: bytes | None = None
+        self._batch_s = 0.0
+
+    def run(self) -> None:
+        """Serve until the parent closes its end.
+
+        Raises:
+            FrameRefused: the parent speaks nonsense.
+        """
+        self._connection.sendall(ready_frame(self._model.info()))
+        while True:
+            data = self._receive()
+            if data == b"":
+                return
+            if data is not None:
+                self._handle(data)
+            started = time.perf_counter()
+            if answers := self._scheduler.step():
+                self._connection.sendall(b"".join(answers))
+            self._batch_s = time.perf_counter() - started
+
+    def _receive(self) -> bytes | None:
+        """What the parent sent; waits only where there is nothing to decode. None: nothing yet, b"": its end."""
+        if not self._scheduler.busy:
+            if self._scheduler.may_run_ahead:
+                # Only where nobody has asked for anything yet.
+                if (data := self._receive_now()) is not None:
+                    return data
+                self._scheduler.run_ahead()
+            return self._connection.recv(_READ_BYTES)
+        if self._scheduler.stragglers():
+            # Sessions that were in the last batch ask again almost together; a moment's patience keeps them in
+            # one batch, which costs hardly more than one row.
+            patience_s = min(_MAX_GATHER_S, self._batch_s * _GATHER_SHARE)
+            select.select([self._connection], [], [], patience_s)
+        return self._receive_now()
+
+    def _receive_now(self) -> bytes | None:
+        try:
+            return self._connection.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def _handle(self, data: bytes) -> None:
+        for kind, call, body in self._reader.feed(data):
+            for answer in self._answers(kind, call, body):
+                self._connection.sendall(answer)
+
+    def _answers(self, kind: Kind, call: int, body: bytes) -> list[bytes]:
+        if kind is Kind.DECODE:
+            return self._scheduler.submit(read_decode(call, body))
+        if kind is Kind.CANCEL:
+            return self._scheduler.cancel(call)
+        if kind is Kind.CLEAR and len(body) == 4:
+            return self._scheduler.clear(struct.unpack("<I", body)[0])
+        if kind is Kind.TOKENIZE and len(body) <= MAX_TEXT_BYTES:
+            return [self._tokenize(call, body)]
+        if kind is Kind.VOCABULARY:
+            if self._pieces is None:
+                self._pieces = vocabulary_frame(0, self._model.vocabulary())
+            return [self._pieces[:5] + struct.pack("<I", call) + self._pieces[9:]]
+        raise FrameRefused(f"a {kind.name} of {len(body)} bytes is no request")
+
+    def _tokenize(self, call: int, text: bytes) -> bytes:
+        try:
+            ids = self._model.tokenize(text) if text else np.empty(0, dtype=np.int32)
+        except BatchFailed as error:
+            return failure_frame(call, Failure.DECODE_REFUSED, str(error))
+        return tokens_frame(call, ids)

@@ -1,0 +1,126 @@
+"""Keeps one engine running: starts it, notices its end, starts it again after a pause that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_worker.engine.client import Engine
+from local_worker.engine.errors import EngineGone, ModelRefused
+
+_log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0
+"""An engine that lived this long is not to blame for the ends before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine is started with."""
+
+    model_path: Path
+    log_path: Path
+    context_rows: int
+    sequences: int
+    threads: int | None = None
+
+
+class EngineHost:
+    """The engine of a worker, through all its lives."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Prepare; `start` starts."""
+        self._options = options
+        self.on_new_engine: Callable[[], None] = _nothing
+        """Called when an engine has replaced one that ended: what the old one held is gone."""
+        self._engine: Engine | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.restarts = 0
+        self.refused: ModelRefused | None = None
+        """Why no engine can be had any more: the model file changed under it."""
+
+    async def start(self) -> Engine:
+        """Start the first engine.
+
+        Raises:
+            ModelRefused, EngineGone: there is no engine, and none will be tried again.
+        """
+        self._engine = await self._launch()
+        self._keeper = asyncio.create_task(self._keep())
+        return self._engine
+
+    @property
+    def alive(self) -> bool:
+        """Whether an engine answers now."""
+        return self._engine is not None and self._engine.alive
+
+    def current(self) -> Engine:
+        """The engine that runs now.
+
+        Raises:
+            EngineGone: it ended, and the next one has not loaded yet.
+        """
+        if self._engine is None or not self._engine.alive:
+            raise EngineGone("the engine has ended and is being started again", hint="try again in a moment")
+        return self._engine
+
+    async def wait_refused(self) -> None:
+        """Wait for ever, or until no engine can be had any more.
+
+        Raises:
+            ModelRefused: the model file changed under the worker.
+        """
+        if self._keeper is not None:
+            await asyncio.shield(self._keeper)
+        if self.refused is not None:
+            raise self.refused
+
+    async def close(self) -> None:
+        """End the engine for good."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.close()
+
+    async def _launch(self) -> Engine:
+        options = self._options
+        return await Engine.start(
+            options.model_path,
+            context_rows=options.context_rows,
+            sequences=options.sequences,
+            threads=options.threads,
+            log_path=options.log_path,
+        )
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while self._engine is not None:
+            began = loop.time()
+            reason = await self._engine.wait_closed()
+            if loop.time() - began > STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            _log.warning("the engine ended (%s); the next one starts in %.2f s", reason, pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            try:
+                self._engine = await self._launch()
+            except EngineGone as error:
+                _log.warning("the engine did not start: %s", error.message)
+                continue
+            except ModelRefused as error:
+                _log.error("the model is refused now: %s", error.message)
+                self.refused = error
+                return
+            self.restarts += 1
+            self.on_new_engine()
+
+
+def _nothing() -> None:
+    """What happens on a new engine while nobody cares."""

@@ -1,0 +1,120 @@
+"""A model file against what the registry promises: hashed as a stream, never parsed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dllm_protocol.chat_templates import template_named
+from dllm_protocol.errors import NotFound
+from dllm_protocol.model_manifest import (
+    BLOCK_BYTES,
+    MANIFEST_VERSION,
+    PIECE_FILE,
+    Manifest,
+    Piece,
+    piece_root,
+)
+from dllm_protocol.pricing import RowPrices
+from dllm_protocol.vocabulary import Vocabulary, vocabulary_hash
+from local_worker.engine.messages import EngineInfo
+from local_worker.errors import ModelMismatch
+
+_READ_BYTES = 64 * BLOCK_BYTES
+MAX_NAME = 48
+DEFAULT_RESERVE = RowPrices(prompt_udllm=400, kept_udllm=4000, drafted_udllm=4000, replayed_udllm=400)
+"""Reserve prices of a model that a worker registers itself, in udllm per 1,000 rows."""
+
+
+def file_piece(path: Path) -> Piece:
+    """The whole file as one piece: its size and BitTorrent v2 root."""
+    size = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal size
+        with path.open("rb", buffering=0) as file:
+            while data := file.read(_READ_BYTES):
+                # A short read inside the file would shift every later block.
+                while len(data) % BLOCK_BYTES and (more := file.read(BLOCK_BYTES - len(data) % BLOCK_BYTES)):
+                    data += more
+                size += len(data)
+                for start in range(0, len(data), BLOCK_BYTES):
+                    yield data[start : start + BLOCK_BYTES]
+
+    root = piece_root(blocks())
+    return Piece(PIECE_FILE, 0, size, root)
+
+
+def make_manifest(
+    piece: Piece,
+    info: EngineInfo,
+    vocabulary: Vocabulary,
+    *,
+    name: str,
+    chat_template: str,
+    licence: str = "unknown",
+    reserve_prices: RowPrices = DEFAULT_RESERVE,
+) -> Manifest:
+    """The manifest of a model of one file, from what the engine said of it.
+
+    Raises:
+        UnknownTemplate: the template is not in the closed set.
+        MalformedBytes: a name that the registry does not take.
+    """
+    manifest = Manifest(
+        version=MANIFEST_VERSION,
+        name=name,
+        architecture=info.architecture,
+        layers=info.layers,
+        context_rows=info.context_train,
+        vocabulary_hash=vocabulary_hash(vocabulary),
+        chat_template=template_named(chat_template).name,
+        licence=licence,
+        reserve_prices=reserve_prices,
+        pieces=(piece,),
+    )
+    return Manifest.decode(manifest.encode())
+
+
+def check_model(manifest: Manifest, piece: Piece, info: EngineInfo, vocabulary: Vocabulary) -> None:
+    """Refuse to serve a file under a name that promises another.
+
+    Raises:
+        ModelMismatch: naming what differs, both values.
+    """
+    (promised, *others) = manifest.pieces
+    if others or promised.kind != PIECE_FILE:
+        raise ModelMismatch(
+            f"{manifest.name} is made of {len(manifest.pieces)} pieces, this worker serves whole files"
+        )
+    for what, got, wanted in (
+        ("size", piece.size_bytes, promised.size_bytes),
+        ("root", piece.root.hex(), promised.root.hex()),
+        ("architecture", info.architecture, manifest.architecture),
+        ("layers", info.layers, manifest.layers),
+        ("vocabulary", vocabulary_hash(vocabulary).hex(), manifest.vocabulary_hash.hex()),
+    ):
+        if got != wanted:
+            raise ModelMismatch(
+                f"the file's {what} is {got}, {manifest.name} promises {wanted}",
+                hint="fetch the model again, or serve this file under another name",
+            )
+
+
+def name_from_file(path: Path) -> str:
+    """A name for the registry out of a file's name: lower case, the registry's letters only."""
+    cleaned = re.sub(r"[^a-z0-9.]+", "-", path.stem.lower()).strip("-.")
+    return cleaned[:MAX_NAME] or "model"
+
+
+def packaged_model() -> Path:
+    """The model that ships with this package.
+
+    Raises:
+        NotFound: this installation has none.
+    """
+    found = sorted((Path(__file__).parent / "models").glob("*.gguf"))
+    if not found:
+        raise NotFound("this installation ships no model", hint="name a GGUF file with --model")
+    return found[0]

@@ -1,0 +1,123 @@
+"""Runs a worker in this process: event loop, signals, lifeline, log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dllm_protocol.bundle import SignedBundle
+from dllm_protocol.model_manifest import manifest_hash
+from local_worker.chain import LightChain
+from local_worker.engine.client import Engine
+from local_worker.errors import HomeRefused
+from local_worker.files import make_home, write_private
+from local_worker.keys import WorkerKeys
+from local_worker.model_files import name_from_file
+from local_worker.model_service import describe
+from local_worker.service import Service, ServiceOptions
+from local_worker.status import Status
+
+LOG_BYTES = 1 << 20
+
+
+def run_worker(
+    options: ServiceOptions,
+    keys: WorkerKeys,
+    bundle: SignedBundle,
+    *,
+    sources: Sequence[str],
+    lifeline: bool,
+    on_ready: Callable[[Status], None],
+) -> None:
+    """Serve until SIGTERM, SIGINT or the lifeline's end; a second one stops at once.
+
+    Raises:
+        DllmError: it could not start, or cannot go on.
+    """
+    _log_to(options.home / "worker.log")
+    asyncio.run(_run(options, keys, bundle, sources, lifeline, on_ready))
+
+
+async def _run(
+    options: ServiceOptions,
+    keys: WorkerKeys,
+    bundle: SignedBundle,
+    sources: Sequence[str],
+    lifeline: bool,
+    on_ready: Callable[[Status], None],
+) -> None:
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def asked() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    if lifeline:
+        _watch_lifeline(loop, asked)
+    chain = LightChain.open(bundle, keys.operator, options.home / "light.db", sources=sources)
+    await Service(options, keys, chain).run(stop, stop_now, on_ready)
+
+
+def _watch_lifeline(loop: asyncio.AbstractEventLoop, asked: Callable[[], None]) -> None:
+    """Whoever holds the other end of stdin keeps us alive; what they write is ignored."""
+    descriptor = sys.stdin.fileno()
+    os.set_blocking(descriptor, False)
+
+    def readable() -> None:
+        if not os.read(descriptor, 4096):
+            loop.remove_reader(descriptor)
+            asked()
+
+    try:
+        loop.add_reader(descriptor, readable)
+    except PermissionError as error:
+        raise HomeRefused(
+            "--lifeline needs a pipe as stdin, not a file", hint="start it from a program"
+        ) from error
+
+
+def _log_to(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def write_manifest(
+    home: Path, model: Path, out: Path, *, name: str | None, chat_template: str | None, licence: str
+) -> dict[str, Any]:
+    """Load a model once, write its manifest, and say what is in it."""
+    make_home(home)
+    return asyncio.run(_write_manifest(home, model, out, name, chat_template, licence))
+
+
+async def _write_manifest(
+    home: Path, model: Path, out: Path, name: str | None, chat_template: str | None, licence: str
+) -> dict[str, Any]:
+    engine = await Engine.start(
+        model, context_rows=256, sequences=1, threads=None, log_path=home / "engine.log"
+    )
+    try:
+        loaded = await describe(model, engine)
+    finally:
+        await engine.close()
+    made = loaded.manifest(name or name_from_file(model), chat_template, licence)
+    write_private(out, made.encode())
+    return {
+        "name": made.name,
+        "manifest_hash": manifest_hash(made).hex(),
+        "architecture": made.architecture,
+        "layers": made.layers,
+        "context_rows": made.context_rows,
+        "chat_template": made.chat_template,
+        "size_bytes": made.pieces[0].size_bytes,
+    }

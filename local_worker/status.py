@@ -1,0 +1,102 @@
+"""What a worker says of itself: one small file in its home, replaced when something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from local_worker.files import write_private
+
+STATES = ("starting", "loading", "registering", "serving", "draining", "stopped", "failed")
+WRITE_EVERY_S = 1.0
+RATE_WINDOW_S = 10.0
+MAX_STATUS_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Status:
+    """Everything that ``dllm worker status`` shows. Amounts in udllm."""
+
+    pid: int
+    state: str = "starting"
+    problem: str = ""
+    """Why it does not serve; empty while it does."""
+    chain_id: str = ""
+    owner: str = ""
+    provider: str = ""
+    operator: str = ""
+    model: str = ""
+    layers: tuple[int, int] = (0, 0)
+    endpoints: tuple[str, ...] = ()
+    sessions: int = 0
+    rows_served: int = 0
+    tokens_per_s: float = 0.0
+    earned_unclaimed_udllm: int = 0
+    claimed_udllm: int = 0
+    engine_restarts: int = 0
+
+
+class RowMeter:
+    """Counts rows, and how many a second lately."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._recent: deque[tuple[float, int]] = deque(maxlen=4096)
+        self.rows = 0
+
+    def count(self, rows: int) -> None:
+        """So many rows were decoded just now."""
+        self.rows += rows
+        if rows:
+            self._recent.append((self._clock_s(), rows))
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows a second over the last ten seconds."""
+        horizon = self._clock_s() - RATE_WINDOW_S
+        while self._recent and self._recent[0][0] < horizon:
+            self._recent.popleft()
+        return round(sum(rows for _, rows in self._recent) / RATE_WINDOW_S, 1)
+
+
+class StatusFile:
+    """Writes a status to ``status.json`` when it differs from what was written last."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = status_file(home)
+        self._written: dict[str, Any] | None = None
+
+    def write(self, status: Status) -> None:
+        """Write now, if anything changed."""
+        content = asdict(status)
+        if content != self._written:
+            # Not durable: after a power cut no worker runs, and the next one writes its own.
+            write_private(self._path, (json.dumps(content) + "\n").encode(), durable=False)
+            self._written = content
+
+    async def keep(self, current: Callable[[], Awaitable[Status]]) -> None:
+        """Write every second, for ever."""
+        while True:
+            self.write(await current())
+            await asyncio.sleep(WRITE_EVERY_S)
+
+
+def status_file(home: Path) -> Path:
+    """Where a home keeps its status."""
+    return home / "status.json"
+
+
+def read_status(home: Path) -> dict[str, Any] | None:
+    """What the worker of a home last said; None where none ever ran."""
+    try:
+        with status_file(home).open("rb") as file:
+            content = json.loads(file.read(MAX_STATUS_BYTES))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,85 @@
+"""``dllm-worker`` from the outside: envelopes, exit codes, and nothing secret on stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dllm_protocol.model_manifest import Manifest
+from local_worker.cli import app
+from local_worker.keys import key_file
+from local_worker.status import Status, StatusFile
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def data(*words: str) -> dict[str, Any]:
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    envelope = json.loads(result.stdout)
+    assert envelope["ok"] is True
+    return dict(envelope["data"])
+
+
+def failure(*words: str) -> tuple[int, dict[str, Any]]:
+    result = run(*words, "--json")
+    envelope = json.loads(result.stdout)
+    assert envelope["ok"] is False
+    return result.exit_code, dict(envelope["error"])
+
+
+def test_init_makes_keys_once_and_says_them_again(tmp_path: Path) -> None:
+    home = str(tmp_path / "w")
+    made = data("init", "--home", home)
+    assert set(made) == {"operator", "operator_key", "service_key", "sealing_key"}
+    assert data("init", "--home", home) == made == data("keys", "--home", home)
+    secrets = json.loads(key_file(tmp_path / "w").read_text())["seeds"].values()
+    assert all(secret not in json.dumps(made) for secret in secrets)
+
+
+def test_rotate_changes_what_may_change(tmp_path: Path) -> None:
+    home = str(tmp_path / "w")
+    before, after = data("init", "--home", home), data("rotate", "--home", home)
+    assert before["operator"] == after["operator"]
+    assert before["service_key"] != after["service_key"] and before["sealing_key"] != after["sealing_key"]
+
+
+def test_status_of_a_worker_that_stopped_and_of_none(tmp_path: Path) -> None:
+    code, error = failure("status", "--home", str(tmp_path))
+    assert (code, error["code"]) == (2, "E_WORKER_HOME") and error["hint"]
+    StatusFile(tmp_path).write(Status(pid=1, state="stopped", model="guide"))
+    told = data("status", "--home", str(tmp_path))
+    assert (told["state"], told["model"], told["running"]) == ("stopped", "guide", False)
+    assert "model: guide" in run("status", "--home", str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--bundle", "nowhere"], "E_USAGE"),
+        (["--bundle", "nowhere", "--listen", "everywhere"], "E_USAGE"),
+    ],
+)
+def test_a_start_that_makes_no_sense(tmp_path: Path, words: list[str], code: str) -> None:
+    data("init", "--home", str(tmp_path / "w"))
+    exit_code, error = failure("start", "--home", str(tmp_path / "w"), *words)
+    assert (exit_code, error["code"]) == (2, code)
+
+
+def test_a_start_without_a_home(tmp_path: Path) -> None:
+    exit_code, error = failure("start", "--home", str(tmp_path / "nowhere"), "--bundle", "x")
+    assert (exit_code, error["code"]) == (2, "E_WORKER_HOME")
+
+
+def test_a_manifest_of_a_file(tmp_path: Path, tiny_model: Path) -> None:
+    out = tmp_path / "manifest"
+    told = data("manifest", "--home", str(tmp_path / "w"), "--model", str(tiny_model), "--out", str(out))
+    made = Manifest.decode(out.read_bytes())
+    assert (told["name"], told["layers"], told["chat_template"]) == ("tiny-model", 2, "chatml")
+    assert made.pieces[0].size_bytes == tiny_model.stat().st_size
