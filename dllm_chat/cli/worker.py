@@ -1,0 +1,70 @@
+"""`dllm worker on|off|status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dllm_chat.cli.command import command, group
+from dllm_chat.cli.output import Report, fields
+from dllm_chat.cli.passwords import PasswordFd, PasswordFile
+from dllm_protocol.units import format_dllm
+
+app = group(
+    """Answer other people's questions on this machine, and earn.
+
+    \b
+      dllm worker on                   serves the model in the package
+      dllm worker on --model FILE      registers and serves a GGUF file (dllm model found)
+      dllm worker status
+      dllm worker off                  finishes running answers, then stops
+    """
+)
+
+
+@command(app, "on")
+async def on(
+    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF file to serve.")] = None,
+    stay: Annotated[bool, typer.Option("--stay", help="Wait here until Ctrl-C, then stop it.")] = False,
+    password_file: PasswordFile = None,
+    password_fd: PasswordFd = None,
+) -> Report:
+    """Start serving. On a joined network the worker goes on after this command, until: dllm worker off.
+
+    The first time, this posts a bond from your account; it comes back when you leave.
+    """
+    from dllm_chat.cli.workers import switch_on
+
+    data = await switch_on(model, password_file, password_fd, stay=stay)
+    text = f"worker {data['state']}: {data['provider'] or 'registering'} {data['model']}".rstrip()
+    return Report(data, f"{text}\n{data['note']}".rstrip())
+
+
+@command(app, "off")
+async def off() -> Report:
+    """Finish running answers, claim what was earned, stop."""
+    from dllm_chat.cli.workers import switch_off
+
+    data = await switch_off()
+    return Report(data, "the worker stopped" if data["was_running"] else "no worker was running")
+
+
+@command(app, "status")
+def status() -> Report:
+    """What the worker last said of itself; asks nobody."""
+    from dllm_chat.cli.workers import status_data
+
+    data = status_data()
+    shown = {
+        "state": data["state"],
+        "model": data["model"] or "none",
+        "provider": data["provider"] or "none",
+        "sessions": data["sessions"],
+        "speed": f"{data['tokens_per_s']:.1f} tokens/s",
+        "earned": f"{format_dllm(data['earned_udllm'])} DLLM",
+    }
+    if data["problem"]:
+        shown["problem"] = data["problem"]
+    return Report(data, fields(shown))

@@ -1,0 +1,105 @@
+"""Switching this home's worker on and off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from dllm_chat.cli.output import note, progress
+from dllm_chat.cli.service import paying, settings, watching
+from dllm_chat.contributing import Contributing, WorkerFailed
+from dllm_chat.session.events import WorkerStatus
+from dllm_chat.session.networks import joined_network
+from dllm_chat.session.service import ChatService
+
+EMBEDDED_NOTE = (
+    "on the embedded network a worker lives as long as that network does: "
+    "dllm worker on --stay, or an open dllm-chat, keeps both"
+)
+START_TIMEOUT_S = 30.0
+POLL_S = 0.2
+
+
+async def switch_on(
+    model: Path | None, password_file: Path | None, password_fd: int | None, *, stay: bool
+) -> dict[str, Any]:
+    """Start the worker; with ``stay``, hold the network until Ctrl-C."""
+    async with paying(password_file, password_fd, chat_key_will_do=False) as service:
+        await service.worker_on(_absolute(model))
+        embedded = service.badge == "LOCAL"
+        found = await _serving(service)
+        if stay:
+            note("serving; Ctrl-C stops")
+            await _until_interrupted()
+            await service.worker_off()
+            found = await service.worker_status()
+    return _data(found, embedded) | {"note": EMBEDDED_NOTE if embedded and not stay else ""}
+
+
+async def switch_off() -> dict[str, Any]:
+    """Stop the worker, if one runs. Never starts a network for it."""
+    before = status_data()
+    if before["running"]:
+        if before["embedded"]:
+            async with watching() as service:
+                await service.worker_off()
+        else:
+            await _contributing()[0].stop()
+    return status_data() | {"was_running": before["running"]}
+
+
+def status_data() -> dict[str, Any]:
+    """What the worker last wrote of itself."""
+    contributing, embedded = _contributing()
+    return _data(contributing.status(), embedded)
+
+
+async def _serving(service: ChatService) -> WorkerStatus:
+    """Wait until the worker serves or says why not; a big model may take longer, and goes on by itself.
+
+    Raises:
+        WorkerFailed: it said so.
+    """
+    progress("starting the worker")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_TIMEOUT_S
+    while loop.time() < deadline:
+        found = await service.worker_status()
+        if found.state == "failed":
+            raise WorkerFailed(found.problem or "the worker failed", hint="dllm worker status")
+        if found.running and found.state == "serving":
+            return found
+        await asyncio.sleep(POLL_S)
+    return replace(found, state="starting")
+
+
+def _absolute(model: Path | None) -> Path | None:
+    return model.absolute() if model else None
+
+
+def _contributing() -> tuple[Contributing, bool]:
+    """This home's worker, and whether it is the embedded network's."""
+    paths, config = settings()
+    if joined_network(paths) is not None:
+        return Contributing(paths.data / "worker", None, None, config), False
+    return Contributing(paths.embedded / "worker-own", None, None, config), True
+
+
+def _data(found: WorkerStatus, embedded: bool) -> dict[str, Any]:
+    return asdict(found) | {"embedded": embedded}
+
+
+async def _until_interrupted() -> None:
+    """Wait for Ctrl-C, which ends the waiting and not the program."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await stopped.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,1 @@
+"""From a question to the machines that answer it: proved offers, quotes, sessions and transactions."""

@@ -1,0 +1,174 @@
+"""What is on offer, proved; and what an answer would cost, before anything is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dllm_chat.sanitize import clean_line
+from dllm_chat.session.events import AskOptions, ProviderShare, Quote
+from dllm_protocol import state_keys
+from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
+from dllm_protocol.assignment import assign, route_seed
+from dllm_protocol.errors import NotFound, UsageRefused
+from dllm_protocol.model_manifest import Manifest
+from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
+from dllm_protocol.params import Params
+from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
+from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, Offer, Route, RouteStage
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
+from light_node.queries import ProvedReads
+
+BYTES_PER_TOKEN = 3
+"""A cautious guess for estimates: English text has about four bytes a token."""
+
+
+class NoProvider(NotFound):
+    """Nobody serves the model under the person's limits."""
+
+    code = "E_NO_PROVIDER"
+
+
+class TooExpensive(UsageRefused):
+    """The quote is above what the person allowed."""
+
+    code = "E_COST"
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Everything proved about one model at one moment."""
+
+    model: ModelRecord
+    book: OfferBook
+    loads: dict[bytes, int]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The model's manifest."""
+        return self.model.manifest
+
+
+async def read_market(reads: ProvedReads, model_name: str) -> Market:
+    """Model, offer book and loads, proved.
+
+    Raises:
+        NotFound: no such model, or nobody offers it.
+    """
+    model = await reads.model(model_name)
+    if model is None:
+        known = ", ".join(clean_line(name, 64) for name in await reads.models()) or "none yet"
+        raise NotFound(
+            f"the network has no model {clean_line(model_name, 64)!r}", hint=f"registered: {known}"
+        )
+    if model.status != MODEL_ACTIVE:
+        raise NotFound(f"model {model_name} is not active any more", hint="choose another model")
+    book = await reads.offer_book(model_name)
+    loads: dict[bytes, int] = {}
+    for entry in book.entries:
+        offer = await reads.record(Offer, state_keys.offer(model_name, entry.provider))
+        loads[entry.provider] = offer.open_sessions if offer else entry.capacity_sessions
+    return Market(model, book, loads)
+
+
+def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> RouteStage:
+    """The route that an OpenSession would get now (up to ties and to what others do first).
+
+    Raises:
+        NoProvider
+    """
+    stages = assign(
+        market.book,
+        layers=market.manifest.layers,
+        max_prices=market.manifest.reserve_prices,
+        exclusions=exclusions,
+        loads=market.loads,
+        seed=route_seed(bytes(32), book_hash(market.book)),
+        penalty_ppm=params.reputation_penalty_ppm,
+    )
+    if not stages:
+        raise NoProvider(
+            f"nobody can serve {market.manifest.name} now: {len(market.book.entries)} offers, none is free",
+            hint="try again in a moment, or choose another model",
+        )
+    return stages[0]
+
+
+def make_quote(
+    market: Market,
+    stage: RouteStage,
+    *,
+    prompt_bytes: int,
+    options: AskOptions,
+    share_ppm: int,
+    prefix: str,
+    fees_udllm: int,
+) -> Quote:
+    """What an answer may cost.
+
+    Args:
+        prompt_bytes: size of the whole conversation as text.
+        share_ppm: the community's share.
+        fees_udllm: of opening and closing a session, or 0 where one is open.
+
+    Raises:
+        TooExpensive: more than `AskOptions.max_cost_udllm`.
+    """
+    prompt_rows = prompt_bytes // BYTES_PER_TOKEN + 16
+    kept_rows = options.max_tokens + WINDOW_KEPT_ROWS  # vouchers run ahead by up to a window
+    likely = price_of(stage.stage.prices, prompt_rows, options.max_tokens // 2, 0, share_ppm)
+    most = price_of(stage.stage.prices, prompt_bytes + 16, kept_rows, 0, share_ppm)
+    if stage.standby is not None:
+        most += price_of(
+            stage.standby.prices, 0, kept_rows, prompt_bytes + 16 + options.max_tokens, share_ppm
+        )
+    if options.max_cost_udllm is not None and most > options.max_cost_udllm:
+        raise TooExpensive(
+            f"the answer may cost up to {most} udllm, allowed are {options.max_cost_udllm}",
+            hint="allow more with --max-cost, or ask for fewer tokens with --max-tokens",
+        )
+    return Quote(
+        model=market.manifest.name,
+        provider=share_of(stage.stage, prefix),
+        standby=share_of(stage.standby, prefix) if stage.standby else None,
+        prices=stage.stage.prices,
+        prompt_tokens_estimate=prompt_rows,
+        max_tokens=options.max_tokens,
+        likely_cost_udllm=likely,
+        max_cost_udllm=most,
+        deposit_udllm=0,
+        fees_udllm=fees_udllm,
+    )
+
+
+def price_of(prices: RowPrices, prompt: int, kept: int, replayed: int, share_ppm: int) -> int:
+    """What rows cost the client, the community's share included."""
+    return client_price(cost_of_rows(prices, RowCounts(prompt, kept, 0, replayed)), share_ppm)
+
+
+def limits_of(stage: RouteStage) -> RowPrices:
+    """Prices that admit exactly what was quoted: the dearer of stage and standby, kind by kind."""
+    one = stage.stage.prices
+    other = stage.standby.prices if stage.standby else one
+    return RowPrices(
+        max(one.prompt_udllm, other.prompt_udllm),
+        max(one.kept_udllm, other.kept_udllm),
+        max(one.drafted_udllm, other.drafted_udllm),
+        max(one.replayed_udllm, other.replayed_udllm),
+    )
+
+
+def share_of(entry: BookEntry, prefix: str) -> ProviderShare:
+    """An offer as people see it."""
+    return ProviderShare(
+        address=encode_address(prefix + PROVIDER_SUFFIX, entry.provider),
+        owner=encode_address(prefix, entry.owner),
+        first_layer=entry.first_layer,
+        end_layer=entry.end_layer,
+        reputation_ppm=entry.reputation_ppm,
+    )
+
+
+def shares_of(route: Route, prefix: str) -> tuple[ProviderShare, ...]:
+    """The stages of a route as people see them."""
+    return tuple(share_of(stage.stage, prefix) for stage in route.stages)

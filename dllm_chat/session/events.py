@@ -1,0 +1,180 @@
+"""What happens while an answer is made: the vocabulary between the chat service and whoever shows it.
+
+Every text in here that came from the network is already stripped of control and bidi characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dllm_protocol.pricing import RowPrices
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the client picks each token from the logits it was given."""
+
+    temperature: float = 0.3
+    """0 = greedy: always the likeliest."""
+    top_p: float = 0.95
+    top_k: int = 40
+    min_p: float = 0.1
+    repetition_penalty: float = 1.0
+    """Above 1, tokens that stood before get less likely."""
+    seed: int | None = None
+    """Same seed, same answer, from the same logits. None draws one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """One question's wishes."""
+
+    model: str | None = None
+    """A registered model's name; None = the network's default."""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; they are not part of it."""
+    max_cost_udllm: int | None = None
+    """Refuse a quote above this."""
+    exclude: tuple[bytes, ...] = ()
+    """Provider ids not to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderShare:
+    """Somebody who served, or would serve, a part of an answer."""
+
+    address: str
+    """Provider id, bech32."""
+    owner: str
+    """Who is paid, bech32."""
+    first_layer: int
+    end_layer: int
+    reputation_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What an answer may cost, before anything is locked."""
+
+    model: str
+    provider: ProviderShare
+    standby: ProviderShare | None
+    prices: RowPrices
+    prompt_tokens_estimate: int
+    max_tokens: int
+    likely_cost_udllm: int
+    """For the prompt and half the tokens allowed."""
+    max_cost_udllm: int
+    """For the prompt and all tokens allowed, a replay after a failure included."""
+    deposit_udllm: int
+    """What will be locked now; 0 where an open session has enough left."""
+    fees_udllm: int
+    """Transaction fees now and at closing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something is under way; one short sentence for a status line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteReady:
+    """The quote, before anything is locked."""
+
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The session stands and its route was recomputed here; who serves."""
+
+    session: str
+    """Session id, hex."""
+    providers: tuple[ProviderShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TookOver:
+    """A provider failed and the standby goes on; no text is repeated or lost."""
+
+    failed: ProviderShare
+    successor: ProviderShare
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished (or stopped) answer."""
+
+    reply: str
+    model: str
+    badge: str
+    """``LOCAL`` or ``NETWORK``."""
+    chain_id: str
+    providers: tuple[ProviderShare, ...]
+    """Those who served, in order."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_udllm: int
+    """What the vouchers signed for this answer come to."""
+    fees_udllm: int
+    """Fees of the transactions that it caused."""
+    receipt: Path
+    verified_height: int
+    verified_hash: str
+    """Upper-case hex."""
+    finish_reason: str
+    """``stop``, ``length`` or ``stopped`` (by the person)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of an answer."""
+
+    answer: Answer
+
+
+AskEvent = Progress | QuoteReady | Routed | TextDelta | TookOver | Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Where the person's tokens are; all proved at one height."""
+
+    address: str
+    spendable_udllm: int
+    in_sessions_udllm: int
+    """Deposits less vouchers signed."""
+    earned_unclaimed_udllm: int
+    """Vouchers that a worker of this home holds and has not claimed."""
+    height: int
+    play_money: bool
+    """True on an embedded network."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """The contribute-GPU toggle."""
+
+    running: bool
+    state: str
+    """``off``, ``starting``, ``serving``, ``draining`` or ``failed``."""
+    model: str
+    provider: str
+    sessions: int
+    tokens_per_s: float
+    earned_udllm: int
+    """Claimed and unclaimed, since it was switched on."""
+    problem: str

@@ -1,0 +1,303 @@
+"""One open leg: requests to a provider and their answers, with deadlines, over a sealed channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dllm_protocol.encoding import Record
+from dllm_protocol.errors import (
+    ChannelRefused,
+    MalformedBytes,
+    NetworkUnreachable,
+    TimedOut,
+    UsageRefused,
+    VerificationFailed,
+)
+from dllm_protocol.messages import (
+    MAX_TOKENIZE_BYTES,
+    MAX_TOKENIZE_TEXTS,
+    OUTPUTS_LAST,
+    OUTPUTS_NONE,
+    REFUSED_BUSY,
+    REFUSED_DRAINING,
+    REFUSED_ENGINE,
+    REFUSED_REQUEST,
+    ROW_KEPT,
+    ROW_REPLAYED,
+    VOCABULARY_PART_BYTES,
+    Acknowledge,
+    Done,
+    Goodbye,
+    Output,
+    Ready,
+    Refused,
+    Tokens,
+    VocabularyPart,
+    unpack_floats,
+    unpack_ids,
+)
+from dllm_protocol.session.client import ClientLeg
+from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS
+from dllm_protocol.session.transcript import held_digest
+from dllm_protocol.vocabulary import Vocabulary, vocabulary_bytes_hash
+from light_node.channel.client import Channel
+from light_node.channel.errors import ChannelTimedOut
+
+LOSSES_MAX = 3
+"""A provider that loses a session's rows more often is too busy for it."""
+ANSWER_TIMEOUT_S = 20.0
+"""Longest wait for an answer to one request; a slice of a prompt on a slow machine fits."""
+
+
+class LegFailed(ChannelRefused):
+    """The provider of this leg is of no more use; another may be."""
+
+    code = "E_LEG"
+
+
+class RowsLost(LegFailed):
+    """The provider no longer holds rows that it held: its cache was needed elsewhere, or its engine began anew."""
+
+    code = "E_ROWS_LOST"
+
+
+class VocabularyRefused(VerificationFailed):
+    """A provider's vocabulary is not the one that the model's manifest promises."""
+
+    code = "E_VOCABULARY"
+
+
+@dataclass(frozen=True, slots=True)
+class RowLogits:
+    """The largest logits behind one row, largest first."""
+
+    position: int
+    ids: list[int]
+    logits: list[float]
+
+
+class OpenLeg:
+    """A leg in use. Every failure of the provider's comes out as `LegFailed`.
+
+    Args:
+        store: called whenever the ledger changed, before anything is sent on its strength.
+        known: token ids of this session that the provider may still hold rows of.
+    """
+
+    def __init__(
+        self, channel: Channel, leg: ClientLeg, store: Callable[[], None], known: Sequence[int] = ()
+    ) -> None:
+        self._channel = channel
+        self._leg = leg
+        self._store = store
+        self._backlog: list[Record] = []
+        self._losses = 0
+        self.held: list[int] = self._still_held(channel.ready, known)
+        """Token ids whose rows the provider holds for us, as far as we know."""
+
+    @staticmethod
+    def _still_held(ready: Ready, known: Sequence[int]) -> list[int]:
+        """What the provider holds, if it is the beginning of what we know."""
+        begin = list(known[: ready.held_rows])
+        return begin if begin and held_digest(begin) == ready.held_digest else []
+
+    @property
+    def provider(self) -> bytes:
+        """Provider id."""
+        return self._leg.provider
+
+    @property
+    def ready(self) -> Ready:
+        """What the provider said it has and takes."""
+        return self._channel.ready
+
+    async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
+        """Token ids of texts, unchecked."""
+        ids: list[list[int]] = []
+        for batch in _batches(texts):
+            request, frame = self._leg.tokenize(batch)
+            await self._send(frame)
+            message = await self._answer(request, Tokens)
+            if not isinstance(message, Tokens) or len(message.ids) != len(batch):
+                raise LegFailed(f"{len(batch)} texts were to be tokenised, the answer does not fit")
+            ids += [unpack_ids(packed) for packed in message.ids]
+        return ids
+
+    async def vocabulary(self, expected_hash: bytes) -> Vocabulary:
+        """The model's vocabulary, checked against the manifest.
+
+        Raises:
+            VocabularyRefused: another vocabulary.
+        """
+        data, total = bytearray(), 0
+        while not data or len(data) < total:
+            await self._send(self._leg.get_vocabulary(len(data)))
+            part = await self._next(ANSWER_TIMEOUT_S, VocabularyPart)
+            if not isinstance(part, VocabularyPart) or part.offset != len(data) or not part.data:
+                raise LegFailed("the vocabulary does not come as asked")
+            data += part.data
+            total = total or part.total_bytes
+            whole = len(part.data) == VOCABULARY_PART_BYTES or len(data) == total
+            if part.total_bytes != total or not whole:
+                raise LegFailed(f"the vocabulary comes in crumbs: {len(part.data)} bytes at {part.offset}")
+        got = vocabulary_bytes_hash(bytes(data))
+        if got != expected_hash:  # before anything of it is parsed
+            raise VocabularyRefused(
+                f"the vocabulary hashes to {got.hex()}, the manifest says {expected_hash.hex()}",
+                hint="the provider serves another model than it offers; it will not be used",
+            )
+        return Vocabulary.decode(bytes(data))
+
+    async def decode(self, ids: Sequence[int], *, kind: int, top_k: int) -> RowLogits:
+        """Bring the provider's sequence to exactly ``ids``; return the logits behind the last row.
+
+        Rows that it holds already are kept; the rest goes in slices, so that vouchers run ahead by one slice
+        at most. Rows that it held and lost are replayed, a few times at most.
+        """
+        while True:
+            try:
+                return await self._decode_rest(ids, kind, top_k)
+            except RowsLost as lost:
+                self._note_loss(lost)
+                kind = ROW_REPLAYED
+
+    async def decode_next(self, token: int, top_k: int) -> RowLogits:
+        """Decode one kept token; return the logits behind it."""
+        try:
+            output = await self._decode_slice(len(self.held), [token], ROW_KEPT, top_k, last=True)
+        except RowsLost as lost:
+            ids = [*self.held, token]
+            self._note_loss(lost)
+            return await self.decode(ids, kind=ROW_REPLAYED, top_k=top_k)
+        if output is None:
+            raise LegFailed("a row was decoded without the logits asked for")
+        self.held.append(token)
+        return output
+
+    def _note_loss(self, lost: RowsLost) -> None:
+        """Begin anew with a provider that lost our rows, unless it does so all the time."""
+        self._losses += 1
+        if self._losses > LOSSES_MAX:
+            raise LegFailed(f"the provider lost its rows {self._losses} times: {lost.message}") from lost
+        self.held.clear()
+
+    async def _decode_rest(self, ids: Sequence[int], kind: int, top_k: int) -> RowLogits:
+        first = min(_common(self.held, ids), len(ids) - 1)
+        del self.held[first:]
+        while True:
+            chunk = list(ids[first : first + WINDOW_PROMPT_ROWS])
+            last = first + len(chunk) == len(ids)
+            output = await self._decode_slice(first, chunk, kind, top_k, last=last)
+            self.held += chunk
+            first += len(chunk)
+            if last:
+                if output is None:
+                    raise LegFailed("rows were decoded without the logits asked for")
+                return output
+
+    async def seal_turn(self) -> None:
+        """Have the turn's last rows acknowledged."""
+        frame = self._leg.seal_turn()
+        if frame is None:
+            return
+        await self._send(frame)
+        await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+
+    async def end_session(self) -> None:
+        """Have the session's final voucher acknowledged."""
+        await self._send(self._leg.end_session())
+        await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye and hang up."""
+        try:
+            await self._channel.send(self._leg.goodbye(reason))
+        except (ChannelRefused, NetworkUnreachable, TimedOut):
+            return  # it hung up first
+        finally:
+            await self._channel.close()
+
+    async def _decode_slice(
+        self, first: int, ids: list[int], kind: int, top_k: int, *, last: bool
+    ) -> RowLogits | None:
+        request, frame = self._leg.decode(
+            first, ids, kind=kind, top_k=top_k, outputs=OUTPUTS_LAST if last else OUTPUTS_NONE
+        )
+        await self._send(frame)
+        found: RowLogits | None = None
+        while True:
+            message = await self._next(ANSWER_TIMEOUT_S, Output, Done, Refused)
+            if isinstance(message, Output):
+                found = RowLogits(message.position, unpack_ids(message.ids), unpack_floats(message.logits))
+            elif isinstance(message, Refused):
+                self._refused(message)
+            elif isinstance(message, Done) and message.request == request:
+                return found
+
+    async def _answer(self, request: int, kind: type[Record]) -> Record:
+        message = await self._next(ANSWER_TIMEOUT_S, kind, Refused)
+        if isinstance(message, Refused):
+            self._refused(message)
+        if getattr(message, "request", request) != request:
+            raise LegFailed(f"an answer to another request than {request} came")
+        return message
+
+    def _refused(self, message: Refused) -> None:
+        if message.reason == REFUSED_REQUEST and self.held:
+            raise RowsLost(f"the provider lost rows: {message.message}")
+        busy = message.reason in (REFUSED_BUSY, REFUSED_DRAINING, REFUSED_ENGINE)
+        raise LegFailed(
+            f"the provider refused: {message.message or message.reason}",
+            hint="it is full or stopping; another one goes on" if busy else "",
+        )
+
+    async def _send(self, frame: bytes) -> None:
+        self._store()
+        try:
+            await self._channel.send(frame)
+        except (NetworkUnreachable, TimedOut) as error:
+            raise LegFailed(f"the provider cannot be reached: {error}") from error
+
+    async def _next(self, timeout_s: float, *kinds: type[Record]) -> Record:
+        """The next message of one of the kinds; others are dealt with on the way."""
+        while True:
+            while self._backlog:
+                message = self._backlog.pop(0)
+                if isinstance(message, Goodbye):
+                    raise LegFailed(f"the provider said goodbye: {message.message}")
+                if isinstance(message, kinds):
+                    return message
+            try:
+                self._backlog += await self._channel.receive(round(timeout_s * 1000))
+            except ChannelTimedOut as error:
+                raise LegFailed(f"the provider did not answer within {timeout_s:g} s") from error
+            except (ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut) as error:
+                raise LegFailed(f"the provider's channel failed: {error}") from error
+
+
+def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
+        if one != other:
+            return index
+    return min(len(held), len(wanted))
+
+
+def _batches(texts: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Texts in portions that one request takes."""
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        if len(text) > MAX_TOKENIZE_BYTES:
+            raise UsageRefused(
+                f"a message has {len(text)} bytes, at most {MAX_TOKENIZE_BYTES} are tokenised",
+                hint="shorten it",
+            )
+        if batch and (len(batch) == MAX_TOKENIZE_TEXTS or size + len(text) > MAX_TOKENIZE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch

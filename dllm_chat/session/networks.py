@@ -1,0 +1,90 @@
+"""Networks that the person joined: one folder each with the signed bundle; ``current`` names the one in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dllm_chat.paths import Paths, write_private
+from dllm_protocol.bundle import SignedBundle
+from dllm_protocol.errors import MalformedBytes, NotFound, UsageRefused, VerificationFailed
+
+CURRENT = "current"
+BUNDLE = "bundle"
+_MAX_BUNDLE_BYTES = 4 << 20
+
+
+class BundleRefused(VerificationFailed):
+    """A network description that is damaged or not signed by whom it says."""
+
+    code = "E_BUNDLE"
+
+
+def joined_network(paths: Paths) -> SignedBundle | None:
+    """The network in use; None where none was joined (then the embedded one is used).
+
+    Raises:
+        BundleRefused: its file was changed.
+    """
+    try:
+        name = (paths.networks / CURRENT).read_text().strip()
+    except OSError:
+        return None
+    if not name:
+        return None
+    return _read(paths.networks / name / BUNDLE)
+
+
+def join_network(paths: Paths, raw: bytes, *, confirmed_signer: bytes) -> SignedBundle:
+    """Keep a bundle and use its network from now on.
+
+    Args:
+        confirmed_signer: the signer's key that the person compared by fingerprint.
+
+    Raises:
+        BundleRefused: damaged, unsigned, or signed by another key.
+    """
+    signed = _decode(raw)
+    if not signed.signer or not signed.signature_fits:
+        raise BundleRefused("the bundle's signature does not fit", hint="fetch it again from its publisher")
+    if signed.signer != confirmed_signer:
+        raise BundleRefused(
+            f"the bundle is signed by {signed.signer.hex()}, confirmed was {confirmed_signer.hex()}"
+        )
+    chain_id = signed.bundle.chain_id
+    known = paths.networks / chain_id / BUNDLE
+    if known.exists() and _read(known).bundle.genesis != signed.bundle.genesis:
+        raise BundleRefused(f"network {chain_id} is known with another genesis")
+    write_private(known, raw)
+    write_private(paths.networks / CURRENT, chain_id.encode())
+    return signed
+
+
+def leave_network(paths: Paths) -> None:
+    """Use the embedded network again; the joined one's files stay.
+
+    Raises:
+        NotFound: none was joined.
+    """
+    current = paths.networks / CURRENT
+    if not current.exists():
+        raise NotFound("no network was joined: the embedded one is in use already")
+    write_private(current, b"")
+
+
+def _read(path: Path) -> SignedBundle:
+    try:
+        if path.stat().st_size > _MAX_BUNDLE_BYTES:
+            raise UsageRefused(f"{path} is too large to be a bundle")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(
+            f"{path} cannot be read: {error.strerror}", hint="join the network again"
+        ) from error
+    return _decode(raw)
+
+
+def _decode(raw: bytes) -> SignedBundle:
+    try:
+        return SignedBundle.decode(raw)
+    except MalformedBytes as error:
+        raise BundleRefused(f"the bundle is damaged: {error.message}") from error

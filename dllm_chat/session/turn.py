@@ -1,0 +1,148 @@
+"""One answer: prompt in, tokens out, with the standby taking over when a provider fails.
+
+The client keeps the token log. A leg that dies is replaced by the next provider of the route, the log is replayed
+into it, and sampling goes on from the logits behind the log's last token: no text is repeated or lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from dllm_chat.session.events import AskOptions, TextDelta
+from dllm_chat.session.leg import LegFailed, OpenLeg, RowLogits
+from dllm_chat.session.prompt import Prompt, PromptMaker
+from dllm_chat.session.sampler import Sampler
+from dllm_chat.session.text import TextStream
+from dllm_protocol.chat_templates import ChatMessage
+from dllm_protocol.messages import ROW_KEPT, ROW_PROMPT, ROW_REPLAYED
+from dllm_protocol.session.ledger import DepositUsedUp
+from dllm_protocol.vocabulary import TokensRefused, Vocabulary
+
+PENALTY_WINDOW = 64
+"""The repetition penalty looks back this many tokens."""
+CANDIDATES = 64
+"""Logits asked for a row; more than any sensible sampling uses."""
+GREEDY_CANDIDATES = 8
+"""Logits asked for a row where only the largest counts; the others are for who looks closer."""
+
+FINISH_STOP, FINISH_LENGTH, FINISH_STOPPED = "stop", "length", "stopped"
+
+NextLeg = Callable[[LegFailed | DepositUsedUp], Awaitable[OpenLeg]]
+
+
+@dataclass(slots=True)
+class Turn:
+    """One answer under way.
+
+    Args:
+        leg: the leg to begin with.
+        next_leg: called with what ended the use of a leg: its failure (opens another provider's leg) or a
+            deposit that is used up (tops it up and opens the same provider's leg again); raises where it cannot.
+    """
+
+    leg: OpenLeg
+    next_leg: NextLeg
+    vocabulary: Vocabulary
+    maker: PromptMaker
+    sampler: Sampler
+    options: AskOptions
+    context_rows: int
+    stop_asked: bool = False
+    prompt: Prompt | None = None
+    generated: list[int] = field(default_factory=list)
+    finish_reason: str = FINISH_LENGTH
+    text: str = ""
+
+    async def run(self, messages: Sequence[ChatMessage]) -> AsyncIterator[TextDelta]:
+        """Answer a conversation, piece by piece."""
+        prompt = await self._prompt(messages)
+        self.prompt = prompt
+        stream = TextStream(self.vocabulary, (*self.options.stop, *prompt.stops))
+        row = await self._decode(list(prompt.ids), ROW_PROMPT)
+        while True:
+            token = self.sampler.pick(row.ids, row.logits, self._recent(prompt))
+            if token in prompt.ends:
+                self.finish_reason = FINISH_STOP
+                break
+            self.generated.append(token)
+            shown = stream.push(token)
+            self.text = stream.text
+            if shown:
+                yield TextDelta(shown)
+            if stream.stopped:
+                self.finish_reason = FINISH_STOP
+                break
+            if self.stop_asked:
+                self.finish_reason = FINISH_STOPPED
+                break
+            if len(self.generated) >= self.options.max_tokens or self._context_full(prompt):
+                break
+            row = await self._decode_next(prompt, token)
+        rest = stream.finish()
+        self.text = stream.text
+        if rest:
+            yield TextDelta(rest)
+        await self._seal()
+
+    def _context_full(self, prompt: Prompt) -> bool:
+        """Whether the next row would be one more than the model, or whoever serves it, can hold."""
+        rows = min(self.context_rows, self.leg.ready.context_rows)
+        return len(prompt.ids) + len(self.generated) > rows
+
+    def _recent(self, prompt: Prompt) -> frozenset[int]:
+        """Tokens that the repetition penalty discourages."""
+        if self.options.sampling.repetition_penalty == 1.0:
+            return frozenset()
+        return frozenset([*prompt.ids, *self.generated][-PENALTY_WINDOW:])
+
+    async def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
+        while True:
+            rows = min(self.context_rows, self.leg.ready.context_rows)
+            answer_rows = min(self.options.max_tokens, max(1, rows // 2))
+            try:
+                return await self.maker.make(
+                    messages, self.leg.tokenize, context_rows=rows, answer_rows=answer_rows
+                )
+            except LegFailed as failure:
+                self.leg = await self.next_leg(failure)
+            except TokensRefused as refusal:
+                self.leg = await self.next_leg(LegFailed(refusal.message, hint=refusal.hint))
+
+    async def _decode(self, ids: list[int], kind: int) -> RowLogits:
+        """Have ``ids`` decoded by whoever is alive."""
+        while True:
+            try:
+                return self._spoken(await self.leg.decode(ids, kind=kind, top_k=self._candidates()))
+            except (LegFailed, DepositUsedUp) as failure:
+                self.leg = await self.next_leg(failure)
+                kind = ROW_REPLAYED if isinstance(failure, LegFailed) else kind
+
+    async def _decode_next(self, prompt: Prompt, token: int) -> RowLogits:
+        try:
+            return self._spoken(await self.leg.decode_next(token, self._candidates()))
+        except (LegFailed, DepositUsedUp) as failure:
+            self.leg = await self.next_leg(failure)
+            kind = ROW_REPLAYED if isinstance(failure, LegFailed) else ROW_KEPT
+            return await self._decode([*prompt.ids, *self.generated], kind)
+
+    def _spoken(self, row: RowLogits) -> RowLogits:
+        """The row, if it names tokens of this model only. Raises LegFailed."""
+        beyond = max(row.ids)
+        if beyond >= len(self.vocabulary.pieces):
+            raise LegFailed(f"token {beyond} was given, the model has {len(self.vocabulary.pieces)}")
+        return row
+
+    async def _seal(self) -> None:
+        """The last rows' acknowledgement; a provider that fails now only loses its ack."""
+        try:
+            await self.leg.seal_turn()
+        except LegFailed:
+            return
+
+    def _candidates(self) -> int:
+        sampling = self.options.sampling
+        wanted = CANDIDATES
+        if sampling.repetition_penalty == 1.0:  # a penalty may lift any of them to the top
+            wanted = min(GREEDY_CANDIDATES if sampling.temperature <= 0.0 else sampling.top_k, CANDIDATES)
+        return min(wanted, self.leg.ready.top_k)

@@ -1,0 +1,1 @@
+"""Screens: the chat, and the questions that lie over it."""

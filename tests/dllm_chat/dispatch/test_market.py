@@ -1,0 +1,104 @@
+"""Quotes: never below what vouchers can come to, and refused where they exceed what the person allowed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dllm_chat.dispatch.market import (
+    Market,
+    NoProvider,
+    TooExpensive,
+    foresee,
+    limits_of,
+    make_quote,
+    price_of,
+)
+from dllm_chat.session.events import AskOptions
+from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece
+from dllm_protocol.offer_book import BookEntry, OfferBook
+from dllm_protocol.params import NETWORK_PARAMS
+from dllm_protocol.pricing import RowPrices
+from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, RouteStage
+
+SHARE = 100_000
+RESERVE = RowPrices(1_000, 10_000, 10_000, 1_000)
+PRICES = st.builds(RowPrices, *([st.integers(0, 1_000)] * 4))
+
+
+def entry(number: int, prices: RowPrices, *, capacity: int = 2) -> BookEntry:
+    return BookEntry(bytes([number]) * 20, bytes([number + 50]) * 20, 0, 4, prices, capacity, 500_000)
+
+
+def make_market(*entries: BookEntry, loads: dict[bytes, int] | None = None) -> Market:
+    manifest = Manifest(
+        1,
+        "guide",
+        "llama",
+        4,
+        512,
+        b"\1" * 32,
+        "chatml",
+        "MIT",
+        RESERVE,
+        (Piece(PIECE_FILE, 0, 9, b"\2" * 32),),
+    )
+    return Market(
+        ModelRecord(b"\3" * 20, manifest, 1, MODEL_ACTIVE), OfferBook("guide", 1, entries), loads or {}
+    )
+
+
+def quote(stage: RouteStage, options: AskOptions, prompt_bytes: int = 40) -> int:
+    market = make_market(stage.stage)
+    return make_quote(
+        market,
+        stage,
+        prompt_bytes=prompt_bytes,
+        options=options,
+        share_ppm=SHARE,
+        prefix="dllm",
+        fees_udllm=9,
+    ).max_cost_udllm
+
+
+@given(PRICES, PRICES, st.integers(0, 2_000), st.integers(1, 500))
+def test_the_most_that_is_quoted_covers_a_failure_at_the_last_token(
+    one: RowPrices, other: RowPrices, prompt_bytes: int, max_tokens: int
+) -> None:
+    stage = RouteStage(entry(1, one), entry(2, other))
+    most = quote(stage, AskOptions(max_tokens=max_tokens), prompt_bytes)
+    spent = price_of(one, prompt_bytes, max_tokens, 0, SHARE)
+    replay = price_of(other, 0, 0, prompt_bytes + max_tokens, SHARE)
+    assert most >= spent + replay
+
+
+def test_a_quote_above_what_is_allowed_is_refused_with_both_numbers() -> None:
+    stage = RouteStage(entry(1, RESERVE), None)
+    with pytest.raises(TooExpensive, match=r"up to \d+ udllm, allowed are 5"):
+        quote(stage, AskOptions(max_cost_udllm=5))
+
+
+def test_the_cheapest_free_provider_is_foreseen_with_a_standby_of_another_owner() -> None:
+    cheap, dear = RowPrices(1, 1, 1, 1), RowPrices(5, 5, 5, 5)
+    market = make_market(entry(1, dear), entry(2, cheap), entry(3, cheap))
+    stage = foresee(market, (), NETWORK_PARAMS)
+    assert {stage.stage.provider[0], stage.standby.provider[0] if stage.standby else 0} == {2, 3}
+    full = make_market(entry(1, dear), entry(2, cheap), loads={entry(2, cheap).provider: 2})
+    assert foresee(full, (), NETWORK_PARAMS).stage.provider[0] == 1
+
+
+def test_nobody_left_is_said_with_the_number_of_offers() -> None:
+    market = make_market(entry(1, RESERVE))
+    with pytest.raises(NoProvider, match="1 offers, none is free"):
+        foresee(market, (entry(1, RESERVE).provider,), NETWORK_PARAMS)
+
+
+@given(PRICES, PRICES)
+def test_the_limits_of_a_session_admit_what_was_quoted_and_nothing_dearer(
+    one: RowPrices, other: RowPrices
+) -> None:
+    limits = limits_of(RouteStage(entry(1, one), entry(2, other)))
+    assert one.within(limits) and other.within(limits)
+    assert limits.prompt_udllm in (one.prompt_udllm, other.prompt_udllm)
+    assert limits.kept_udllm in (one.kept_udllm, other.kept_udllm)

@@ -1,0 +1,57 @@
+"""Whether the own worker runs: what it wrote counts while it holds its lock, never a number alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from dllm_chat.config import Config
+from dllm_chat.contributing import LOCK_FILE, STATUS_FILE, Contributing, packaged_model, worker_command
+
+STATUS = {
+    "pid": os.getpid(),
+    "state": "serving",
+    "model": "guide\x1b[31m",
+    "provider": "localprov1x",
+    "sessions": 2,
+    "tokens_per_s": 12.5,
+    "earned_unclaimed_udllm": 30,
+    "claimed_udllm": 12,
+    "problem": "",
+}
+
+
+def contributing(home: Path, status: object = STATUS) -> Contributing:
+    home.mkdir(exist_ok=True)
+    (home / STATUS_FILE).write_text(json.dumps(status))
+    return Contributing(home, None, None, Config())
+
+
+def test_a_worker_that_holds_its_lock_is_shown_with_clean_words(tmp_path: Path) -> None:
+    found = contributing(tmp_path / "worker")
+    with (tmp_path / "worker" / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status = found.status()
+    assert status.running and status.state == "serving"
+    assert (status.sessions, status.tokens_per_s, status.earned_udllm) == (2, 12.5, 42)
+    assert "\x1b" not in status.model
+
+
+def test_a_process_number_that_somebody_else_has_now_is_no_worker(tmp_path: Path) -> None:
+    found = contributing(tmp_path / "worker")
+    assert not found.status().running, "no lock file: it never ran here"
+    (tmp_path / "worker" / LOCK_FILE).touch()
+    assert found.status().state == "off"
+
+
+def test_a_damaged_status_is_off(tmp_path: Path) -> None:
+    for damaged in ([], {"pid": "me"}, {"pid": -5}, "x"):
+        assert contributing(tmp_path / "worker", damaged).status().state == "off"
+
+
+def test_a_workers_command_names_the_model_and_no_secret(tmp_path: Path) -> None:
+    command = worker_command(tmp_path, tmp_path / "bundle", owner="local1x", lifeline=True)
+    assert command[-1] == "--lifeline" and str(packaged_model()) in command
+    assert command[command.index("--owner") + 1] == "local1x"
