@@ -1,0 +1,1 @@
+"""Trains the small model that ships in the package, from a corpus that the project writes about itself."""
