@@ -7,6 +7,8 @@ never leaves its home.
 
 from __future__ import annotations
 
+import re
+
 from dllm_protocol.encoding import HASH, U64, ByteString, ListOf, Nested, Record, Text, Unsigned, record, wire
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.hashing import Tag, tagged_hash
@@ -17,6 +19,8 @@ BUNDLE_VERSION = 1
 LOCAL_PREFIX = "local"
 """Address prefix of embedded networks; their money is play money."""
 _URL = Text(300, minimum=1)
+_PEER = Text(300, minimum=1)
+_PEER_FORM = re.compile(r"[0-9a-f]{40}@[^@\s/]{1,255}:[0-9]{1,5}")
 
 
 @record
@@ -24,13 +28,19 @@ class NetworkBundle(Record):
     """What is signed."""
 
     version: int = wire(1, Unsigned(BUNDLE_VERSION))
+    """1."""
     genesis: Genesis = wire(2, Nested(Genesis))
+    """The whole genesis; the chain id follows from it."""
     trust_height: int = wire(3, U64)
+    """Height of the trust root."""
     trust_hash: bytes = wire(4, HASH)
     """Hash of the header at ``trust_height``."""
     sources: tuple[str, ...] = wire(5, ListOf(_URL, 32, minimum=1))
     """JSON-RPC websockets of full nodes, ``ws://host:port/websocket``."""
     witnesses: tuple[str, ...] = wire(6, ListOf(_URL, 32))
+    """The same, of other operators: what sources say is compared with them."""
+    seeds: tuple[str, ...] = wire(7, ListOf(_PEER, 32))
+    """CometBFT P2P addresses ``id@host:port`` for those who run a node; may be empty."""
 
     @property
     def chain_id(self) -> str:
@@ -48,8 +58,11 @@ class SignedBundle(Record):
     """A bundle with its signer's key and signature; both are zeros where it is unsigned."""
 
     bundle: NetworkBundle = wire(1, Nested(NetworkBundle))
+    """What the network is and where."""
     signer: bytes = wire(2, ByteString(32, 32, optional=True))
+    """The publisher's public key; none where the bundle is unsigned."""
     signature: bytes = wire(3, ByteString(64, 64, optional=True))
+    """Over the bundle's bytes under tag `network-bundle`."""
 
     @property
     def signature_fits(self) -> bool:
@@ -66,3 +79,8 @@ def fingerprint(signer: bytes) -> str:
     """What people compare of a signer's key: four groups of four hex digits."""
     digest = tagged_hash(Tag.BUNDLE, signer).hex()[:16]
     return " ".join(digest[i : i + 4] for i in range(0, 16, 4))
+
+
+def is_peer_address(text: str) -> bool:
+    """Whether a text has the form of a CometBFT P2P address: 40 hex digits of the node's id, host and port."""
+    return _PEER_FORM.fullmatch(text) is not None and 0 < int(text.rpartition(":")[2]) < 1 << 16

@@ -145,13 +145,16 @@ def bundle(
         list[str] | None, typer.Option(help="ws://HOST:PORT/websocket where others reach a node; repeatable.")
     ] = None,
     witness: Annotated[list[str] | None, typer.Option(help="The same, of another operator.")] = None,
+    seed: Annotated[
+        list[str] | None, typer.Option(help="ID@HOST:PORT of a peer that new nodes dial; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe the running network in one signed file that others join it with."""
 
     def work() -> dict[str, Any]:
         place = NodeHome(home)
-        signed = asyncio.run(make_bundle(place, source or (), witness or ()))
+        signed = asyncio.run(make_bundle(place, source or (), witness or (), seed or ()))
         return {
             "file": write_bundle(place, out, signed),
             "chain_id": signed.bundle.chain_id,

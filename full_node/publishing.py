@@ -9,7 +9,7 @@ import aiohttp
 
 from dllm_protocol.block import SignedHeader
 from dllm_protocol.block_json import signed_header_from_json
-from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, SignedBundle, sign_bundle
+from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, SignedBundle, is_peer_address, sign_bundle
 from dllm_protocol.errors import MalformedBytes, NetworkUnreachable, UsageRefused
 from dllm_protocol.genesis import chain_id_of
 from full_node.files import write_private
@@ -20,13 +20,18 @@ PUBLISHER_KEY = "publisher_key.json"
 TIMEOUT_S = 10.0
 
 
-async def make_bundle(home: NodeHome, sources: Sequence[str], witnesses: Sequence[str]) -> SignedBundle:
+async def make_bundle(
+    home: NodeHome, sources: Sequence[str], witnesses: Sequence[str], seeds: Sequence[str] = ()
+) -> SignedBundle:
     """A signed bundle whose trust root is the running node's newest header.
 
     The publisher's key is made on first use and lies beside the validator's, which never signs anything but votes.
 
     Args:
         sources: websockets at which others reach nodes of the network; this node's own address when empty.
+
+        witnesses: the same, of other operators.
+        seeds: P2P addresses ``id@host:port`` for those who want to run a node.
 
     Raises:
         NodeNotRunning, NetworkUnreachable, UsageRefused
@@ -44,10 +49,15 @@ async def make_bundle(home: NodeHome, sources: Sequence[str], witnesses: Sequenc
             raise UsageRefused(
                 f"{url!r} is not a websocket address", hint="for example ws://host:26657/websocket"
             )
+    for seed in seeds:
+        if not is_peer_address(seed):
+            raise UsageRefused(
+                f"{seed!r} is not a peer's address", hint="40 hex digits of its id, then @host:port"
+            )
     key_file = home.folder / PUBLISHER_KEY
     signer = load_key(key_file) if key_file.exists() else create_key(key_file)
     bundle = NetworkBundle(
-        BUNDLE_VERSION, genesis, root.header.height, root.header.hash(), urls, tuple(witnesses)
+        BUNDLE_VERSION, genesis, root.header.height, root.header.hash(), urls, tuple(witnesses), tuple(seeds)
     )
     return sign_bundle(signer, bundle)
 

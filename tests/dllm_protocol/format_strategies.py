@@ -23,6 +23,7 @@ FORMAT_MODULES = (
     "voucher",
     "offer_book",
     "genesis",
+    "bundle",
     "model_manifest",
     "vocabulary",
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dllm_protocol.bundle import NetworkBundle, SignedBundle, fingerprint, sign_bundle
+from dllm_protocol.bundle import NetworkBundle, SignedBundle, fingerprint, is_peer_address, sign_bundle
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.genesis import Genesis, GenesisValidator, chain_id_of
 from dllm_protocol.params import NETWORK_PARAMS
@@ -28,7 +28,7 @@ def make_bundle(prefix: str = "dllm") -> NetworkBundle:
         (GenesisValidator(b"\x02" * 32, 10),),
         b"\x03" * 32,
     )
-    return NetworkBundle(1, genesis, 7, b"\x04" * 32, ("ws://127.0.0.1:1/websocket",), ())
+    return NetworkBundle(1, genesis, 7, b"\x04" * 32, ("ws://127.0.0.1:1/websocket",), (), ())
 
 
 def test_the_chain_id_follows_from_the_genesis() -> None:
@@ -69,3 +69,19 @@ def test_a_fingerprint_is_four_groups_that_differ_by_key() -> None:
 def test_a_bundle_without_a_source_cannot_be_written() -> None:
     with pytest.raises(MalformedBytes):
         replace(make_bundle(), sources=()).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("0123456789abcdef0123456789abcdef01234567@peer.example:26656", True),
+        ("0123456789abcdef0123456789abcdef01234567@[::1]:1", True),
+        ("0123456789abcdef0123456789abcdef0123456@peer.example:26656", False),
+        ("0123456789abcdef0123456789abcdef01234567@peer.example:0", False),
+        ("0123456789abcdef0123456789abcdef01234567@peer.example:65536", False),
+        ("tcp://0123456789abcdef0123456789abcdef01234567@peer.example:26656", False),
+        ("peer.example:26656", False),
+    ],
+)
+def test_a_peer_address_names_a_node_id_a_host_and_a_port(text: str, fits: bool) -> None:
+    assert is_peer_address(text) is fits

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dllm_protocol.actions import ACTION, ACTION_NUMBERS
+from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.transaction import Transaction
@@ -50,6 +51,7 @@ def test_recorded_state_is_read_and_written(vector: dict[str, str]) -> None:
     [
         ("transaction", Transaction),
         ("genesis", Genesis),
+        ("signed bundle", SignedBundle),
         ("vocabulary", Vocabulary),
         ("signed voucher", SignedVoucher),
         ("signed ack", SignedAck),
@@ -65,6 +67,7 @@ def test_recorded_signatures_fit() -> None:
     voucher = SignedVoucher.decode(bytes.fromhex(RECORDED["signed voucher"]))
     assert voucher.signed_by(SESSION_KEY.public_key)
     assert SignedAck.decode(bytes.fromhex(RECORDED["signed ack"])).signed_by(SERVICE.public_key)
+    assert SignedBundle.decode(bytes.fromhex(RECORDED["signed bundle"])).signature_fits
 
 
 def test_the_recorded_chain_id_ends_in_the_genesis_hash() -> None:

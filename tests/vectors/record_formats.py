@@ -29,6 +29,7 @@ from dllm_protocol.actions import (
 )
 from dllm_protocol.address import address_of, encode_address, provider_id_of
 from dllm_protocol.assignment import leg_payees, make_route, route_hash, session_id_of
+from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, fingerprint, sign_bundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.genesis import (
     Genesis,
@@ -108,6 +109,18 @@ GENESIS = Genesis(
     nonce=bytes(range(32)),
 )
 CHAIN_ID = chain_id_of(GENESIS)
+BUNDLE = sign_bundle(
+    OPERATOR,
+    NetworkBundle(
+        BUNDLE_VERSION,
+        GENESIS,
+        trust_height=77,
+        trust_hash=b"\x22" * 32,
+        sources=("ws://127.0.0.1:26657/websocket",),
+        witnesses=("wss://witness.example:443/websocket",),
+        seeds=("5bd3c8f2ea70f5e2b8b6b93f5be6b4e2d1c0a9f8@peer.example:26656",),
+    ),
+)
 BOOK = OfferBook(
     "guide-1",
     12,
@@ -248,6 +261,7 @@ def examples() -> dict[str, object]:
         "session id": SESSION_ID.hex(),
         "route hash": route_hash(ROUTE).hex() if ROUTE else "",
         "transaction hash": transaction_hash(TRANSACTION.encode()).hex(),
+        "publisher fingerprint": fingerprint(OPERATOR.public_key),
     }
     return {
         "description": "Ed25519 seeds are 32 times the byte 1 (client), 2 (owner), 3 (operator), 4 (service key), "
@@ -256,6 +270,7 @@ def examples() -> dict[str, object]:
         "actions": [{"type": type(one).__name__, "bytes": one.encode().hex()} for one in ACTIONS],
         "transaction": TRANSACTION.encode().hex(),
         "genesis": GENESIS.encode().hex(),
+        "signed bundle": BUNDLE.encode().hex(),
         "vocabulary": VOCABULARY.encode().hex(),
         "signed voucher": VOUCHER.encode().hex(),
         "signed ack": ACK.encode().hex(),
