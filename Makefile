@@ -1,6 +1,6 @@
 # `make chat` starts DLLM; `make test` checks it. The rest serves those who work on it.
 .POSIX:
-.PHONY: help setup chat test test-long lint bench guide-model lock clean setup-test
+.PHONY: help setup chat test test-long lint bench guide-model lock clean setup-test cometbft
 
 BIN = .venv/bin
 # Two processes: enough for two cores, and real end-to-end processes run beside them. A file stays in one process,
@@ -10,6 +10,7 @@ TEST_PROCESSES = 2 --dist loadfile
 help:
 	@echo "make chat         set up on the first run, then open the terminal chat"
 	@echo "make setup        only set up: .venv/ with dllm, dllm-chat, dllm-node, dllm-worker"
+	@echo "make cometbft     install the consensus engine for networks of several validators (wants Go)"
 	@echo "make test         everything that has to hold (under 25 minutes on two cores)"
 	@echo "make test-long    the same tests, deeper"
 	@echo "make lint         format, lint, types and import rules only"
@@ -24,6 +25,9 @@ setup:
 setup-test:
 	@sh tools/setup/setup.sh test
 
+cometbft: setup
+	@sh tools/setup/cometbft.sh
+
 chat: setup
 	@exec $(BIN)/dllm-chat
 
@@ -33,10 +37,13 @@ lint: setup-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Tests over the real consensus engine run wherever it is, or where Go is there to build it.
 test: lint
+	@sh tools/setup/cometbft.sh --where-possible
 	$(BIN)/pytest -n $(TEST_PROCESSES) -m "not long" $(PYTEST_ARGS)
 
 test-long: lint
+	@sh tools/setup/cometbft.sh --where-possible
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 bench: setup-test

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from full_node.consensus.cometbft.binary import NAMED_BY, find_cometbft, is_cometbft_here
+
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, print_blob=True)
@@ -30,10 +32,12 @@ def vectors_folder() -> Path:
     return Path(named) if named else ROOT.parent / "shared" / "vectors"
 
 
+KEPT_SETTINGS = {"DLLM_SHARED_VECTORS", "DLLM_FORBID_SKIPS", NAMED_BY}
+
 # Reason for a skip (its beginning) -> does that reason hold on this machine?
 ALLOWED_SKIPS: dict[str, Callable[[], bool]] = {
     "needs shared vectors": lambda: not vectors_folder().is_dir(),
-    "needs the cometbft binary": lambda: shutil.which("cometbft") is None,
+    "needs the cometbft binary": lambda: not is_cometbft_here(),
     "needs a GPU": lambda: not Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is None,
     "needs an ordinary user": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "needs Linux": lambda: not Path("/proc/self").exists(),
@@ -49,11 +53,19 @@ def shared_vectors() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cometbft() -> Path:
+    """The consensus engine's program, as a node would find it."""
+    if not is_cometbft_here():
+        pytest.skip("needs the cometbft binary: run `make cometbft`")
+    return find_cometbft()
+
+
 @pytest.fixture
 def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ``DLLM_HOME`` and ``HOME`` of this test's own, with every other setting of ours taken away."""
     for name in list(os.environ):
-        if name.startswith(("DLLM_", "XDG_")) and name not in {"DLLM_SHARED_VECTORS", "DLLM_FORBID_SKIPS"}:
+        if name.startswith(("DLLM_", "XDG_")) and name not in KEPT_SETTINGS:
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
