@@ -1,0 +1,1 @@
+"""Whether DLLM agrees with other implementations: `make conformance` counts, family by family."""
