@@ -18,6 +18,8 @@ from dllm_protocol.signing import Signer, sign_tagged, verify_tagged
 BUNDLE_VERSION = 1
 LOCAL_PREFIX = "local"
 """Address prefix of embedded networks; their money is play money."""
+TEST_PREFIX = "tdllm"
+"""Address prefix of test networks: their tokens are given away by faucets, and are worth nothing."""
 _URL = Text(300, minimum=1)
 _PEER = Text(300, minimum=1)
 _PEER_FORM = re.compile(r"[0-9a-f]{40}@[^@\s/]{1,255}:[0-9]{1,5}")
@@ -41,6 +43,8 @@ class NetworkBundle(Record):
     """The same, of other operators: what sources say is compared with them."""
     seeds: tuple[str, ...] = wire(7, ListOf(_PEER, 32))
     """CometBFT P2P addresses ``id@host:port`` for those who run a node; may be empty."""
+    faucet: str = wire(8, Text(300))
+    """Where a test network gives tokens away, ``http://host:port``; empty where it does not."""
 
     @property
     def chain_id(self) -> str:
@@ -51,6 +55,11 @@ class NetworkBundle(Record):
     def badge(self) -> int:
         """BADGE_LOCAL for embedded networks, BADGE_NETWORK for all others."""
         return BADGE_LOCAL if self.genesis.address_prefix == LOCAL_PREFIX else BADGE_NETWORK
+
+    @property
+    def is_test(self) -> bool:
+        """Whether its tokens are worth nothing, by the prefix of its addresses."""
+        return is_test_network(self.genesis)
 
 
 @record
@@ -79,6 +88,11 @@ def fingerprint(signer: bytes) -> str:
     """What people compare of a signer's key: four groups of four hex digits."""
     digest = tagged_hash(Tag.BUNDLE, signer).hex()[:16]
     return " ".join(digest[i : i + 4] for i in range(0, 16, 4))
+
+
+def is_test_network(genesis: Genesis) -> bool:
+    """Whether a chain's tokens are worth nothing, by the prefix of its addresses."""
+    return genesis.address_prefix in (LOCAL_PREFIX, TEST_PREFIX)
 
 
 def is_peer_address(text: str) -> bool:

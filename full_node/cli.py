@@ -148,13 +148,14 @@ def bundle(
     seed: Annotated[
         list[str] | None, typer.Option(help="ID@HOST:PORT of a peer that new nodes dial; repeatable.")
     ] = None,
+    faucet: Annotated[str, typer.Option(help="http://HOST:PORT of a test network's faucet.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Describe the running network in one signed file that others join it with."""
 
     def work() -> dict[str, Any]:
         place = NodeHome(home)
-        signed = asyncio.run(make_bundle(place, source or (), witness or (), seed or ()))
+        signed = asyncio.run(make_bundle(place, source or (), witness or (), seed or (), faucet))
         return {
             "file": write_bundle(place, out, signed),
             "chain_id": signed.bundle.chain_id,

@@ -9,9 +9,17 @@ import aiohttp
 
 from dllm_protocol.block import SignedHeader
 from dllm_protocol.block_json import signed_header_from_json
-from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, SignedBundle, is_peer_address, sign_bundle
+from dllm_protocol.bundle import (
+    BUNDLE_VERSION,
+    TEST_PREFIX,
+    NetworkBundle,
+    SignedBundle,
+    is_peer_address,
+    is_test_network,
+    sign_bundle,
+)
 from dllm_protocol.errors import MalformedBytes, NetworkUnreachable, UsageRefused
-from dllm_protocol.genesis import chain_id_of
+from dllm_protocol.genesis import Genesis, chain_id_of
 from full_node.files import write_private
 from full_node.home import NodeHome, read_genesis, running_node
 from full_node.keys import create_key, load_key
@@ -21,7 +29,11 @@ TIMEOUT_S = 10.0
 
 
 async def make_bundle(
-    home: NodeHome, sources: Sequence[str], witnesses: Sequence[str], seeds: Sequence[str] = ()
+    home: NodeHome,
+    sources: Sequence[str],
+    witnesses: Sequence[str],
+    seeds: Sequence[str] = (),
+    faucet: str = "",
 ) -> SignedBundle:
     """A signed bundle whose trust root is the running node's newest header.
 
@@ -32,6 +44,7 @@ async def make_bundle(
 
         witnesses: the same, of other operators.
         seeds: P2P addresses ``id@host:port`` for those who want to run a node.
+        faucet: ``http://host:port`` where a test network gives tokens away; empty where it does not.
 
     Raises:
         NodeNotRunning, NetworkUnreachable, UsageRefused
@@ -54,12 +67,33 @@ async def make_bundle(
             raise UsageRefused(
                 f"{seed!r} is not a peer's address", hint="40 hex digits of its id, then @host:port"
             )
+    check_faucet(genesis, faucet)
     key_file = home.folder / PUBLISHER_KEY
     signer = load_key(key_file) if key_file.exists() else create_key(key_file)
     bundle = NetworkBundle(
-        BUNDLE_VERSION, genesis, root.header.height, root.header.hash(), urls, tuple(witnesses), tuple(seeds)
+        BUNDLE_VERSION,
+        genesis,
+        root.header.height,
+        root.header.hash(),
+        urls,
+        tuple(witnesses),
+        tuple(seeds),
+        faucet,
     )
     return sign_bundle(signer, bundle)
+
+
+def check_faucet(genesis: Genesis, faucet: str) -> None:
+    """Raises UsageRefused for a faucet that a bundle of this chain may not name."""
+    if not faucet:
+        return
+    if not faucet.startswith(("http://", "https://")):
+        raise UsageRefused(f"{faucet!r} is not a web address", hint="for example http://host:26680")
+    if not is_test_network(genesis):
+        raise UsageRefused(
+            f"addresses of {chain_id_of(genesis)} begin with {genesis.address_prefix!r}: only test networks "
+            f"({TEST_PREFIX!r}) have a faucet"
+        )
 
 
 def write_bundle(home: NodeHome, name: str, signed: SignedBundle) -> str:

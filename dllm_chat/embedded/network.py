@@ -261,7 +261,7 @@ class LocalNetwork:
         finally:
             await source.close()
         bundle = NetworkBundle(
-            BUNDLE_VERSION, genesis, tip.header.height, tip.header.hash(), (self._url,), (), ()
+            BUNDLE_VERSION, genesis, tip.header.height, tip.header.hash(), (self._url,), (), (), ""
         )
         return SignedBundle(bundle, b"", b"").encode()
 

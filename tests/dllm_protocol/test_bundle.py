@@ -28,7 +28,7 @@ def make_bundle(prefix: str = "dllm") -> NetworkBundle:
         (GenesisValidator(b"\x02" * 32, 10),),
         b"\x03" * 32,
     )
-    return NetworkBundle(1, genesis, 7, b"\x04" * 32, ("ws://127.0.0.1:1/websocket",), (), ())
+    return NetworkBundle(1, genesis, 7, b"\x04" * 32, ("ws://127.0.0.1:1/websocket",), (), (), "")
 
 
 def test_the_chain_id_follows_from_the_genesis() -> None:
@@ -41,6 +41,16 @@ def test_the_chain_id_follows_from_the_genesis() -> None:
 def test_embedded_networks_are_told_by_their_prefix() -> None:
     assert make_bundle("local").badge == BADGE_LOCAL
     assert make_bundle("dllm").badge == BADGE_NETWORK
+
+
+def test_test_networks_are_told_by_their_prefix() -> None:
+    assert [make_bundle(prefix).is_test for prefix in ("local", "tdllm", "dllm", "tdllmx")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert make_bundle("tdllm").badge == BADGE_NETWORK
 
 
 def test_the_signature_covers_every_byte() -> None:

@@ -87,7 +87,7 @@ class Network:
             await asyncio.sleep(0.02)
         root = (await source.signed_header(1)).header
         await source.close()
-        bundle = SignedBundle(NetworkBundle(1, genesis, 1, root.hash(), (url,), (), ()), b"", b"")
+        bundle = SignedBundle(NetworkBundle(1, genesis, 1, root.hash(), (url,), (), (), ""), b"", b"")
         (folder / "bundle").write_bytes(bundle.encode())
         return cls(folder, node, LightChain.open(bundle, CLIENT, folder / "client.db"), model)
 

@@ -119,6 +119,7 @@ BUNDLE = sign_bundle(
         sources=("ws://127.0.0.1:26657/websocket",),
         witnesses=("wss://witness.example:443/websocket",),
         seeds=("5bd3c8f2ea70f5e2b8b6b93f5be6b4e2d1c0a9f8@peer.example:26656",),
+        faucet="https://faucet.example",
     ),
 )
 BOOK = OfferBook(

@@ -11,7 +11,9 @@ from tests.full_node.state_machine.world import make_genesis, signer
 
 Dllm = Callable[..., Ran]
 PUBLISHER = signer("publisher")
-BUNDLE = NetworkBundle(BUNDLE_VERSION, make_genesis(), 1, b"h" * 32, ("ws://127.0.0.1:1/websocket",), (), ())
+BUNDLE = NetworkBundle(
+    BUNDLE_VERSION, make_genesis(), 1, b"h" * 32, ("ws://127.0.0.1:1/websocket",), (), (), ""
+)
 
 
 @pytest.fixture

@@ -34,7 +34,9 @@ def paths(tmp_path: Path) -> Paths:
         genesis_time_ms=1_700_000_000_000,
         nonce=b"\4" * 32,
     )
-    bundle = NetworkBundle(BUNDLE_VERSION, genesis, 1, b"\5" * 32, ("ws://127.0.0.1:1/websocket",), (), ())
+    bundle = NetworkBundle(
+        BUNDLE_VERSION, genesis, 1, b"\5" * 32, ("ws://127.0.0.1:1/websocket",), (), (), ""
+    )
     write_private(found.embedded / "bundle", SignedBundle(bundle, b"", b"").encode())
     return found
 
