@@ -179,7 +179,7 @@ class _Run:
             + (f"; {format_dllm(quote.deposit_udllm)} are locked now" if quote.deposit_udllm else "")
         )
         limited = self._question.max_cost is not None
-        if quote.deposit_udllm and self._service.badge == "NETWORK":
+        if quote.deposit_udllm and not self._service.play_money:
             amount = format_dllm(quote.deposit_udllm + quote.fees_udllm)
             confirm(f"Lock {amount} DLLM for this and further answers?", yes=self._question.yes or limited)
 

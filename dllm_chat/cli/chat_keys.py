@@ -41,7 +41,7 @@ async def change_chat_key(
         raise UsageRefused("--cap and --revoke were both given", hint="give one of them")
     cap_udllm = 0 if cap is None else parse_dllm(cap)
     async with paying(password_file, password_fd, chat_key_will_do=False) as service:
-        if service.badge == "LOCAL":
+        if service.play_money:
             raise UsageRefused(
                 "the play wallet is never locked: it needs no chat key", hint="join a network first"
             )

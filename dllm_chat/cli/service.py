@@ -47,15 +47,14 @@ async def paying(
     Raises:
         WalletLocked: a joined network, and no key to sign with.
     """
-    from dllm_chat.session.networks import joined_network
+    from dllm_chat.session.networks import joined_network, pays_with_play_wallet
     from dllm_chat.session.service import ChatService
 
     paths, config = settings(**flags)
     wallet: UnlockedWallet | None = None
     given = password_file is not None or password_fd is not None
-    if joined_network(paths) is not None and (
-        given or not (chat_key_will_do and _chat_key_there(paths, config))
-    ):
+    plays = joined_network(paths) is None or (not given and pays_with_play_wallet(paths, config.wallet))
+    if not plays and (given or not (chat_key_will_do and _chat_key_there(paths, config))):
         wallet = _unlocked(paths, config, password_file, password_fd)
     try:
         async with _opened(ChatService(paths, config, wallet)) as service:

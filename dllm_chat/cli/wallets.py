@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dllm_chat.paths import Paths, find_paths
-from dllm_chat.session.networks import joined_network
+from dllm_chat.session.networks import joined_network, pays_with_play_wallet
 from dllm_chat.wallet.manager import WalletInfo, WalletManager
 
 NETWORK_PREFIX = "dllm"
@@ -37,11 +37,11 @@ def wallet_data(info: WalletInfo, prefix: str) -> dict[str, Any]:
 
 
 async def address_of_wallet(name: str | None, account: int) -> dict[str, Any]:
-    """Address of a wallet's account; the play wallet's while no network is joined and no wallet is named."""
+    """Address of a wallet's account; the play wallet's where that pays and no wallet is named."""
     from dllm_chat.wallet.errors import NoSuchWallet
 
     paths, prefix = prefix_in_use()
-    if name is None and joined_network(paths) is None:
+    if name is None and (joined_network(paths) is None or pays_with_play_wallet(paths, "")):
         from dllm_chat.cli.service import watching
 
         async with watching() as service:

@@ -15,12 +15,12 @@ from dllm_chat.embedded.patient_source import PatientSource
 from dllm_chat.paths import Paths
 from dllm_chat.session.conversation import Chain
 from dllm_chat.session.events import WorkerStatus
-from dllm_chat.session.networks import joined_network
+from dllm_chat.session.networks import joined_network, pays_with_play_wallet, play_wallet_folder
 from dllm_chat.wallet.chat_key import ChatKeyStore
 from dllm_chat.wallet.errors import NoSuchWallet
 from dllm_chat.wallet.manager import WalletManager
 from dllm_chat.wallet.open_wallet import OpenWallet
-from dllm_chat.wallet.play_wallet import open_play_wallet
+from dllm_chat.wallet.play_wallet import PlayWallet, open_play_wallet
 from dllm_chat.wallet.wrapping_key import Choice, WrappingKeys
 from dllm_protocol.bundle import NetworkBundle
 from dllm_protocol.errors import WalletLocked
@@ -49,6 +49,12 @@ class Connection:
         self.lease = lease
         self.contributing = contributing
         self._store = store
+
+    @property
+    def play_money(self) -> bool:
+        """Whether what is paid with is worth nothing anywhere else."""
+        purse = self.purse
+        return isinstance(purse, WalletPurse) and isinstance(purse.wallet, PlayWallet)
 
     @property
     def lost(self) -> bool:
@@ -114,7 +120,8 @@ async def connect(
     """Join the network in use.
 
     Args:
-        wallet: an unlocked wallet to pay from; without one, the play wallet (embedded) or the chat key (joined).
+        wallet: an unlocked wallet to pay from; without one, the play wallet (embedded, or one's own devnet) or the
+            chat key (joined).
         watch_only: on a joined network, need no key and sign nothing.
 
     Raises:
@@ -125,6 +132,8 @@ async def connect(
     if joined is None:
         return await _connect_embedded(paths, config, on_progress)
     bundle = joined.bundle
+    if wallet is None and pays_with_play_wallet(paths, config.wallet):
+        wallet = open_play_wallet(play_wallet_folder(paths, bundle.chain_id), bundle.chain_id)
     purse = _purse(paths, config, wallet, watch_only=watch_only)
     store = TrustStore(paths.networks / bundle.chain_id / "light.db", bundle.chain_id)
     light = _light_client(bundle, store, RpcSource(bundle.sources[0]), SystemClock())

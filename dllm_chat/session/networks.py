@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dllm_chat.paths import Paths, write_private
+from dllm_chat.wallet.play_wallet import has_play_wallet
 from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.errors import MalformedBytes, NotFound, UsageRefused, VerificationFailed
 
 CURRENT = "current"
 BUNDLE = "bundle"
+PLAY_WALLET = "wallet"
 _MAX_BUNDLE_BYTES = 4 << 20
 
 
@@ -57,6 +59,19 @@ def join_network(paths: Paths, raw: bytes, *, confirmed_signer: bytes) -> Signed
     write_private(known, raw)
     write_private(paths.networks / CURRENT, chain_id.encode())
     return signed
+
+
+def play_wallet_folder(paths: Paths, chain_id: str) -> Path:
+    """Where the play wallet of a network lies in the home of whoever runs it for trying things (a devnet)."""
+    return paths.networks / chain_id / PLAY_WALLET
+
+
+def pays_with_play_wallet(paths: Paths, wallet_name: str) -> bool:
+    """Whether a play wallet pays on the joined network: it lies there, and no other wallet is named."""
+    joined = joined_network(paths)
+    if joined is None or wallet_name:
+        return False
+    return has_play_wallet(play_wallet_folder(paths, joined.bundle.chain_id))
 
 
 def leave_network(paths: Paths) -> None:

@@ -148,6 +148,11 @@ class ChatService:
         return "LOCAL" if self.bundle.badge == BADGE_LOCAL else "NETWORK"
 
     @property
+    def play_money(self) -> bool:
+        """Whether a play wallet pays, whose money is worth nothing anywhere else."""
+        return self._connection is not None and self._connection.play_money
+
+    @property
     def chain_id(self) -> str:
         """See `ChatDoor`."""
         return self._chain.chain_id if self._chain else ""
@@ -199,7 +204,7 @@ class ChatService:
             in_sessions_udllm=await in_sessions_udllm(chain.reads, saved, height),
             earned_unclaimed_udllm=self.connection.earned_unclaimed_udllm(),
             height=height,
-            play_money=self.bundle.badge == BADGE_LOCAL,
+            play_money=self.play_money,
         )
 
     # -- asking -----------------------------------------------------------------------------------------------

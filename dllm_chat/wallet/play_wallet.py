@@ -1,4 +1,4 @@
-"""The embedded network's wallet: no words, no password, and good for one local chain only.
+"""A play wallet: no words, no password, and good for one chain only, the embedded network's or a devnet's.
 
 Its seed is random and lies in a file (0600). The address must be known before genesis, which funds it, and the
 chain id comes from genesis; so a play wallet is made first and bound to its chain once.
@@ -24,7 +24,7 @@ SEED_BYTES = 32
 
 
 class PlayWallet(OpenWallet):
-    """Play money's wallet. Signs for the local chain that it is bound to."""
+    """Play money's wallet. Signs for the chain that it is bound to."""
 
     def __init__(self, keys: KeyTree, sessions: SessionCounter, chain_id: str) -> None:
         super().__init__("play", keys, sessions)
@@ -39,7 +39,7 @@ class PlayWallet(OpenWallet):
 def create_play_wallet(
     folder: Path, random_bytes: Callable[[int], bytes] = secrets.token_bytes
 ) -> PlayWallet:
-    """Make the wallet of a local chain that is about to begin.
+    """Make the wallet of a chain that is about to begin.
 
     Raises:
         WalletExists: the folder has one, bound or not.
@@ -71,8 +71,13 @@ def bind_play_wallet(folder: Path, chain_id: str) -> PlayWallet:
         return _open(folder)
 
 
+def has_play_wallet(folder: Path) -> bool:
+    """Whether a play wallet lies there."""
+    return _file(folder).is_file()
+
+
 def open_play_wallet(folder: Path, chain_id: str) -> PlayWallet:
-    """The wallet of the local chain ``chain_id``.
+    """The play wallet of the chain ``chain_id``.
 
     Raises:
         WrongChain: it belongs to another chain, or to none yet.

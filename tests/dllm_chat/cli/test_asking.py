@@ -50,6 +50,7 @@ class Service:
 
     def __init__(self, badge: str = "LOCAL") -> None:
         self.badge = badge
+        self.play_money = badge == "LOCAL"
         self.stopped = False
         self.asked: list[Any] = []
 
