@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dllm_protocol.block import tx_hash
 from dllm_protocol.block_json import block_id_to_json, block_to_json, header_to_json, tx_result_to_json
 from dllm_protocol.json_shape import to_base64, to_hex
+from dllm_protocol.jsonrpc.query import Query
 from dllm_protocol.results import ExecTxResult
 from full_node.consensus.engine import CommittedBlock
 from full_node.rpc.context import JsonObject
-from full_node.rpc.query import Query
 
 _Tags = dict[str, list[str]]
 

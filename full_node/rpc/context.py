@@ -9,9 +9,9 @@ from typing import Any
 from dllm_protocol.block import Block
 from dllm_protocol.commit import BlockID, Commit
 from dllm_protocol.header import Header
+from dllm_protocol.jsonrpc.errors import internal_error
+from dllm_protocol.jsonrpc.params import Shape
 from full_node.consensus.engine import Engine
-from full_node.rpc.errors import internal_error
-from full_node.rpc.params import Shape
 from full_node.state.blocks import BlockMeta
 
 JsonObject = dict[str, Any]

@@ -8,12 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from full_node.rpc.calls import URI_ID, Request, answer, failure, invoke, load_json, request_from, success
+from dllm_protocol.jsonrpc.errors import RpcError, invalid_request, method_not_found
+from dllm_protocol.jsonrpc.params import from_query
+from dllm_protocol.jsonrpc.requests import URI_ID, Request, failure, load_json, request_from, success
+from full_node.rpc.calls import answer, invoke
 from full_node.rpc.context import JsonObject, RpcContext
-from full_node.rpc.errors import RpcError, invalid_request, method_not_found
 from full_node.rpc.guard import Door, RpcLimits, guard
 from full_node.rpc.methods import METHODS
-from full_node.rpc.params import from_query
 from full_node.rpc.websocket import WebsocketSession
 
 STOP_WAIT_S = 1.0

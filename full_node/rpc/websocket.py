@@ -8,15 +8,16 @@ from collections.abc import Callable, Coroutine
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from dllm_protocol.jsonrpc.errors import RpcError, internal_error, server_error
+from dllm_protocol.jsonrpc.params import Kind, from_json
+from dllm_protocol.jsonrpc.query import Query, parse_query
+from dllm_protocol.jsonrpc.requests import Request, RequestId, failure, load_json, request_from, success
 from full_node.consensus.events import Subscription
 from full_node.rpc.announcements import announcements
-from full_node.rpc.calls import Request, RequestId, answer, failure, load_json, request_from, success
+from full_node.rpc.calls import answer
 from full_node.rpc.context import JsonObject, RpcContext
-from full_node.rpc.errors import RpcError, internal_error, server_error
 from full_node.rpc.guard import RpcLimits
 from full_node.rpc.methods import METHODS
-from full_node.rpc.params import Kind, from_json
-from full_node.rpc.query import Query, parse_query
 
 _QUERY = {"query": Kind.TEXT}
 

@@ -17,10 +17,10 @@ from dllm_protocol.block_json import (
 from dllm_protocol.commit import ZERO_BLOCK_ID
 from dllm_protocol.header import Header
 from dllm_protocol.json_shape import to_base64
+from dllm_protocol.jsonrpc.errors import internal_error
+from dllm_protocol.jsonrpc.params import Kind
 from full_node.consensus.chain_state import validator_set_of
 from full_node.rpc.context import JsonObject, Method, Methods, RpcContext, block_id_of, commit_of, page_of
-from full_node.rpc.errors import internal_error
-from full_node.rpc.params import Kind
 
 METAS_MAX = 20
 

@@ -8,11 +8,11 @@ import json
 from dllm_protocol.block_json import validator_to_json
 from dllm_protocol.header import BLOCK_VERSION
 from dllm_protocol.json_shape import to_base64, to_hex
+from dllm_protocol.jsonrpc.errors import internal_error
+from dllm_protocol.jsonrpc.params import Kind
 from dllm_protocol.timestamp import GO_ZERO_TIME, Timestamp
 from dllm_protocol.validator_set import Validator, address_of
 from full_node.rpc.context import JsonObject, Method, Methods, RpcContext
-from full_node.rpc.errors import internal_error
-from full_node.rpc.params import Kind
 
 P2P_VERSION = 8
 GENESIS_CHUNK_BYTES = 16 << 20

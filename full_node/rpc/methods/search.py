@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dllm_protocol.block import Block, tx_hash, tx_proof
 from dllm_protocol.block_json import merkle_proof_to_json
 from dllm_protocol.json_shape import to_base64, to_hex
+from dllm_protocol.jsonrpc.errors import internal_error, invalid_params
+from dllm_protocol.jsonrpc.params import Kind
+from dllm_protocol.jsonrpc.query import Query, parse_query
 from full_node.rpc.context import JsonObject, Method, Methods, RpcContext, page_of
-from full_node.rpc.errors import internal_error, invalid_params
-from full_node.rpc.params import Kind
-from full_node.rpc.query import Query, parse_query
 
 
 async def tx(context: RpcContext, hash: bytes | None, prove: bool | None) -> JsonObject:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dllm_protocol.errors import DllmError, NotFound
 from dllm_protocol.json_shape import to_base64
+from dllm_protocol.jsonrpc.params import Kind
 from full_node.rpc.context import JsonObject, Method, Methods, RpcContext
-from full_node.rpc.params import Kind
 from full_node.state.store import HeightPruned
 
 PROOF_OP = "ics23:jmt"

@@ -10,13 +10,13 @@ from dllm_protocol.block import tx_hash
 from dllm_protocol.block_json import evidence_from_json, tx_result_to_json
 from dllm_protocol.errors import DllmError
 from dllm_protocol.json_shape import to_base64, to_hex
+from dllm_protocol.jsonrpc.errors import internal_error
+from dllm_protocol.jsonrpc.params import Kind
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.signing import verify
 from full_node.consensus.engine import CommittedBlock, Submission
 from full_node.consensus.events import Subscription
 from full_node.rpc.context import PER_PAGE_DEFAULT, PER_PAGE_MAX, JsonObject, Method, Methods, RpcContext
-from full_node.rpc.errors import internal_error
-from full_node.rpc.params import Kind
 
 COMMIT_WAIT_S = 10.0
 """As CometBFT's timeout_broadcast_tx_commit."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from full_node.rpc.errors import RpcError, internal_error
+from dllm_protocol.jsonrpc.errors import RpcError, internal_error
 
 CONDITIONS_MAX = 8
 QUERY_CHARACTERS_MAX = 512

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class RpcError(Exception):
-    """An error as it goes over the wire; never crosses into another package.
+    """An error as it goes over the wire; never leaves the server that raises it.
 
     Attributes:
         code: JSON-RPC error code.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from full_node.rpc.errors import RpcError
-from full_node.rpc.query import CONDITIONS_MAX, HEIGHT_MAX, parse_query
+from dllm_protocol.jsonrpc.errors import RpcError
+from dllm_protocol.jsonrpc.query import CONDITIONS_MAX, HEIGHT_MAX, parse_query
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from full_node.rpc.errors import invalid_params
+from dllm_protocol.jsonrpc.errors import invalid_params
 
 INT64_MAX = 2**63 - 1
 _DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
