@@ -1,6 +1,6 @@
 # `make chat` starts DLLM; `make test` checks it. The rest serves those who work on it.
 .POSIX:
-.PHONY: help setup chat test test-long lint bench guide-model lock clean setup-test cometbft
+.PHONY: help setup chat test test-long lint bench guide-model lock clean conformance setup-test cometbft
 
 BIN = .venv/bin
 # Two processes: enough for two cores, and real end-to-end processes run beside them. A file stays in one process,
@@ -14,6 +14,7 @@ help:
 	@echo "make test         everything that has to hold (under 25 minutes on two cores)"
 	@echo "make test-long    the same tests, deeper"
 	@echo "make lint         format, lint, types and import rules only"
+	@echo "make conformance  agreement with other implementations, counted by family"
 	@echo "make bench        the benchmarks, as ratios"
 	@echo "make guide-model  train the model that ships in the package (under 40 minutes)"
 	@echo "make lock         write requirements/*.lock anew (wants the extra dev)"
@@ -45,6 +46,9 @@ test: lint
 test-long: lint
 	@sh tools/setup/cometbft.sh --where-possible
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+conformance: setup-test
+	@$(BIN)/python -m tools.conformance
 
 bench: setup-test
 	@$(BIN)/python -m benchmarks

@@ -24,6 +24,8 @@ from dllm_protocol.results import last_results_hash
 from dllm_protocol.validator_set import ValidatorSet
 from tests.vectors.record_consensus import FILE, recorded
 
+pytestmark = pytest.mark.conformance("own-golden-vectors")
+
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Any]:

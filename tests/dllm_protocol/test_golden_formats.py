@@ -19,6 +19,8 @@ from tests.vectors.record_formats import FILE, SERVICE, SESSION_KEY, examples
 
 RECORDED: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
 
+pytestmark = pytest.mark.conformance("own-golden-vectors")
+
 
 def test_nothing_differs_from_the_record() -> None:
     assert examples() == RECORDED

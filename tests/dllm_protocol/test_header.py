@@ -23,6 +23,7 @@ def header() -> Header:
     return replace(chain.blocks[3].header, app_version=5)
 
 
+@pytest.mark.conformance("cometbft-go-tests")
 def test_go_s_header_hash(shared_vectors: Path) -> None:
     vector = json.loads((shared_vectors / "cometbft-go-tests" / "header_hash.json").read_text())
     given = vector["header"]

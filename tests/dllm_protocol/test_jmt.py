@@ -11,12 +11,14 @@ import pytest
 from dllm_protocol import jmt
 
 
-def test_roots_of_the_other_implementation(shared_vectors: Path) -> None:
+@pytest.mark.conformance("jmt-roots")
+@pytest.mark.parametrize("number", range(3))
+def test_roots_of_the_other_implementation(shared_vectors: Path, number: int) -> None:
     table = json.loads((shared_vectors / "jmt" / "sha2_256_vectors.json").read_text())
     assert len(table["vectors"]) == 3
-    for vector in table["vectors"]:
-        pairs = {bytes.fromhex(item["key"]): bytes.fromhex(item["value"]) for item in vector["data"]}
-        assert jmt.root_of(pairs).hex() == vector["expected_root"]
+    vector = table["vectors"][number]
+    pairs = {bytes.fromhex(item["key"]): bytes.fromhex(item["value"]) for item in vector["data"]}
+    assert jmt.root_of(pairs).hex() == vector["expected_root"]
 
 
 def test_known_roots() -> None:

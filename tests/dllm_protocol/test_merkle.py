@@ -30,11 +30,13 @@ def _naive_root(leaves: Sequence[bytes]) -> bytes:
     return sha256(b"\1" + _naive_root(leaves[:split]) + _naive_root(leaves[split:])).digest()
 
 
-def test_go_s_roots(shared_vectors: Path) -> None:
+@pytest.mark.conformance("cometbft-go-tests")
+@pytest.mark.parametrize("number", range(5))
+def test_go_s_roots(shared_vectors: Path, number: int) -> None:
     table = json.loads((shared_vectors / "cometbft-go-tests" / "merkle_rfc6962.json").read_text())
     assert len(table["vectors"]) == 5
-    for vector in table["vectors"]:
-        assert merkle.root([bytes.fromhex(leaf) for leaf in vector["leaves_hex"]]).hex() == vector["want"]
+    vector = table["vectors"][number]
+    assert merkle.root([bytes.fromhex(leaf) for leaf in vector["leaves_hex"]]).hex() == vector["want"]
 
 
 def test_the_empty_root_is_the_hash_of_nothing() -> None:

@@ -31,6 +31,7 @@ from tests.full_node.processes import NodeProcess, Sender, call, init_with, send
 from tools.conformance.comet_light import CometLight, LightRefused, LightTarget
 
 TRANSFERS = 12
+pytestmark = pytest.mark.conformance("cometbft-light")
 LightMaker = Callable[..., CometLight]
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dllm_protocol.block import LightBlock
 from dllm_protocol.block_json import signed_header_from_json, validator_from_json
@@ -51,7 +54,17 @@ def _validators(value: dict[str, Any]) -> ValidatorSet:
     return ValidatorSet(tuple(members))
 
 
-def _verdicts(case: dict[str, Any]) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One recorded step and what we make of it."""
+
+    name: str
+    expected: str
+    found: str
+
+
+def _steps(path: Path) -> list[_Step]:
+    case = json.loads(path.read_text())
     initial = case["initial"]
     signed = _signed_header(initial["signed_header"])
     trusted = TrustedState(signed.header, _validators(initial["next_validator_set"]))
@@ -59,7 +72,7 @@ def _verdicts(case: dict[str, Any]) -> list[tuple[str, str]]:
         "test-chain", int(initial["trusting_period"]), _DRIFT_NS, link_required=False
     )
     found = []
-    for step in case["input"]:
+    for number, step in enumerate(case["input"]):
         block = step["block"]
         light = LightBlock(
             _signed_header(block["signed_header"]),
@@ -67,18 +80,27 @@ def _verdicts(case: dict[str, Any]) -> list[tuple[str, str]]:
             _validators(block["next_validator_set"]),
         )
         verdict = verify(light, trusted, options, Timestamp.from_rfc3339(step["now"]))
-        found.append((step["verdict"], _NAMES[type(verdict)]))
+        found.append(_Step(f"{path.name} step {number}", step["verdict"], _NAMES[type(verdict)]))
         if isinstance(verdict, Success):
             trusted = TrustedState.of(light)
     return found
 
 
-def test_every_recorded_step_gets_its_verdict(shared_vectors: Path) -> None:
+@pytest.fixture(scope="module")
+def steps(shared_vectors: Path) -> list[_Step]:
+    """Every step of every file, in order."""
     files = sorted((shared_vectors / "tendermint-rs-single-step").glob("*.json"))
     assert len(files) == 41
-    counted: Counter[str] = Counter()
-    for path in files:
-        for number, (expected, found) in enumerate(_verdicts(json.loads(path.read_text()))):
-            assert found == expected, f"{path.name} step {number}"
-            counted[expected] += 1
+    return [step for path in files for step in _steps(path)]
+
+
+@pytest.mark.conformance("tendermint-rs-single-step")
+@pytest.mark.parametrize("number", range(99))
+def test_every_recorded_step_gets_its_verdict(steps: list[_Step], number: int) -> None:
+    step = steps[number]
+    assert step.found == step.expected, step.name
+
+
+def test_the_steps_are_those_that_were_recorded(steps: list[_Step]) -> None:
+    counted = Counter(step.expected for step in steps)
     assert counted == {"SUCCESS": 44, "NOT_ENOUGH_TRUST": 42, "INVALID": 13}
