@@ -34,6 +34,8 @@ class Tag(enum.Enum):
     HELD_ROWS = b"held-rows"  # which rows a provider still has in its KV cache
     RECEIPT = b"receipt"  # signature of a session key over a receipt
     TEXT = b"text"  # hash of a prompt or reply in a receipt
+    STATE_SNAPSHOT = b"state-snapshot"  # identity of a snapshot: hash of its manifest
+    SNAPSHOT_CHUNK = b"snapshot-chunk"  # hash of a chunk's content
 
 
 def domain(tag: Tag) -> bytes:

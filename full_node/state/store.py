@@ -23,7 +23,7 @@ from full_node.state.blocks import (
     write_block,
     write_validator_set,
 )
-from full_node.state.page import Slot, StoreDamaged, decode_slot, encode_slot
+from full_node.state.page import Slot, StoreDamaged, decode_slot, encode_slot, place_hash
 from full_node.state.schema import open_reader, open_writer
 from full_node.state.tree import DEFAULT_CACHED_PAGES, PageCache, Prover, StateTree, TreeUpdateBatch
 
@@ -155,6 +155,31 @@ class Store:
         self._version = batch.version
         for _, key, value in batch.leaves:
             self._remember(key, value)
+
+    def begin_restore(self) -> sqlite3.Connection:
+        """The writing connection, inside the one transaction that fills an empty store with pages and leaves.
+
+        Raises:
+            ValueError: the store is not empty.
+        """
+        if self._version >= 0:
+            raise ValueError(f"the store is at version {self._version}, only an empty one can be filled")
+        self._writer.execute("BEGIN IMMEDIATE")
+        return self._writer
+
+    def finish_restore(self, version: int, slot: Slot) -> None:
+        """Makes what was written since `begin_restore` the only version, durable on return."""
+        self._writer.execute(
+            "INSERT INTO versions VALUES (?,?,?)", (version, place_hash(slot), encode_slot(slot))
+        )
+        self._writer.execute("COMMIT")
+        self._version = version
+        self._tree.reset(slot)
+        self._values.clear()
+
+    def abandon_restore(self) -> None:
+        """Takes back what was written since `begin_restore`."""
+        self._writer.execute("ROLLBACK")
 
     def meta(self, name: str) -> bytes | None:
         """A named value set by `commit`."""

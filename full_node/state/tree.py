@@ -138,6 +138,10 @@ class StateTree:
         batch.leaves = [(position, *pairs[position]) for position in update.written]
         return batch.root, batch
 
+    def reset(self, slot: Slot) -> None:
+        """Makes another tree current, whose pages the store has; used when a snapshot was restored."""
+        self._slot = slot
+
     def commit(self, batch: TreeUpdateBatch) -> None:
         """Makes a batch current, after the store has written it."""
         for path, version in batch.stale_pages:
