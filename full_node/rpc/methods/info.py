@@ -6,11 +6,12 @@ import base64
 import json
 
 from dllm_protocol.block_json import validator_to_json
+from dllm_protocol.genesis_document import genesis_document
 from dllm_protocol.header import BLOCK_VERSION
-from dllm_protocol.json_shape import to_base64, to_hex
+from dllm_protocol.json_shape import to_hex
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Kind
-from dllm_protocol.timestamp import GO_ZERO_TIME, Timestamp
+from dllm_protocol.timestamp import GO_ZERO_TIME
 from dllm_protocol.validator_set import Validator, address_of
 from full_node.rpc.context import JsonObject, Method, Methods, RpcContext
 
@@ -72,7 +73,7 @@ async def net_info(_context: RpcContext) -> JsonObject:
 
 async def genesis(context: RpcContext) -> JsonObject:
     """The genesis document."""
-    document = genesis_document(context)
+    document = genesis_document(context.engine.genesis, context.engine.params)
     if len(json.dumps(document)) > GENESIS_CHUNK_BYTES:
         raise internal_error("genesis response is large, please use the genesis_chunked API instead")
     return {"genesis": document}
@@ -80,38 +81,13 @@ async def genesis(context: RpcContext) -> JsonObject:
 
 async def genesis_chunked(context: RpcContext, chunk: int | None) -> JsonObject:
     """A piece of the genesis document's JSON."""
-    data = json.dumps(genesis_document(context)).encode()
+    data = json.dumps(genesis_document(context.engine.genesis, context.engine.params)).encode()
     total = max(1, -(-len(data) // GENESIS_CHUNK_BYTES))
     number = chunk or 0
     if not 0 <= number < total:
         raise internal_error(f"there are {total} chunks, {number} is invalid")
     piece = data[number * GENESIS_CHUNK_BYTES : (number + 1) * GENESIS_CHUNK_BYTES]
     return {"chunk": str(number), "total": str(total), "data": base64.b64encode(piece).decode()}
-
-
-def genesis_document(context: RpcContext) -> JsonObject:
-    """CometBFT's genesis document; app_state holds the canonical genesis record, whose hash ends the chain
-    id.
-    """
-    engine = context.engine
-    record = engine.genesis
-    return {
-        "genesis_time": Timestamp.from_ns(record.genesis_time_ms * 1_000_000).to_rfc3339(),
-        "chain_id": engine.chain_id,
-        "initial_height": "1",
-        "consensus_params": engine.params.to_json(),
-        "validators": [
-            {
-                "address": to_hex(address_of(one.public_key)),
-                "pub_key": {"type": "tendermint/PubKeyEd25519", "value": to_base64(one.public_key)},
-                "power": str(one.power),
-                "name": "",
-            }
-            for one in record.validators
-        ],
-        "app_hash": "",
-        "app_state": {"genesis": to_base64(record.encode())},
-    }
 
 
 METHODS: Methods = {
