@@ -48,6 +48,7 @@ test-long: lint
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 conformance: setup-test
+	@sh tools/setup/cometbft.sh --where-possible
 	@$(BIN)/python -m tools.conformance
 
 bench: setup-test

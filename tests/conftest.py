@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from full_node.consensus.cometbft.binary import NAMED_BY, find_cometbft, is_cometbft_here
+from tools.conformance.go_verifier import is_go_verifier_buildable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +39,7 @@ KEPT_SETTINGS = {"DLLM_SHARED_VECTORS", "DLLM_FORBID_SKIPS", NAMED_BY}
 ALLOWED_SKIPS: dict[str, Callable[[], bool]] = {
     "needs shared vectors": lambda: not vectors_folder().is_dir(),
     "needs the cometbft binary": lambda: not is_cometbft_here(),
+    "needs Go with cosmos/ics23": lambda: not is_go_verifier_buildable(),
     "needs a GPU": lambda: not Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is None,
     "needs an ordinary user": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "needs Linux": lambda: not Path("/proc/self").exists(),

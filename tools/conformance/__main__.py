@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tools.conformance.families import Families
+from tools.conformance.go_verifier import GoVerifierMissing, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "conformance"
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> int:
     paths = [file for one in given for file in (marked_files(one) if one.is_dir() else [one])]
     families, said = Families(MARK), io.StringIO()
     os.environ.pop("DLLM_FORBID_SKIPS", None)  # what is absent is reported by family instead
+    with contextlib.suppress(GoVerifierMissing):  # its family then says why it is absent
+        fetch()
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-m", MARK, "-n", "0", "-rf"]
     options += ["-p", "no:cacheprovider", "--continue-on-collection-errors"]
     with contextlib.redirect_stdout(said):
