@@ -1,4 +1,7 @@
-"""Whole blocks and their parts (CometBFT v0.38, types/block.go and types/part_set.go)."""
+"""Whole blocks and their parts (CometBFT v0.38, types/block.go and types/part_set.go).
+
+The light forms of a block, which carry no transactions, are shown here too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,22 @@ from dllm_protocol.comet_wire import BYTES, message_field, read_fields
 from dllm_protocol.commit import BlockID, Commit, PartSetHeader
 from dllm_protocol.evidence import Evidence, decode_evidence, encode_evidence, evidence_hash
 from dllm_protocol.header import Header
-from dllm_protocol.validator_set import ValidatorSet
+from dllm_protocol.light_block import LightBlock, SignedHeader
+
+__all__ = [
+    "BLOCK_BYTES_MAX",
+    "PART_BYTES",
+    "Block",
+    "LightBlock",
+    "Part",
+    "PartSet",
+    "SignedHeader",
+    "block_id_of",
+    "data_hash",
+    "tx_hash",
+    "tx_proof",
+    "verify_tx",
+]
 
 PART_BYTES = 65_536
 BLOCK_BYTES_MAX = 104_857_600
@@ -130,46 +148,3 @@ class PartSet:
 def block_id_of(block: Block) -> BlockID:
     """Return the id that validators sign: header hash and part set."""
     return BlockID(block.hash(), PartSet.from_block(block).header)
-
-
-@dataclass(frozen=True, slots=True)
-class SignedHeader:
-    """A header with the commit over it."""
-
-    header: Header
-    commit: Commit
-
-    def validate_basic(self, chain_id: str) -> None:
-        """Check header and commit, and that they belong together and to this chain.
-
-        Raises:
-            InvalidBlock: naming both values.
-        """
-        self.header.validate_basic()
-        self.commit.validate_basic()
-        require_equal("header chain id", self.header.chain_id, chain_id)
-        require_equal("commit height", self.commit.height, self.header.height)
-        require_equal("commit block hash", self.commit.block_id.hash, self.header.hash())
-
-
-@dataclass(frozen=True, slots=True)
-class LightBlock:
-    """What a light client judges: a signed header, its validators and those of the next height."""
-
-    signed_header: SignedHeader
-    validators: ValidatorSet
-    next_validators: ValidatorSet
-
-    @property
-    def header(self) -> Header:
-        """The header inside."""
-        return self.signed_header.header
-
-    @property
-    def height(self) -> int:
-        """The header's height."""
-        return self.signed_header.header.height
-
-    def hash(self) -> bytes:
-        """Return the header's hash."""
-        return self.signed_header.header.hash()

@@ -11,6 +11,7 @@ from dllm_protocol import merkle
 from dllm_protocol.block_errors import InvalidBlock, MalformedBlock
 from dllm_protocol.comet_wire import BYTES, VARINT, bytes_field, message_field, read_fields, varint_field
 from dllm_protocol.commit import INT32_MAX, SIGNATURE_BYTES_MAX, BlockID, vote_sign_bytes
+from dllm_protocol.light_attack import LightClientAttackEvidence
 from dllm_protocol.timestamp import Timestamp
 from dllm_protocol.validator_set import ADDRESS_BYTES
 
@@ -110,6 +111,11 @@ class DuplicateVoteEvidence:
     timestamp: Timestamp
     """Time of the block at the votes' height."""
 
+    @property
+    def height(self) -> int:
+        """The height that the evidence is about: the votes'."""
+        return self.vote_a.height
+
     def encode(self) -> bytes:
         """Return DuplicateVoteEvidence{vote_a=1, vote_b=2, total_voting_power=3, validator_power=4,
         timestamp=5}."""
@@ -153,23 +159,24 @@ def _order(block_id: BlockID) -> bytes:
     return block_id.hash + block_id.part_set_header.encode()
 
 
-Evidence: TypeAlias = DuplicateVoteEvidence
-"""Every kind of evidence that a block of this version may carry."""
+Evidence: TypeAlias = DuplicateVoteEvidence | LightClientAttackEvidence
+"""Every kind of evidence that a block may carry."""
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
     """Return the Evidence oneof of a block's evidence list."""
-    return message_field(_DUPLICATE_FIELD, evidence.encode())
+    kind = _DUPLICATE_FIELD if isinstance(evidence, DuplicateVoteEvidence) else _LIGHT_ATTACK_FIELD
+    return message_field(kind, evidence.encode())
 
 
 def decode_evidence(data: bytes) -> Evidence:
     """Read one element of a block's evidence list; raises MalformedBlock."""
     fields = read_fields("Evidence", data, {_DUPLICATE_FIELD: BYTES, _LIGHT_ATTACK_FIELD: BYTES})
-    if _DUPLICATE_FIELD not in fields.values or len(fields.values) != 1:
-        raise MalformedBlock(
-            f"Evidence: kinds {sorted(fields.values)} instead of the one kind {_DUPLICATE_FIELD}"
-        )
-    return DuplicateVoteEvidence.decode(fields.required(_DUPLICATE_FIELD))
+    if len(fields.values) != 1:
+        raise MalformedBlock(f"Evidence: kinds {sorted(fields.values)} instead of one kind, 1 or 2")
+    if _DUPLICATE_FIELD in fields.values:
+        return DuplicateVoteEvidence.decode(fields.required(_DUPLICATE_FIELD))
+    return LightClientAttackEvidence.decode(fields.required(_LIGHT_ATTACK_FIELD))
 
 
 def evidence_hash(evidence: Sequence[Evidence]) -> bytes:

@@ -155,6 +155,27 @@ class ValidatorSet:
         return known if known is not None else _first_in_rotation(self.validators)
 
     @classmethod
+    def listed(cls, validators: Iterable[Validator]) -> ValidatorSet:
+        """Return the set that a node lists with its priorities (ValidatorSetFromExistingValidators).
+
+        Whoever proposed last paid the total for it, so it is the one that stands lowest.
+        """
+        found = cls(tuple(validators))
+        if not found.validators:
+            return found
+        last = max(found.validators, key=lambda one: (-one.proposer_priority, one.address))
+        return cls(found.validators, last.address)
+
+    def priority_hash(self) -> bytes:
+        """Return a hash of the priorities in the set's order, to compare what two nodes say of the rotation.
+
+        CometBFT's ProposerPriorityHash differs between its versions and never leaves a process; this one need only
+        equal itself.
+        """
+        written = b"".join(one.proposer_priority.to_bytes(8, "big", signed=True) for one in self.validators)
+        return sha256(written).digest()
+
+    @classmethod
     def genesis(cls, validators: Iterable[Validator]) -> ValidatorSet:
         """Return the first set of a chain: priorities 0, rotated once (NewValidatorSet)."""
         return cls(tuple(replace(one, proposer_priority=0) for one in validators)).incremented(1)

@@ -14,6 +14,8 @@ from dllm_protocol.block_json import (
     block_id_to_json,
     block_to_json,
     commit_from_json,
+    evidence_from_json,
+    evidence_to_json,
     tx_result_from_json,
     tx_result_to_json,
     validator_from_json,
@@ -78,6 +80,13 @@ def test_results(golden: dict[str, Any]) -> None:
     assert [tx_result_to_json(one) for one in results] == golden["results"]["results"]
     assert [one.encode_hashed().hex() for one in results] == golden["results"]["leaves_hex"]
     assert last_results_hash(results).hex().upper() == golden["results"]["hash"]
+
+
+def test_evidence_of_an_attack(golden: dict[str, Any]) -> None:
+    attack = evidence_from_json(golden["attack"]["evidence"])
+    assert evidence_to_json(attack) == golden["attack"]["evidence"]
+    assert attack.encode().hex() == golden["attack"]["bytes_hex"]
+    assert attack.hash().hex().upper() == golden["attack"]["hash"]
 
 
 def test_the_recorder_still_records_this(golden: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from dllm_protocol.commit import (
     vote_sign_bytes,
 )
 from dllm_protocol.consensus_params import HashedParams
-from dllm_protocol.evidence import evidence_hash
+from dllm_protocol.evidence import Evidence, evidence_hash
 from dllm_protocol.header import Header
 from dllm_protocol.ics23_codec import encode_commitment_proof
 from dllm_protocol.results import ExecTxResult, last_results_hash
@@ -38,12 +38,17 @@ CHAIN_ID = "signed-chain"
 
 def signer(name: str) -> SeedSigner:
     """A key that is the same in every run."""
-    return SeedSigner(sha256(f"test key {name}".encode()).digest())
+    return SeedSigner(sha256(f"test key {name.partition(':')[0]}".encode()).digest())
 
 
 def validator_set(names: Sequence[str], power: int = 10) -> ValidatorSet:
-    """Validators of equal power by name."""
-    return ValidatorSet(tuple(Validator(signer(name).public_key, power) for name in names))
+    """Validators of equal power by name; `name:25` has a power of its own."""
+    return ValidatorSet(tuple(Validator(signer(name).public_key, _power_of(name, power)) for name in names))
+
+
+def _power_of(name: str, otherwise: int) -> int:
+    _, _, power = name.partition(":")
+    return int(power) if power else otherwise
 
 
 class ManualClock:
@@ -94,6 +99,8 @@ class SignedChain:
         changes: Mapping[bytes, bytes] | None = None,
         next_names: Sequence[str] | None = None,
         signing: Sequence[str] | None = None,
+        round_: int = 0,
+        lie: Mapping[str, object] | None = None,
     ) -> Block:
         """Make and sign the next block.
 
@@ -103,6 +110,8 @@ class SignedChain:
             changes: keys written by this block.
             next_names: the validators from two heights on.
             signing: who signs it (all by default).
+            round_: the round in which it is signed.
+            lie: header fields as a forger wants them.
         """
         height = self.height + 1
         self.validators[height + 1] = tuple(self.validators.get(height + 1, self.validators[height]))
@@ -124,9 +133,9 @@ class SignedChain:
             evidence_hash=evidence_hash(()),
             proposer_address=self.set_at(height).validators[0].address,
         )
-        block = Block(header, tuple(txs), (), last_commit)
+        block = Block(replace(header, **(lie or {})), tuple(txs), (), last_commit)
         self.blocks[height] = block
-        self.commits[height] = self.signed(block, signing)
+        self.commits[height] = self.signed(block, signing, round_)
         self.states[height] = self.states[height - 1] | dict(changes or {})
         self.results[height] = tuple(results) if results is not None else tuple(ExecTxResult() for _ in txs)
         return block
@@ -135,7 +144,17 @@ class SignedChain:
         for _ in range(count):
             self.add()
 
-    def signed(self, block: Block, signing: Sequence[str] | None = None) -> Commit:
+    def forked(self, height: int) -> SignedChain:
+        """A chain of its own that has this one's blocks below a height."""
+        made = SignedChain(self.validators[1], self.chain_id)
+        made.blocks = {at: block for at, block in self.blocks.items() if at < height}
+        made.commits = {at: commit for at, commit in self.commits.items() if at < height}
+        made.validators = {at: names for at, names in self.validators.items() if at <= height + 1}
+        made.states = {at: state for at, state in self.states.items() if at < height}
+        made.results = {at: results for at, results in self.results.items() if at < height}
+        return made
+
+    def signed(self, block: Block, signing: Sequence[str] | None = None, round_: int = 0) -> Commit:
         """The commit of the height's validators over a block; those not signing are absent."""
         height = block.header.height
         names = {address_of(signer(name).public_key): name for name in self.validators[height]}
@@ -147,6 +166,7 @@ class SignedChain:
             [names[one.address] for one in self.set_at(height).validators],
             at,
             signing,
+            round_,
         )
 
     def light_block(self, height: int) -> LightBlock:
@@ -163,6 +183,7 @@ def signed_commit(
     ordered: Sequence[str],
     at: Timestamp,
     signing: Sequence[str] | None = None,
+    round_: int = 0,
 ) -> Commit:
     """A commit by validators in the set's order; those not in `signing` are absent."""
     entries = []
@@ -171,10 +192,10 @@ def signed_commit(
             entries.append(CommitSig.absent())
             continue
         moment = at.add_ms(index)
-        message = vote_sign_bytes(chain_id, VoteType.PRECOMMIT, height, 0, block_id, moment)
+        message = vote_sign_bytes(chain_id, VoteType.PRECOMMIT, height, round_, block_id, moment)
         key = signer(name)
         entries.append(CommitSig(BlockIDFlag.COMMIT, address_of(key.public_key), moment, key.sign(message)))
-    return Commit(height, 0, block_id, tuple(entries))
+    return Commit(height, round_, block_id, tuple(entries))
 
 
 class ChainSource:
@@ -187,6 +208,7 @@ class ChainSource:
         self.headers_asked: list[int] = []
         self.sent: list[bytes] = []
         self.known_txs = True
+        self.evidence: list[Evidence] = []
         self.serve_height: int | None = None
 
     @property
@@ -241,6 +263,11 @@ class ChainSource:
         self._tip()
         self.sent.append(tx)
         return BroadcastAnswer(0, "", tx_hash(tx))
+
+    async def broadcast_evidence(self, evidence: Evidence) -> bytes:
+        self._tip()
+        self.evidence.append(evidence)
+        return evidence.hash()
 
     async def tx(self, wanted: bytes) -> TxAnswer | None:
         if not self.known_txs:

@@ -15,12 +15,15 @@ from dllm_protocol.block_json import (
     block_id_to_json,
     block_to_json,
     commit_to_json,
+    evidence_to_json,
     tx_result_to_json,
     validator_to_json,
 )
 from dllm_protocol.evidence import DuplicateVoteEvidence, Vote
+from dllm_protocol.light_attack import LightClientAttackEvidence, evidence_of_attack
 from dllm_protocol.results import Event, EventAttribute, ExecTxResult, last_results_hash
 from dllm_protocol.validator_set import ValidatorSet
+from tests.light_node.attacks import lunatic_fork
 from tests.light_node.signed_chain import CHAIN_ID, SignedChain, signer
 
 FILE = Path(__file__).with_name("consensus_objects.json")
@@ -60,6 +63,12 @@ def made_evidence(chain: SignedChain) -> DuplicateVoteEvidence:
     return DuplicateVoteEvidence(votes[0], votes[1], 40, 10, chain.blocks[4].header.time)
 
 
+def made_attack(chain: SignedChain) -> LightClientAttackEvidence:
+    """A made-up state at height 5, seen from height 4 on."""
+    fork = lunatic_fork(chain, 5)
+    return evidence_of_attack(fork.light_block(5), chain.light_block(5), chain.light_block(4))
+
+
 def described_block(block: Block) -> dict[str, Any]:
     """Everything that a block hashes to."""
     return {
@@ -89,6 +98,7 @@ def recorded() -> dict[str, Any]:
     """The whole file."""
     chain = made_chain()
     evidence = made_evidence(chain)
+    attack = made_attack(chain)
     commit = chain.commits[4]
     return {
         "chain_id": CHAIN_ID,
@@ -111,6 +121,11 @@ def recorded() -> dict[str, Any]:
             "hash": last_results_hash(chain.results[3]).hex().upper(),
         },
         "evidence_hash": evidence.hash().hex().upper(),
+        "attack": {
+            "evidence": evidence_to_json(attack),
+            "bytes_hex": attack.encode().hex(),
+            "hash": attack.hash().hex().upper(),
+        },
     }
 
 

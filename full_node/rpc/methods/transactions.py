@@ -1,19 +1,16 @@
-"""Handing transactions in: broadcast_tx_*, check_tx, unconfirmed_txs, num_unconfirmed_txs,
-broadcast_evidence.
-"""
+"""Handing transactions in: broadcast_tx_*, check_tx, unconfirmed_txs, num_unconfirmed_txs."""
 
 from __future__ import annotations
 
 import asyncio
 
 from dllm_protocol.block import tx_hash
-from dllm_protocol.block_json import evidence_from_json, tx_result_to_json
+from dllm_protocol.block_json import tx_result_to_json
 from dllm_protocol.errors import DllmError
 from dllm_protocol.json_shape import to_base64, to_hex
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Kind
 from dllm_protocol.results import ExecTxResult
-from dllm_protocol.signing import verify
 from full_node.consensus.engine import CommittedBlock, Submission
 from full_node.consensus.events import Subscription
 from full_node.rpc.context import PER_PAGE_DEFAULT, PER_PAGE_MAX, JsonObject, Method, Methods, RpcContext
@@ -108,31 +105,6 @@ async def num_unconfirmed_txs(context: RpcContext) -> JsonObject:
     }
 
 
-async def broadcast_evidence(context: RpcContext, evidence: object) -> JsonObject:
-    """Takes evidence against a validator and checks it; a single validator cannot be outvoted, so it ends
-    here.
-
-    The votes are checked as CometBFT does before it would pass them on.
-    """
-    if evidence is None:
-        raise internal_error("no evidence was provided")
-    found = evidence_from_json(evidence)
-    found.validate_basic()
-    members = context.engine.validators
-    signer = members.by_address(found.vote_a.validator_address)
-    if signer is None:
-        raise internal_error(
-            f"failed to add evidence: address {to_hex(found.vote_a.validator_address)} was not a validator"
-        )
-    for vote in (found.vote_a, found.vote_b):
-        if not verify(signer.public_key, vote.sign_bytes(context.engine.chain_id), vote.signature):
-            raise internal_error(
-                f"failed to add evidence: the signature over block {to_hex(vote.block_id.hash)} is not the "
-                "validator's"
-            )
-    raise internal_error("failed to add evidence: a chain with one validator keeps none")
-
-
 def _given(tx: bytes | None) -> bytes:
     if not tx:
         raise internal_error("tx is empty")
@@ -161,5 +133,4 @@ METHODS: Methods = {
     "check_tx": Method(_TX, check_tx),
     "unconfirmed_txs": Method({"limit": Kind.INTEGER}, unconfirmed_txs),
     "num_unconfirmed_txs": Method({}, num_unconfirmed_txs),
-    "broadcast_evidence": Method({"evidence": Kind.JSON}, broadcast_evidence),
 }

@@ -287,10 +287,3 @@ async def test_consensus_params_are_those_that_headers_commit_to(tmp_path: Path)
         assert answer["consensus_params"]["block"]["max_bytes"] == str(
             node.engine.params.block.block_max_bytes
         )
-
-
-async def test_evidence_is_looked_at_and_refused_with_a_reason(tmp_path: Path) -> None:
-    async with served(tmp_path) as node:
-        assert (await node.post("broadcast_evidence"))["error"]["data"] == "no evidence was provided"
-        strange = await node.post("broadcast_evidence", evidence={"type": "x", "value": {}})
-        assert "evidence type 'x'" in strange["error"]["data"]
