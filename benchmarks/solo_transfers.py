@@ -94,15 +94,18 @@ def _prepare(validator_key: bytes) -> _Load:
     signers = [SeedSigner(number.to_bytes(32, "big")) for number in range(1, SENDERS + 1)]
     accounts = [GenesisAccount(address_of(one.public_key), 1_000_000_000) for one in signers]
     accounts += [GenesisAccount(b"idle" + number.to_bytes(16, "big"), 1) for number in range(IDLE_ACCOUNTS)]
+    params = replace(NETWORK_PARAMS, heartbeat_ms=3_600_000, max_validators=1)
+    staker = address_of(validator_key)
+    accounts.append(GenesisAccount(staker, params.min_stake_udllm))
     genesis = Genesis(
         version=GENESIS_VERSION,
         name="bench",
         genesis_time_ms=time.time_ns() // 1_000_000,
         address_prefix="local",
-        params=replace(NETWORK_PARAMS, heartbeat_ms=3_600_000),
+        params=params,
         accounts=tuple(sorted(accounts, key=lambda one: one.address)),
         models=(),
-        validators=(GenesisValidator(validator_key, 10),),
+        validators=(GenesisValidator(validator_key, staker, params.min_stake_udllm),),
         nonce=os.urandom(32),
     )
     chain_id = chain_id_of(genesis)

@@ -22,6 +22,7 @@ from dllm_protocol.encoding import (
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.params import Params
+from dllm_protocol.staking import power_of_stake
 
 GENESIS_VERSION = 1
 _PREFIX = Text(16, frozenset("abcdefghijklmnopqrstuvwxyz"), minimum=1)
@@ -46,10 +47,16 @@ class GenesisModel(Record):
 
 @record
 class GenesisValidator(Record):
-    """A validator of the first set."""
+    """A validator of the first set; its stake comes out of the owner's balance."""
 
     public_key: bytes = wire(1, PUBLIC_KEY)
-    power: int = wire(2, Unsigned((1 << 60) - 1))
+    owner: bytes = wire(2, ADDRESS)
+    stake_udllm: int = wire(3, UDLLM)
+
+    @property
+    def power(self) -> int:
+        """Voting power in the first set."""
+        return power_of_stake(self.stake_udllm)
 
 
 @record

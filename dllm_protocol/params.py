@@ -5,6 +5,8 @@ from __future__ import annotations
 from dllm_protocol.actions import ACTION_NUMBERS
 from dllm_protocol.encoding import PPM as SHARE
 from dllm_protocol.encoding import U32, U64, UDLLM, ListOf, Nested, Record, Unsigned, record, wire
+from dllm_protocol.errors import UsageRefused
+from dllm_protocol.staking import MAX_VALIDATORS
 from dllm_protocol.transaction import Transaction
 
 
@@ -58,6 +60,37 @@ class Params(Record):
     reputation_penalty_ppm: int = wire(16, Unsigned(10_000_000))
     """How much dearer an offer of score 0 counts than one of score 1."""
     fees: FeeSchedule = wire(17, Nested(FeeSchedule))
+    min_stake_udllm: int = wire(18, UDLLM)
+    """Least stake of a validator."""
+    max_validators: int = wire(19, Unsigned(MAX_VALIDATORS))
+    """Seats in the validator set; the highest stakes take them. A chain of 1 seat never changes hands."""
+    slash_double_sign_ppm: int = wire(20, SHARE)
+    """Part of a validator's stake, and of what unbonds since, that is burned for double signing."""
+
+
+class TimesOutOfOrder(UsageRefused):
+    """A chain on which trust outlives evidence, or evidence the stake that it could take."""
+
+    code = "E_TIMES"
+
+
+def check_times(params: Params) -> None:
+    """Whoever signs what a light node still trusts must still be punishable, with stake still there to take.
+
+    Raises:
+        TimesOutOfOrder: naming the three times.
+    """
+    unbonding_ms, evidence_ms, trusting_ms = (
+        params.unbonding_ms,
+        params.evidence_age_ms,
+        params.trusting_period_ms,
+    )
+    if not unbonding_ms > evidence_ms > trusting_ms > params.heartbeat_ms:
+        raise TimesOutOfOrder(
+            f"unbonding {unbonding_ms} ms, evidence age {evidence_ms} ms, trusting period {trusting_ms} ms and "
+            f"heartbeat {params.heartbeat_ms} ms: each must exceed the next",
+            hint="do not use this chain: its genesis would let validators cheat without losing anything",
+        )
 
 
 _NUMBER_OF = {action_type: number for number, action_type in ACTION_NUMBERS.items()}
@@ -124,5 +157,8 @@ NETWORK_PARAMS = Params(
     reputation_rater_cap=20,
     reputation_penalty_ppm=1_000_000,
     fees=DEFAULT_FEES,
+    min_stake_udllm=1_000_000_000,
+    max_validators=100,
+    slash_double_sign_ppm=50_000,
 )
 """What a real network starts from."""

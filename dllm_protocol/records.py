@@ -31,6 +31,7 @@ from dllm_protocol.encoding import PPM as SHARE
 from dllm_protocol.model_manifest import MAX_LAYERS, Manifest
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowPrices
+from dllm_protocol.staking import MAX_CANDIDATES, MAX_VALIDATORS
 from dllm_protocol.voucher import CHAIN_ID, VoucherLeg
 
 SESSION_OPEN, SESSION_CLOSING, SESSION_CLOSED = 1, 2, 3
@@ -237,6 +238,64 @@ class Slash(Record):
 
     reporter: bytes = wire(1, ADDRESS)
     amount_udllm: int = wire(2, UDLLM)
+
+
+@record
+class StakeUnbonding(Record):
+    """Stake on its way back, slashable until then for what was signed while it stood behind its validator."""
+
+    amount_udllm: int = wire(1, UDLLM)
+    release_time_ms: int = wire(2, U64)
+    left_height: int = wire(3, U64)
+    """Block that took it out of the validator's stake; votes of that height and the next still had it."""
+
+
+@record
+class ValidatorRecord(Record):
+    """What an owner stakes on a consensus key."""
+
+    owner: bytes = wire(1, ADDRESS)
+    public_key: bytes = wire(2, PUBLIC_KEY)
+    """Ed25519 key that signs blocks."""
+    stake_udllm: int = wire(3, UDLLM)
+    unbonding: tuple[StakeUnbonding, ...] = wire(4, ListOf(Nested(StakeUnbonding), MAX_UNBONDING))
+    """Oldest first."""
+    jailed: int = wire(5, BOOL)
+    """1 once double signing was proved: no seat ever again, and the key is of no use any more (tombstoned)."""
+
+
+@record
+class Candidate(Record):
+    """A validator that stands for a seat."""
+
+    validator: bytes = wire(1, ADDRESS)
+    """Address of its consensus key."""
+    stake_udllm: int = wire(2, UDLLM)
+
+
+@record
+class CandidateList(Record):
+    """Everyone who stands for a seat."""
+
+    entries: tuple[Candidate, ...] = wire(1, ListOf(Nested(Candidate), MAX_CANDIDATES))
+    """By stake, highest first; equal ones ascend by address."""
+
+
+@record
+class SeatedValidator(Record):
+    """A validator with a seat."""
+
+    public_key: bytes = wire(1, PUBLIC_KEY)
+    power: int = wire(2, Unsigned((1 << 60) - 1, minimum=1))
+    """Voting power."""
+
+
+@record
+class SeatedValidators(Record):
+    """The validator set as of this block, which signs from the second block after it."""
+
+    entries: tuple[SeatedValidator, ...] = wire(1, ListOf(Nested(SeatedValidator), MAX_VALIDATORS))
+    """By power, highest first; equal ones ascend by the address of the key: the order of `validators_hash`."""
 
 
 @record

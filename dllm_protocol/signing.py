@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.bindings import (
+    crypto_core_ed25519_is_valid_point,
+    crypto_sign,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
+)
 from nacl.exceptions import BadSignatureError, CryptoError
 
 from dllm_protocol.hashing import Tag, domain
@@ -42,6 +47,14 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     except (BadSignatureError, CryptoError):
         return False
     return True
+
+
+def is_sound_key(public_key: bytes) -> bool:
+    """Whether a public key is a canonical point of the curve's prime-order group, as every honestly made key is.
+
+    Verifiers disagree about signatures under any other key: by ZIP-215 (CometBFT) some count, libsodium refuses.
+    """
+    return len(public_key) == 32 and crypto_core_ed25519_is_valid_point(public_key)
 
 
 class SeedSigner:

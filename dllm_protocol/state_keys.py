@@ -8,6 +8,8 @@ SUPPLY = b"supply"
 COMMUNITY_POOL = b"pool/community"
 FEE_POOL = b"pool/fees"
 MODELS = b"models"
+VALIDATORS = b"validators"
+CANDIDATES = b"candidates"
 
 
 def account(address: bytes) -> bytes:
@@ -78,6 +80,11 @@ def route(session_id: bytes) -> bytes:
 def slashed(provider_id: bytes, session_id: bytes, n: int) -> bytes:
     """→ `records.Slash` for two acks of voucher ``n``."""
     return b"slashed/%s/%s/%d" % (provider_id.hex().encode(), session_id.hex().encode(), n)
+
+
+def validator(address: bytes) -> bytes:
+    """→ `records.ValidatorRecord` by the address of its consensus key."""
+    return b"validator/" + address.hex().encode()
 
 
 def reputation(provider_id: bytes, model_name: str) -> bytes:

@@ -8,13 +8,14 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dllm_protocol.address import decode_address
+from dllm_protocol.address import address_of, decode_address
 from dllm_protocol.bundle import fingerprint
 from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator, chain_id_of
@@ -32,7 +33,6 @@ from full_node.state_machine.genesis import check_genesis
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger(__name__)
-VALIDATOR_POWER = 10
 
 Home = Annotated[Path, typer.Option(help="The node's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -47,6 +47,9 @@ def init(
     account: Annotated[
         list[str] | None, typer.Option(help="ADDRESS=DLLM that an account starts with; repeatable.")
     ] = None,
+    owner: Annotated[
+        str, typer.Option(help="Whose stake stands behind the validator key; else the key's own account.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a node's folder: a validator key, and a chain that it alone validates."""
@@ -60,7 +63,7 @@ def init(
         elif place.genesis.exists():
             made = read_genesis(place.genesis)
         else:
-            made = _own_genesis(name, chain_prefix, account or [], signer.public_key)
+            made = _own_genesis(name, chain_prefix, account or [], signer.public_key, owner)
         check_genesis(made)
         if place.genesis.exists() and read_genesis(place.genesis) != made:
             raise HomeRefused(
@@ -192,26 +195,32 @@ def _report(
         typer.echo(said)
 
 
-def _own_genesis(name: str, prefix: str, accounts: list[str], public_key: bytes) -> Genesis:
-    funded = [_account(one, prefix) for one in accounts]
+def _own_genesis(name: str, prefix: str, accounts: list[str], public_key: bytes, owner: str) -> Genesis:
+    """A chain with one seat, which the key's owner holds with the least stake, added to what it is given."""
+    params = replace(NETWORK_PARAMS, max_validators=1)
+    staker = decode_address(owner, prefix) if owner else address_of(public_key)
+    balances = {staker: params.min_stake_udllm}
+    for one in accounts:
+        address, amount_udllm = _account(one, prefix)
+        balances[address] = balances.get(address, 0) + amount_udllm
     return Genesis(
         version=GENESIS_VERSION,
         name=name,
         genesis_time_ms=time.time_ns() // 1_000_000,
         address_prefix=prefix,
-        params=NETWORK_PARAMS,
-        accounts=tuple(sorted(funded, key=lambda one: one.address)),
+        params=params,
+        accounts=tuple(GenesisAccount(address, amount) for address, amount in sorted(balances.items())),
         models=(),
-        validators=(GenesisValidator(public_key, VALIDATOR_POWER),),
+        validators=(GenesisValidator(public_key, staker, params.min_stake_udllm),),
         nonce=secrets.token_bytes(32),
     )
 
 
-def _account(text: str, prefix: str) -> GenesisAccount:
+def _account(text: str, prefix: str) -> tuple[bytes, int]:
     address, found, amount = text.partition("=")
     if not found:
         raise UsageRefused(f"--account is ADDRESS=DLLM, got {text!r}")
-    return GenesisAccount(decode_address(address, prefix), parse_dllm(amount))
+    return decode_address(address, prefix), parse_dllm(amount)
 
 
 def _door(listen: str, token_file: Path | None) -> Door:

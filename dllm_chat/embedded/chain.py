@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dllm_protocol.address import address_of
 from dllm_protocol.bundle import LOCAL_PREFIX
 from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator
 from dllm_protocol.params import DEFAULT_FEES, Params
@@ -34,6 +35,9 @@ LOCAL_PARAMS = Params(
     reputation_rater_cap=20,
     reputation_penalty_ppm=1_000_000,
     fees=DEFAULT_FEES,
+    min_stake_udllm=10 * UDLLM_PER_DLLM,
+    max_validators=1,
+    slash_double_sign_ppm=50_000,
 )
 """Short epochs and graces: nobody should have to wait for play money."""
 
@@ -46,10 +50,12 @@ def make_genesis(
     Args:
         wallet: address of the play wallet.
         workers: addresses of the workers' owners.
-        validator: the node's consensus public key.
+        validator: the node's consensus public key; the account of that very key owns its stake, and nothing else.
         nonce: 32 random bytes.
     """
+    owner = address_of(validator)
     balances = {wallet: PLAY_MONEY_UDLLM} | dict.fromkeys(workers, WORKER_MONEY_UDLLM)
+    balances[owner] = LOCAL_PARAMS.min_stake_udllm
     return Genesis(
         version=GENESIS_VERSION,
         name=CHAIN_NAME,
@@ -58,6 +64,6 @@ def make_genesis(
         params=LOCAL_PARAMS,
         accounts=tuple(GenesisAccount(address, amount) for address, amount in sorted(balances.items())),
         models=(),
-        validators=(GenesisValidator(validator, 10),),
+        validators=(GenesisValidator(validator, owner, LOCAL_PARAMS.min_stake_udllm),),
         nonce=nonce,
     )

@@ -14,12 +14,13 @@ from dllm_protocol.block import Block
 from dllm_protocol.commit import BlockID, Commit
 from dllm_protocol.consensus_params import ConsensusParams
 from dllm_protocol.errors import DllmError
-from dllm_protocol.genesis import Genesis, GenesisValidator
+from dllm_protocol.genesis import Genesis
 from dllm_protocol.results import Event, ExecTxResult
 from dllm_protocol.validator_set import ValidatorSet
 from full_node.consensus.events import EventBus
 from full_node.state.store import Store
 from full_node.state_machine.context import BlockContext
+from full_node.state_machine.staking.seats import ValidatorUpdate
 
 
 class EngineStopped(DllmError):
@@ -60,7 +61,7 @@ class BlockOutcome(Protocol):
     @property
     def events(self) -> Sequence[Event]: ...
     @property
-    def validator_updates(self) -> Sequence[GenesisValidator]: ...
+    def validator_updates(self) -> Sequence[ValidatorUpdate]: ...
 
 
 class Application(Protocol):

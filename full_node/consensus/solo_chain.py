@@ -99,6 +99,12 @@ class SoloChain:
             NotOurChain: the store is another chain's, or the key is not the validator's.
             DoubleSignRefused: the sign state is ahead of the store by more than the block to finish.
         """
+        if self.genesis.params.max_validators != 1:
+            raise NotOurChain(
+                f"the chain has seats for {self.genesis.params.max_validators} validators, a solo engine runs "
+                "chains with 1",
+                hint="start it with a consensus engine",
+            )
         if self.store.version < 0:
             self._begin()
         else:

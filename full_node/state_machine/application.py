@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dllm_protocol.errors import TransactionRefused
-from dllm_protocol.genesis import Genesis, GenesisValidator
+from dllm_protocol.genesis import Genesis
 from dllm_protocol.results import Event, ExecTxResult
 from full_node.state_machine.actions import run_actions
 from full_node.state_machine.admission import (
@@ -33,6 +33,7 @@ from full_node.state_machine.context import (
     scope_of,
 )
 from full_node.state_machine.genesis import genesis_state
+from full_node.state_machine.staking.seats import ValidatorUpdate, assign_seats
 from full_node.state_machine.state import Overlay, StateReader
 
 CODESPACE = "dllm"
@@ -64,8 +65,8 @@ class BlockOutcome:
     """Ascending by key; None = removed. Only keys whose value differs from the one before."""
     events: tuple[Event, ...]
     """What happened at the block's end, after all transactions."""
-    validator_updates: tuple[GenesisValidator, ...] = ()
-    """Validators whose power changes; empty while the set is fixed at genesis."""
+    validator_updates: tuple[ValidatorUpdate, ...] = ()
+    """Validators whose power changes, ascending by address."""
 
 
 class Application:
@@ -126,7 +127,8 @@ class Application:
         scope = scope_of(state, block)
         results = tuple(self._deliver(raw, state, scope) for raw in raws)
         events = tuple(freeze_books(state, scope)) if raws else ()
-        return BlockOutcome(results, self._net(state), events)
+        updates = assign_seats(state, scope.params)
+        return BlockOutcome(results, self._net(state), events, updates)
 
     def query(self, path: str, data: bytes) -> bytes | None:
         """Unproved lists whose hash is proved, as of the newest block; None = not there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from dllm_protocol import state_keys
 from dllm_protocol.params import Params
@@ -13,6 +14,30 @@ from full_node.state_machine.state import Overlay, StateReader, read
 NANOSECONDS_PER_MS = 1_000_000
 
 
+class MisbehaviourKind(IntEnum):
+    """What a validator did, by ABCI's numbers."""
+
+    DUPLICATE_VOTE = 1
+    LIGHT_CLIENT_ATTACK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaviour:
+    """A validator's proven misbehaviour, whose evidence stands in the block; the engine has verified it."""
+
+    kind: MisbehaviourKind
+    validator: bytes
+    """Address of the consensus key, 20 bytes."""
+    power: int
+    """Its voting power then."""
+    height: int
+    """Where it happened; for an attack on light clients, the last height before it that both chains share."""
+    time_ms: int
+    """Time of the block at that height, in milliseconds since 1970 (UTC)."""
+    total_power: int
+    """Voting power of the whole set then."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockContext:
     """The block that transactions stand in."""
@@ -21,6 +46,8 @@ class BlockContext:
     height: int
     time_ns: int
     """Block time since 1970 (UTC)."""
+    misbehaviour: tuple[Misbehaviour, ...] = ()
+    """What the block proves against validators; it is dealt with before the transactions."""
 
     @property
     def time_ms(self) -> int:

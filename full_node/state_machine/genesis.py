@@ -8,19 +8,20 @@ from typing import Any
 from dllm_protocol import state_keys
 from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.genesis import Genesis, chain_id_of
-from dllm_protocol.params import Params
+from dllm_protocol.params import Params, TimesOutOfOrder, check_times
 from dllm_protocol.pricing import PPM
-from dllm_protocol.records import MAX_OFFERS, Account, Chain, Supply
+from dllm_protocol.records import MAX_OFFERS, Account, Chain, Supply, ValidatorRecord
 from dllm_protocol.reputation import UNIT
+from dllm_protocol.signing import is_sound_key
+from dllm_protocol.staking import UDLLM_PER_POWER
 from dllm_protocol.units import MAX_SUPPLY_UDLLM
 from full_node.state_machine.accounts.changes import withdraw
 from full_node.state_machine.invariants import check_supply
 from full_node.state_machine.models.changes import add_model
 from full_node.state_machine.models.rules import check_manifest
+from full_node.state_machine.staking.changes import write_validator
+from full_node.state_machine.staking.seats import assign_seats
 from full_node.state_machine.state import Overlay
-
-MAX_TOTAL_POWER = (1 << 63) // 8 - 1
-"""CometBFT's MaxTotalVotingPower."""
 
 
 class GenesisRefused(UsageRefused):
@@ -59,6 +60,17 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes]:
         except DllmError as error:
             raise GenesisRefused(f"the model {model.manifest.name!r}: {error.message}") from error
         add_model(state, model.owner, model.manifest, genesis.params.model_bond_udllm)
+    for validator in genesis.validators:
+        try:
+            withdraw(state, validator.owner, validator.stake_udllm)
+        except DllmError as error:
+            raise GenesisRefused(
+                f"the stake on the key {validator.public_key.hex()}: {error.message}"
+            ) from error
+        write_validator(
+            state, ValidatorRecord(validator.owner, validator.public_key, validator.stake_udllm, (), 0)
+        )
+    assign_seats(state, genesis.params)
     changes = {key: value for key, value in sorted(state.changes().items()) if value is not None}
     check_supply(changes.items())
     return changes
@@ -69,14 +81,7 @@ def check_genesis(genesis: Genesis) -> None:
     check_params(genesis.params)
     _ascend("accounts", [account.address for account in genesis.accounts])
     _ascend("models", [model.manifest.name for model in genesis.models])
-    keys = [validator.public_key for validator in genesis.validators]
-    if len(set(keys)) != len(keys):
-        raise GenesisRefused(f"{len(keys)} validators have {len(set(keys))} keys")
-    if any(validator.power == 0 for validator in genesis.validators):
-        raise GenesisRefused("a validator has power 0, at least 1 is needed")
-    power = sum(validator.power for validator in genesis.validators)
-    if power > MAX_TOTAL_POWER:
-        raise GenesisRefused(f"the validators' power is {power}, at most {MAX_TOTAL_POWER} is allowed")
+    _check_validators(genesis)
     supply_udllm = sum(account.balance_udllm for account in genesis.accounts)
     if supply_udllm > MAX_SUPPLY_UDLLM:
         raise GenesisRefused(f"the supply is {supply_udllm} udllm, at most {MAX_SUPPLY_UDLLM} is allowed")
@@ -90,6 +95,8 @@ def check_params(params: Params) -> None:
         "close_grace_ms",  # without it a session would be closed over whoever has not claimed yet
         "max_offers_per_model",
         "reputation_weight_udllm",
+        "max_validators",
+        "slash_double_sign_ppm",  # double signing would cost nothing
     ):
         if getattr(params, name) == 0:
             raise GenesisRefused(f"{name} is 0, at least 1 is needed")
@@ -103,12 +110,31 @@ def check_params(params: Params) -> None:
         )
     if params.reputation_decay > UNIT:
         raise GenesisRefused(f"reputation_decay is {params.reputation_decay}, at most {UNIT} is allowed")
-    times = (params.unbonding_ms, params.evidence_age_ms, params.trusting_period_ms)
-    if not times[0] > times[1] > times[2] > 0:
+    if params.min_stake_udllm < UDLLM_PER_POWER:
         raise GenesisRefused(
-            f"unbonding, evidence age and trusting period are {times} ms: each must exceed the next"
+            f"min_stake_udllm is {params.min_stake_udllm}, a validator needs {UDLLM_PER_POWER} for any power"
         )
+    try:
+        check_times(params)
+    except TimesOutOfOrder as error:
+        raise GenesisRefused(error.message, hint=error.hint) from error
     _ascend("action weights", [entry.action for entry in params.fees.action_weights])
+
+
+def _check_validators(genesis: Genesis) -> None:
+    keys = [validator.public_key for validator in genesis.validators]
+    if len(set(keys)) != len(keys):
+        raise GenesisRefused(f"{len(keys)} validators have {len(set(keys))} keys")
+    if len(keys) > genesis.params.max_validators:
+        raise GenesisRefused(f"{len(keys)} validators stand for {genesis.params.max_validators} seats")
+    for validator in genesis.validators:
+        if not is_sound_key(validator.public_key):
+            raise GenesisRefused(f"the validator key {validator.public_key.hex()} is of low order or no key")
+        if validator.stake_udllm < genesis.params.min_stake_udllm:
+            raise GenesisRefused(
+                f"the stake on the key {validator.public_key.hex()} is {validator.stake_udllm} udllm, "
+                f"at least {genesis.params.min_stake_udllm} are needed"
+            )
 
 
 def _ascend(what: str, values: list[Any]) -> None:

@@ -1,6 +1,6 @@
 """What holds at every height: no token appears or vanishes.
 
-genesis + minted − burned = balances + bonds of providers and models + unbonding + escrow + pools
+genesis + minted − burned = balances + bonds of providers and models + stakes + unbonding + escrow + pools
 """
 
 from __future__ import annotations
@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dllm_protocol import state_keys
-from dllm_protocol.records import SESSION_CLOSED, Account, ModelRecord, Pool, Provider, Session, Supply
+from dllm_protocol.records import (
+    SESSION_CLOSED,
+    Account,
+    ModelRecord,
+    Pool,
+    Provider,
+    Session,
+    Supply,
+    ValidatorRecord,
+)
 
 
 class SupplyBroken(RuntimeError):
@@ -42,6 +51,9 @@ def tokens_in(key: bytes, value: bytes) -> int:
     if kind == b"provider":
         provider = Provider.decode(value)
         return provider.bond_udllm + sum(entry.amount_udllm for entry in provider.unbonding)
+    if kind == b"validator":
+        validator = ValidatorRecord.decode(value)
+        return validator.stake_udllm + sum(entry.amount_udllm for entry in validator.unbonding)
     if kind == b"model":
         return ModelRecord.decode(value).bond_udllm
     if kind == b"session":

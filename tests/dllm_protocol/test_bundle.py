@@ -25,7 +25,7 @@ def make_bundle(prefix: str = "dllm") -> NetworkBundle:
         NETWORK_PARAMS,
         (),
         (),
-        (GenesisValidator(b"\x02" * 32, 10),),
+        (GenesisValidator(b"\x02" * 32, b"\x05" * 20, 10),),
         b"\x03" * 32,
     )
     return NetworkBundle(1, genesis, 7, b"\x04" * 32, ("ws://127.0.0.1:1/websocket",), (), (), "")

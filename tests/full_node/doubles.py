@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisValidator
+from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator
 from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.refusals import MalformedTransaction, SequenceGap, WrongSequence
 from dllm_protocol.results import Event, EventAttribute, ExecTxResult
@@ -19,8 +19,10 @@ from full_node.consensus.sign_state import SignState
 from full_node.consensus.solo_chain import SoloChain
 from full_node.state.store import Store
 from full_node.state_machine.context import BlockContext
+from full_node.state_machine.staking.seats import ValidatorUpdate
 
 GENESIS_TIME_MS = 1_790_000_000_000
+STAKER, STAKE_UDLLM = b"staker".ljust(20, b"."), 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Outcome:
     results: list[ExecTxResult] = field(default_factory=list)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
-    validator_updates: list[GenesisValidator] = field(default_factory=list)
+    validator_updates: list[ValidatorUpdate] = field(default_factory=list)
 
 
 def note(sender: str, sequence: int, key: str, value: str) -> bytes:
@@ -66,7 +68,7 @@ class NotesApplication:
     def __init__(self, read: Callable[[bytes], bytes | None]) -> None:
         self._read = read
         self._ahead: dict[str, int] = {}
-        self.updates: list[GenesisValidator] = []
+        self.updates: list[ValidatorUpdate] = []
 
     def _sequence(self, sender: str) -> int:
         return int(self._read(b"sequence/" + sender.encode()) or 0)
@@ -129,10 +131,12 @@ def make_genesis(public_key: bytes, *, heartbeat_ms: int = 0, name: str = "notes
         name=name,
         genesis_time_ms=GENESIS_TIME_MS,
         address_prefix="local",
-        params=replace(NETWORK_PARAMS, heartbeat_ms=heartbeat_ms),
-        accounts=(),
+        params=replace(
+            NETWORK_PARAMS, heartbeat_ms=heartbeat_ms, max_validators=1, min_stake_udllm=STAKE_UDLLM
+        ),
+        accounts=(GenesisAccount(STAKER, STAKE_UDLLM),),
         models=(),
-        validators=(GenesisValidator(public_key, 10),),
+        validators=(GenesisValidator(public_key, STAKER, STAKE_UDLLM),),
         nonce=b"n" * 32,
     )
 

@@ -45,6 +45,8 @@ from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.pricing import RowCounts, RowPrices, cost_of_rows
 from dllm_protocol.records import (
     Account,
+    Candidate,
+    CandidateList,
     Chain,
     ChatKey,
     ModelRecord,
@@ -57,10 +59,14 @@ from dllm_protocol.records import (
     RaterQuota,
     Reputation,
     RetiredKey,
+    SeatedValidator,
+    SeatedValidators,
     Session,
     Slash,
+    StakeUnbonding,
     Supply,
     Unbonding,
+    ValidatorRecord,
 )
 from dllm_protocol.signing import SeedSigner
 from dllm_protocol.transaction import make_body, sign_transaction, transaction_hash
@@ -105,7 +111,7 @@ GENESIS = Genesis(
     params=NETWORK_PARAMS,
     accounts=(GenesisAccount(ACCOUNT, 5_000_000_000), GenesisAccount(EARNER, 7_000_000_000)),
     models=(GenesisModel(EARNER, MANIFEST),),
-    validators=(GenesisValidator(OPERATOR.public_key, 10),),
+    validators=(GenesisValidator(OPERATOR.public_key, EARNER, 1_000_000_000),),
     nonce=bytes(range(32)),
 )
 CHAIN_ID = chain_id_of(GENESIS)
@@ -242,6 +248,18 @@ STORED: tuple[tuple[bytes, Record], ...] = (
             1,
         ),
     ),
+    (
+        state_keys.validator(address_of(OPERATOR.public_key)),
+        ValidatorRecord(
+            EARNER,
+            OPERATOR.public_key,
+            1_000_000_000,
+            (StakeUnbonding(500_000_000, 1_701_814_400_000, 41),),
+            1,
+        ),
+    ),
+    (state_keys.CANDIDATES, CandidateList((Candidate(address_of(OPERATOR.public_key), 1_000_000_000),))),
+    (state_keys.VALIDATORS, SeatedValidators((SeatedValidator(OPERATOR.public_key, 1_000),))),
     (state_keys.slashed(PROVIDER_ID, SESSION_ID, 3), Slash(ACCOUNT, 50_000_000)),
     (state_keys.reputation(PROVIDER_ID, "guide-1"), Reputation(62_259, 3_277, 12)),
     (state_keys.rater_quota(PROVIDER_ID, "guide-1", ACCOUNT), RaterQuota(12, 1)),

@@ -11,7 +11,6 @@ from dllm_protocol import merkle
 from dllm_protocol.block import Block, PartSet
 from dllm_protocol.block_errors import InvalidBlock
 from dllm_protocol.commit import Commit, median_time
-from dllm_protocol.genesis import GenesisValidator
 from dllm_protocol.jmt import root_of
 from dllm_protocol.results import last_results_hash
 from dllm_protocol.signing import SeedSigner, verify
@@ -21,6 +20,7 @@ from full_node.consensus.sign_state import DoubleSignRefused, SignState
 from full_node.consensus.solo_chain import NotOurChain, SoloChain
 from full_node.files import write_private
 from full_node.state.page import StoreDamaged
+from full_node.state_machine.staking.seats import ValidatorUpdate
 from tests.full_node.doubles import GENESIS_TIME_MS, ManualClock, NotesApplication, note, open_chain
 
 
@@ -231,16 +231,16 @@ def test_validator_updates_count_from_the_height_after_next(chain: SoloChain) ->
     assert isinstance(application, NotesApplication)
     chain.make_block([])
     old = chain.state.validators.hash()
-    application.updates = [GenesisValidator(chain.public_key, 25)]
+    application.updates = [ValidatorUpdate(chain.public_key, 25)]
     changing = chain.make_block([]).block.header
     application.updates = []
     after, later = (chain.make_block([]).block.header for _ in range(2))
     assert changing.next_validators_hash == old == after.validators_hash
     assert after.next_validators_hash == later.validators_hash != old
-    application.updates = [GenesisValidator(SeedSigner(b"q" * 32).public_key, 1000)]
+    application.updates = [ValidatorUpdate(SeedSigner(b"q" * 32).public_key, 1000)]
     with pytest.raises(NotOurChain, match="25 of 1025"):
         chain.make_block([])
-    application.updates = [GenesisValidator(chain.public_key, 0)]
+    application.updates = [ValidatorUpdate(chain.public_key, 0)]
     with pytest.raises(InvalidBlock, match="remove all"):
         chain.make_block([])
 

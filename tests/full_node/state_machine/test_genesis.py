@@ -10,7 +10,16 @@ import pytest
 from dllm_protocol import state_keys
 from dllm_protocol.genesis import Genesis, GenesisAccount, GenesisModel, GenesisValidator, chain_id_of
 from dllm_protocol.params import NETWORK_PARAMS, ActionWeight, Params
-from dllm_protocol.records import Account, Chain, ModelRecord, ModelSet, Supply
+from dllm_protocol.records import (
+    Account,
+    Chain,
+    ModelRecord,
+    ModelSet,
+    SeatedValidator,
+    SeatedValidators,
+    Supply,
+    ValidatorRecord,
+)
 from full_node.state_machine.genesis import GenesisRefused, genesis_state
 from full_node.state_machine.invariants import SupplyBroken, check_supply, tokens_in
 from tests.full_node.state_machine.world import (
@@ -19,10 +28,12 @@ from tests.full_node.state_machine.world import (
     MODEL,
     PARAMS,
     PEOPLE,
+    STAKE_UDLLM,
     World,
     address,
     make_genesis,
     make_manifest,
+    signer,
 )
 
 
@@ -31,7 +42,7 @@ def test_the_first_state_holds_chain_parameters_supply_accounts_and_models() -> 
     state = genesis_state(genesis)
     assert Chain.decode(state[state_keys.CHAIN]) == Chain(chain_id_of(genesis), GENESIS_TIME_MS, "local")
     assert Params.decode(state[state_keys.PARAMS]) == PARAMS
-    assert Supply.decode(state[state_keys.SUPPLY]) == Supply(len(PEOPLE) * FUNDS_UDLLM, 0, 0)
+    assert Supply.decode(state[state_keys.SUPPLY]) == Supply(len(PEOPLE) * FUNDS_UDLLM + STAKE_UDLLM, 0, 0)
     assert Account.decode(state[state_keys.account(address("alice"))]) == Account(FUNDS_UDLLM, 0)
     assert ModelSet.decode(state[state_keys.MODELS]).names == (MODEL,)
     assert ModelRecord.decode(state[state_keys.model(MODEL)]).owner == address("erin")
@@ -42,6 +53,16 @@ def test_a_genesis_models_bond_comes_from_its_owner() -> None:
     state = genesis_state(make_genesis())
     bonded = Account.decode(state[state_keys.account(address("erin"))])
     assert bonded.balance_udllm == FUNDS_UDLLM - PARAMS.model_bond_udllm
+
+
+def test_a_genesis_validators_stake_comes_from_its_owner_and_gives_it_a_seat() -> None:
+    state = genesis_state(make_genesis())
+    assert state_keys.account(address("staker")) not in state
+    key = signer("validator").public_key
+    validator = ValidatorRecord.decode(state[state_keys.validator(address("validator"))])
+    assert validator == ValidatorRecord(address("staker"), key, STAKE_UDLLM, (), 0)
+    seats = SeatedValidators.decode(state[state_keys.VALIDATORS])
+    assert seats.entries == (SeatedValidator(key, STAKE_UDLLM // 1_000_000),)
 
 
 def test_the_networks_own_parameters_make_a_chain() -> None:
@@ -63,7 +84,12 @@ def _changed(**changes: Any) -> Genesis:
     return replace(make_genesis(), **changes)
 
 
+def _validated(key: bytes, stake_udllm: int, owner: bytes = address("staker")) -> Genesis:
+    return _changed(validators=(GenesisValidator(key, owner, stake_udllm),))
+
+
 _GENESIS = make_genesis()
+_KEY = signer("validator").public_key
 _WEIGHTS = replace(PARAMS.fees, action_weights=(ActionWeight(2, 1), ActionWeight(1, 1)))
 BROKEN = {
     "epoch": (_with_params(epoch_ms=0), "epoch_ms is 0"),
@@ -74,6 +100,14 @@ BROKEN = {
     "share": (_with_params(community_share_ppm=1_000_000), "1000000"),
     "times": (_with_params(evidence_age_ms=PARAMS.unbonding_ms), "must exceed the next"),
     "trust": (_with_params(trusting_period_ms=0), "must exceed the next"),
+    "trust as old as evidence": (
+        _with_params(trusting_period_ms=PARAMS.evidence_age_ms),
+        "must exceed the next",
+    ),
+    "heartbeat after trust": (
+        _with_params(heartbeat_ms=PARAMS.trusting_period_ms),
+        "must exceed the next",
+    ),
     "fees": (_with_params(fees=_WEIGHTS), "action weights ascend"),
     "account order": (_changed(accounts=tuple(reversed(_GENESIS.accounts))), "accounts ascend"),
     "account twice": (_changed(accounts=_GENESIS.accounts[:1] * 2), "accounts ascend"),
@@ -84,11 +118,22 @@ BROKEN = {
         "0 layers",
     ),
     "validator twice": (_changed(validators=_GENESIS.validators * 2), "2 validators have 1 keys"),
-    "no power": (_changed(validators=(GenesisValidator(b"k" * 32, 0),)), "power 0"),
-    "power": (
-        _changed(validators=tuple(GenesisValidator(bytes([n]) * 32, (1 << 60) - 1) for n in (1, 2))),
-        "power is",
+    "stake": (_validated(_KEY, STAKE_UDLLM - 1), f"is {STAKE_UDLLM - 1} udllm"),
+    "stake of nothing": (_validated(_KEY, STAKE_UDLLM, owner=b"p" * 20), "the account has 0"),
+    "validator key": (_validated(bytes(32), STAKE_UDLLM), "low order"),
+    "seats": (_with_params(max_validators=0), "max_validators is 0"),
+    "too few seats": (
+        replace(
+            _with_params(max_validators=1),
+            validators=tuple(
+                GenesisValidator(signer(name).public_key, address(name), STAKE_UDLLM)
+                for name in ("alice", "bob")
+            ),
+        ),
+        "2 validators stand for 1 seats",
     ),
+    "stake without power": (_with_params(min_stake_udllm=999_999), "for any power"),
+    "double signing for free": (_with_params(slash_double_sign_ppm=0), "slash_double_sign_ppm is 0"),
     "supply": (
         _changed(accounts=tuple(GenesisAccount(bytes([n]) * 20, (1 << 60) - 1) for n in (1, 2))),
         "supply is",

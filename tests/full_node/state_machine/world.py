@@ -45,6 +45,7 @@ from full_node.state_machine.state import Overlay, read
 
 GENESIS_TIME_MS = 1_700_000_000_000
 FUNDS_UDLLM = 10_000_000_000
+STAKE_UDLLM = NETWORK_PARAMS.min_stake_udllm
 MODEL = "guide-1"
 LAYERS = 4
 RESERVE = RowPrices(4_000, 40_000, 40_000, 4_000)
@@ -87,17 +88,19 @@ def make_manifest(name: str = MODEL) -> Manifest:
 
 
 def make_genesis(params: Params = PARAMS) -> Genesis:
-    """Five funded people, one model of erin's, one validator."""
-    accounts = sorted(address(name) for name in PEOPLE)
+    """Five funded people, one model of erin's, one validator of a staker's who owns nothing else."""
+    accounts = sorted(address(name) for name in (*PEOPLE, "staker"))
     return Genesis(
         version=GENESIS_VERSION,
         name="test",
         genesis_time_ms=GENESIS_TIME_MS,
         address_prefix="local",
         params=params,
-        accounts=tuple(GenesisAccount(one, FUNDS_UDLLM) for one in accounts),
+        accounts=tuple(
+            GenesisAccount(one, STAKE_UDLLM if one == address("staker") else FUNDS_UDLLM) for one in accounts
+        ),
         models=(GenesisModel(address("erin"), make_manifest()),),
-        validators=(GenesisValidator(signer("validator").public_key, 1),),
+        validators=(GenesisValidator(signer("validator").public_key, address("staker"), STAKE_UDLLM),),
         nonce=bytes(32),
     )
 
