@@ -13,6 +13,11 @@ from dllm_protocol.validator_set import address_of
 NS_PER_MS = 1_000_000
 
 
+def consensus_params_of(genesis: Genesis) -> ConsensusParams:
+    """CometBFT's parameters as this genesis fixes them; the chain never changes them."""
+    return ConsensusParams(evidence_max_age_ns=genesis.params.evidence_age_ms * NS_PER_MS)
+
+
 def genesis_document(genesis: Genesis, params: ConsensusParams) -> dict[str, Any]:
     """CometBFT's genesis document; app_state holds the canonical genesis record, whose hash ends the chain id."""
     return {

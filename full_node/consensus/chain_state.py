@@ -173,11 +173,6 @@ def genesis_state(genesis: Genesis, app_hash: bytes) -> ChainState:
     )
 
 
-def consensus_params_of(genesis: Genesis) -> ConsensusParams:
-    """CometBFT's parameters as this genesis fixes them."""
-    return ConsensusParams(evidence_max_age_ns=genesis.params.evidence_age_ms * NS_PER_MS)
-
-
 def validator_set_document(members: ValidatorSet) -> dict[str, Any]:
     """A validator set as JSON, with proposer and priorities."""
     return {

@@ -18,6 +18,7 @@ from dllm_protocol.block_json import tx_result_to_json
 from dllm_protocol.commit import BlockID, BlockIDFlag, Commit, CommitSig, VoteType, vote_sign_bytes
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.genesis import Genesis, chain_id_of
+from dllm_protocol.genesis_document import consensus_params_of
 from dllm_protocol.results import Event, ExecTxResult
 from dllm_protocol.signing import Signer
 from dllm_protocol.timestamp import Timestamp
@@ -26,7 +27,6 @@ from dllm_protocol.validator_set import Validator, ValidatorSet, address_of
 from full_node.consensus.chain_state import (
     META_NAME,
     ChainState,
-    consensus_params_of,
     genesis_state,
     validator_set_document,
 )
