@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -19,21 +19,21 @@ from dllm_protocol.block import LightBlock, SignedHeader
 from dllm_protocol.commit import Commit
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.header import Header
+from dllm_protocol.schema_steps import Schema, bring_up_to_date
 from dllm_protocol.validator_set import ValidatorSet
 from light_node.errors import ForkDetected, RootMismatch, TrustStoreFailed
+from light_node.sqlite_files import keep_old_version, switch_to_wal
 
 KEEP_BLOCKS = 1000
 """CometBFT's default pruning size."""
 BUSY_TIMEOUT_MS = 5000
-SCHEMA_VERSION = 1
-WAL_TRIES = 50
-WAL_PAUSE_S = 0.02
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS light_blocks (height INTEGER PRIMARY KEY, hash BLOB NOT NULL, "
+_VERSION_1 = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL)",
+    "CREATE TABLE light_blocks (height INTEGER PRIMARY KEY, hash BLOB NOT NULL, "
     "header BLOB NOT NULL, commit_bytes BLOB NOT NULL)",
 )
+SCHEMA = Schema("trust store", 0x444C4C54, (_VERSION_1,))  # "DLLT"
 
 
 class TrustStore:
@@ -49,6 +49,7 @@ class TrustStore:
 
         Raises:
             RootMismatch: the file belongs to another chain.
+            SchemaRefused: another program's file, or a newer version's.
             TrustStoreFailed: it cannot be opened or created.
         """
         self.path = path
@@ -207,45 +208,30 @@ class TrustStore:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
         try:
-            _switch_to_wal(db)
+            switch_to_wal(db)
             # NORMAL may lose the newest blocks in a power cut, never the file; they are verified again.
             db.execute("PRAGMA synchronous = NORMAL")
-            for statement in _SCHEMA:
-                db.execute(statement)
-            self._check_facts(db)
+            bring_up_to_date(db, SCHEMA, str(self.path), partial(keep_old_version, self.path))
+            self._check_chain(db)
         except BaseException:
             db.close()
             raise
         return db
 
-    def _check_facts(self, db: sqlite3.Connection) -> None:
-        for name, value in (("chain_id", self._chain_id), ("schema", str(SCHEMA_VERSION))):
-            db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, value))
-            (found,) = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-            if found != value:
-                raise RootMismatch(
-                    f"trust store {self.path} has {name} {found!r}, asked was {value!r}",
-                    hint="use another home for another chain",
-                )
+    def _check_chain(self, db: sqlite3.Connection) -> None:
+        db.execute("INSERT OR IGNORE INTO facts VALUES ('chain_id', ?)", (self._chain_id,))
+        (found,) = db.execute("SELECT value FROM facts WHERE name = 'chain_id'").fetchone()
+        if found != self._chain_id:
+            raise RootMismatch(
+                f"trust store {self.path} has chain_id {found!r}, asked was {self._chain_id!r}",
+                hint="use another home for another chain",
+            )
 
     def _move_aside(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             damaged = self.path.with_name(self.path.name + suffix)
             if damaged.exists():
                 damaged.replace(self.path.with_name(f"{self.path.name}{suffix}.damaged"))
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Two processes that make the switch at once do not wait for each other by themselves."""
-    for tries_left in range(WAL_TRIES - 1, -1, -1):
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if not tries_left:
-                raise
-            time.sleep(WAL_PAUSE_S)
-        else:
-            return
 
 
 def _insert(db: sqlite3.Connection, block: LightBlock) -> None:

@@ -7,28 +7,30 @@ sessions that come together share one transaction, and none of them holds up the
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dllm_protocol.pricing import RowCounts
+from dllm_protocol.schema_steps import Schema, bring_up_to_date
 from dllm_protocol.session.provider import Standing
 from dllm_protocol.voucher import SignedVoucher
+from light_node.sqlite_files import keep_old_version, switch_to_wal
 
-SCHEMA_VERSION = 1
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS sessions (session BLOB PRIMARY KEY, voucher BLOB, served BLOB NOT NULL, "
+_VERSION_1 = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE sessions (session BLOB PRIMARY KEY, voucher BLOB, served BLOB NOT NULL, "
     "served_rows INTEGER NOT NULL DEFAULT 0, "
     "owed_udllm INTEGER NOT NULL DEFAULT 0, claimed_udllm INTEGER NOT NULL DEFAULT 0, "
     "settled INTEGER NOT NULL DEFAULT 0, last_seen_ms INTEGER NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS unsettled ON sessions (settled, last_seen_ms)",
+    "CREATE INDEX unsettled ON sessions (settled, last_seen_ms)",
 )
+SCHEMA = Schema("worker store", 0x444C4C57, (_VERSION_1,))  # "DLLW"
 _SELECT = "SELECT session, voucher, served, owed_udllm, claimed_udllm, settled, last_seen_ms FROM sessions "
 _ONE = _SELECT + "WHERE session = ?"
 _UNSETTLED = _SELECT + "WHERE settled = 0 ORDER BY last_seen_ms LIMIT ?"
@@ -73,15 +75,21 @@ class Store:
     """One worker's memory. Opened, used and closed from one event loop."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file (0600)."""
+        """Open or create the file (0600).
+
+        Raises:
+            SchemaRefused: another program's file, or a newer version's.
+        """
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        for statement in _SCHEMA:
-            self._db.execute(statement)
-        self._db.execute("INSERT OR IGNORE INTO facts VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
+        try:
+            bring_up_to_date(self._db, SCHEMA, str(path), partial(keep_old_version, path))
+            switch_to_wal(self._db)
+            self._db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            self._db.close()
+            raise
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._waiting: list[tuple[_Write, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -151,7 +159,7 @@ class Store:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 try:
-                    await self._in_thread(functools.partial(self._commit, [write for write, _ in batch]))
+                    await self._in_thread(partial(self._commit, [write for write, _ in batch]))
                 except sqlite3.Error as error:
                     for _, done in batch:
                         if not done.done():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from dllm_chat.paths import PRIVATE_FILE_MODE, make_private_folder
 from dllm_protocol.errors import UsageRefused
+from dllm_protocol.schema_steps import Schema, bring_up_to_date
+from light_node.sqlite_files import keep_old_version, switch_to_wal
 
-APPLICATION_ID = 0x444C4C48  # "DLLH": so that another program's database is not mistaken for ours
 BUSY_TIMEOUT_MS = 5000
 
 
@@ -65,8 +66,7 @@ _VERSION_1 = (
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1,)
-"""Statement lists; running the first n makes version n. Never change one that was released: append."""
+SCHEMA = Schema("history", 0x444C4C48, (_VERSION_1,))  # "DLLH"
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -76,7 +76,8 @@ def open_database(path: Path) -> sqlite3.Connection:
     a killed process; a power cut may lose the last moments, never the file.
 
     Raises:
-        BadHistory: not a database, another program's, or from a newer version of this one.
+        BadHistory: the file is not a database.
+        SchemaRefused: it is another program's, or from a newer version of this one.
     """
     make_private_folder(path.parent)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE))
@@ -95,42 +96,9 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     # What a person deletes is overwritten, not only unlinked.
     connection.execute("PRAGMA secure_delete = ON")
-    if _version(connection, path) < len(MIGRATIONS):
-        _migrate(connection, path)
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    if version > len(MIGRATIONS):
-        raise BadHistory(
-            f"{path} is version {version}; this program knows {len(MIGRATIONS)}",
-            hint="use the newer dllm-chat that wrote it",
-        )
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if owner != APPLICATION_ID and (version or tables):
-        raise BadHistory(
-            f"{path} belongs to another program (application id {owner:#x}, ours is {APPLICATION_ID:#x})"
-        )
-    return version
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Read again under the lock: another program may have been faster.
-        version = _version(connection, path)
-        for statements in MIGRATIONS[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    bring_up_to_date(connection, SCHEMA, str(path), partial(keep_old_version, path))
+    switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from dllm_chat.paths import LockBusy, file_lock, make_private_folder
@@ -27,18 +28,21 @@ from dllm_protocol.encoding import (
     wire,
 )
 from dllm_protocol.records import Route
+from dllm_protocol.schema_steps import Schema, bring_up_to_date
 from dllm_protocol.session.ledger import LedgerState
 from dllm_protocol.voucher import CHAIN_ID
+from light_node.sqlite_files import keep_old_version, switch_to_wal
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS session (
-    id BLOB PRIMARY KEY, chain_id TEXT NOT NULL, account BLOB NOT NULL, closed INTEGER NOT NULL, record BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS opening (
-    id BLOB PRIMARY KEY, chain_id TEXT NOT NULL, account BLOB NOT NULL, key_index INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
-_SCHEMA_VERSION = 1
+_VERSION_1 = (
+    """CREATE TABLE session (
+        id BLOB PRIMARY KEY, chain_id TEXT NOT NULL, account BLOB NOT NULL, closed INTEGER NOT NULL,
+        record BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE opening (
+        id BLOB PRIMARY KEY, chain_id TEXT NOT NULL, account BLOB NOT NULL, key_index INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+SCHEMA = Schema("session store", 0x444C4C43, (_VERSION_1,))  # "DLLC"
 BUSY_MS = 5_000
 
 
@@ -65,15 +69,22 @@ class SessionStore:
     """All sessions of a home."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create ``sessions.db`` in a private folder."""
+        """Open or create ``sessions.db`` in a private folder.
+
+        Raises:
+            SchemaRefused: another program's file, or a newer version's.
+        """
         self._folder = make_private_folder(folder)
         path = folder / "sessions.db"
         path.touch(mode=0o600)
         self._db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        try:
+            bring_up_to_date(self._db, SCHEMA, str(path), partial(keep_old_version, path))
+            switch_to_wal(self._db)
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            self._db.close()
+            raise
 
     def begin(self, session_id: bytes, chain_id: str, account: bytes, key_index: int) -> None:
         """Note that a session is about to be opened: should we die before `save`, its deposit is not forgotten."""

@@ -16,6 +16,7 @@ import pytest
 
 from dllm_protocol.ics23 import verify_membership, verify_non_membership
 from dllm_protocol.jmt import root_of
+from dllm_protocol.schema_steps import SchemaRefused
 from full_node.state.blocks import BlockRecord, SearchTooBroad
 from full_node.state.page import StoreDamaged
 from full_node.state.store import HeightPruned, Store
@@ -189,7 +190,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreDamaged, match="schema 99"):
+    with pytest.raises(SchemaRefused, match="no node database of ours"):
         Store(other)
 
 
