@@ -5,6 +5,7 @@ CometBFT v0.38: types/block.go (BlockID, CommitSig, Commit), types/canonical.go 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -207,11 +208,22 @@ class Commit:
         voted = self.block_id if one.flag is BlockIDFlag.COMMIT else ZERO_BLOCK_ID
         return vote_sign_bytes(chain_id, VoteType.PRECOMMIT, self.height, self.round, voted, one.timestamp)
 
+    def block_votes(self, chain_id: str) -> Callable[[Timestamp], bytes]:
+        """Return what gives the sign bytes of votes for the block, by the timestamp of each."""
+        return votes_at(chain_id, VoteType.PRECOMMIT, self.height, self.round, self.block_id)
+
 
 def vote_sign_bytes(
     chain_id: str, vote_type: int, height: int, round_: int, block_id: BlockID, timestamp: Timestamp
 ) -> bytes:
-    """Return the bytes of a vote that a validator signs, length prefix included.
+    """Return the bytes of a vote that a validator signs, length prefix included."""
+    return votes_at(chain_id, vote_type, height, round_, block_id)(timestamp)
+
+
+def votes_at(
+    chain_id: str, vote_type: int, height: int, round_: int, block_id: BlockID
+) -> Callable[[Timestamp], bytes]:
+    """Return what gives the sign bytes of equal votes by their timestamps, in which alone they differ.
 
     CanonicalVote{type=1, height=2 sfixed64, round=3 sfixed64, block_id=4 unless zero, timestamp=5 always,
     chain_id=6}.
@@ -219,14 +231,9 @@ def vote_sign_bytes(
     if not -INT64_MAX <= height <= INT64_MAX:
         raise InvalidBlock(f"vote height {height} does not fit 64 bits")
     block = b"" if block_id.is_zero else message_field(4, block_id.encode())
-    return delimited(
-        varint_field(1, vote_type)
-        + sfixed64_field(2, height)
-        + sfixed64_field(3, round_)
-        + block
-        + message_field(5, timestamp.encode())
-        + bytes_field(6, chain_id.encode())
-    )
+    before = varint_field(1, vote_type) + sfixed64_field(2, height) + sfixed64_field(3, round_) + block
+    after = bytes_field(6, chain_id.encode())
+    return lambda timestamp: delimited(before + message_field(5, timestamp.encode()) + after)
 
 
 def median_time(commit: Commit, validators: ValidatorSet) -> Timestamp:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dllm_protocol import merkle
 from dllm_protocol.block_errors import InvalidBlock, require_equal
@@ -50,6 +50,7 @@ class Header:
     proposer_address: bytes
     app_version: int = 0
     block_version: int = BLOCK_VERSION
+    _hash: bytes = field(init=False, compare=False, repr=False, default=b"")
 
     def _version(self) -> bytes:
         return varint_field(1, self.block_version) + varint_field(2, self.app_version)
@@ -71,8 +72,8 @@ class Header:
 
         An empty value gives an empty leaf. The hash is empty while validators_hash is (CometBFT's nil hash).
         """
-        if not self.validators_hash:
-            return b""
+        if self._hash or not self.validators_hash:
+            return self._hash
         leaves = [
             self._version(),
             bytes_field(1, self.chain_id.encode()),
@@ -82,7 +83,9 @@ class Header:
             *(bytes_field(1, value) for value in self._hashes()),
             bytes_field(1, self.proposer_address),
         ]
-        return merkle.root(leaves)
+        # Kept, because a client compares a header first with its commit and then with the header after it.
+        object.__setattr__(self, "_hash", merkle.root(leaves))
+        return self._hash
 
     def encode(self) -> bytes:
         """Return Header{version=1, chain_id=2, height=3, time=4, last_block_id=5, hashes=6…13,

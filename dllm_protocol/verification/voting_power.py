@@ -112,9 +112,10 @@ def _counted(
         # Not even with every signature good: say so without verifying any, as CometBFT's batch path does.
         return Tally(claimed, needed, total_power)
     signed = refused = 0
+    sign_bytes = commit.block_votes(chain_id)
     for index, validator in pairs:
-        signature = commit.signatures[index].signature
-        if verify(validator.public_key, commit.sign_bytes(chain_id, index), signature):
+        entry = commit.signatures[index]
+        if verify(validator.public_key, sign_bytes(entry.timestamp), entry.signature):
             signed += validator.voting_power
         else:
             refused += 1

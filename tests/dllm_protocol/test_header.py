@@ -46,7 +46,8 @@ def test_go_s_header_hash(shared_vectors: Path) -> None:
 
 def test_every_field_changes_the_hash_and_survives_the_bytes(header: Header) -> None:
     hashes = {header.hash()}
-    for field in fields(header):
+    named = [field for field in fields(header) if field.init]
+    for field in named:
         value = getattr(header, field.name)
         if isinstance(value, int):
             other: object = value + 1
@@ -61,7 +62,7 @@ def test_every_field_changes_the_hash_and_survives_the_bytes(header: Header) -> 
         changed = replace(header, **{field.name: other})
         assert Header.decode(changed.encode()) == changed
         hashes.add(changed.hash())
-    assert len(hashes) == 1 + len(fields(header))
+    assert len(hashes) == 1 + len(named)
 
 
 def test_an_empty_value_is_an_empty_leaf_and_no_validators_no_hash(header: Header) -> None:
