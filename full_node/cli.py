@@ -7,9 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +15,11 @@ import typer
 
 from dllm_protocol.address import address_of, decode_address
 from dllm_protocol.bundle import fingerprint
-from dllm_protocol.errors import DllmError, UsageRefused
+from dllm_protocol.errors import UsageRefused
 from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator, chain_id_of
 from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.units import parse_dllm
+from full_node.command_line import AsJson, Home, door_of, report
 from full_node.files import make_private_folder
 from full_node.home import HomeRefused, NodeHome, read_genesis, running_node, write_genesis
 from full_node.keys import create_key, load_key
@@ -28,14 +27,10 @@ from full_node.lifeline import die_with_parent, watch_for_stop
 from full_node.node import NodeOptions, Running, run_node
 from full_node.node_log import log_to
 from full_node.publishing import make_bundle, write_bundle
-from full_node.rpc.guard import LOOPBACK_NAMES, Door
 from full_node.state_machine.genesis import check_genesis
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger(__name__)
-
-Home = Annotated[Path, typer.Option(help="The node's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
@@ -73,7 +68,7 @@ def init(
         write_genesis(place, made)
         return {"home": str(home), "chain_id": chain_id_of(made), "public_key": signer.public_key.hex()}
 
-    _report(work, as_json, lambda data: f"chain {data['chain_id']} in {data['home']}")
+    report(work, as_json, lambda data: f"chain {data['chain_id']} in {data['home']}")
 
 
 @app.command()
@@ -86,7 +81,7 @@ def key(home: Home, as_json: AsJson = False) -> None:
         signer = load_key(path) if path.exists() else create_key(path)
         return {"public_key": signer.public_key.hex()}
 
-    _report(work, as_json, lambda data: str(data["public_key"]))
+    report(work, as_json, lambda data: str(data["public_key"]))
 
 
 @app.command()
@@ -115,7 +110,7 @@ def start(
         if not home.is_dir():
             raise HomeRefused(f"{home} is not a node's folder", hint="run `dllm-node init` first")
         log_to(place.logs)
-        options = NodeOptions(_door(rpc_listen, token_file), moniker)
+        options = NodeOptions(door_of(rpc_listen, token_file), moniker)
         try:
             asyncio.run(serve(place, options))
         except BaseException:
@@ -123,7 +118,7 @@ def start(
             raise
         return {}
 
-    _report(work, as_json=False, words=lambda _data: "")
+    report(work, as_json=False, words=lambda _data: "")
 
 
 @app.command()
@@ -133,7 +128,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
     def work() -> dict[str, Any]:
         return running_node(NodeHome(home))
 
-    _report(
+    report(
         work,
         as_json,
         lambda data: f"chain {data['chain_id']} at http://{data['address']}, process {data['pid']}",
@@ -167,32 +162,12 @@ def bundle(
             "fingerprint": fingerprint(signed.signer),
         }
 
-    _report(work, as_json, lambda data: f"{data['file']}: publisher's fingerprint {data['fingerprint']}")
+    report(work, as_json, lambda data: f"{data['file']}: publisher's fingerprint {data['fingerprint']}")
 
 
 def run() -> None:
     """Entry point of `dllm-node`."""
     app()
-
-
-def _report(
-    work: Callable[[], dict[str, Any]], as_json: bool, words: Callable[[dict[str, Any]], str]
-) -> None:
-    try:
-        data = work()
-    except DllmError as error:
-        if as_json:
-            body = {"code": error.code, "message": error.message, "hint": error.hint}
-            typer.echo(json.dumps({"ok": False, "error": body}))
-        else:
-            typer.echo(f"dllm-node: {error.message}", err=True)
-            if error.hint:
-                typer.echo(f"  {error.hint}", err=True)
-        raise typer.Exit(error.exit_code) from error
-    if as_json:
-        typer.echo(json.dumps({"ok": True, "data": data}))
-    elif said := words(data):
-        typer.echo(said)
 
 
 def _own_genesis(name: str, prefix: str, accounts: list[str], public_key: bytes, owner: str) -> Genesis:
@@ -221,26 +196,3 @@ def _account(text: str, prefix: str) -> tuple[bytes, int]:
     if not found:
         raise UsageRefused(f"--account is ADDRESS=DLLM, got {text!r}")
     return decode_address(address, prefix), parse_dllm(amount)
-
-
-def _door(listen: str, token_file: Path | None) -> Door:
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise UsageRefused(f"--rpc-listen is HOST:PORT, got {listen!r}")
-    try:
-        on_loopback = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        on_loopback = False
-    token = _token(token_file) if token_file is not None else ""
-    return Door(host, int(port), token, LOOPBACK_NAMES if on_loopback else None)
-
-
-def _token(path: Path) -> str:
-    try:
-        token = path.read_text().strip()
-    except OSError as error:
-        raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
-    if not token or not token.isascii():
-        raise UsageRefused(f"{path} holds no token: one line of ASCII is wanted")
-    return token
