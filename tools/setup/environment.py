@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv"
 LOCKS = ROOT / "requirements"
 NATIVE = "llama-cpp-python"
+CHECK = ROOT / "tools" / "setup" / "check_llama.py"
+CHECK_TIMEOUT_S = 300
 REPORT_EVERY_S = 5
 TAIL_LINES = 25
 # Ninja writes "[12/345] Building CXX object …", make writes "[ 12%] Building …".
@@ -153,6 +155,63 @@ def require_compiler() -> None:
         )
 
 
+def build_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What llama.cpp is built with, on top of what the person has set.
+
+    The image part (llava) takes a third of the build and serves nothing here. The AMX part is left out because
+    compilers up to GCC 12 drop half of the stores that set up its tiles: on a processor with AMX the first
+    quantised product then ends in a general protection fault.
+    """
+    settings = {"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {environ.get('CMAKE_ARGS', '')}".strip()}
+    for name in ("CFLAGS", "CXXFLAGS"):
+        settings[name] = f"{environ.get(name, '')} -U__AMX_INT8__".strip()
+    return settings
+
+
+def llama_works() -> bool:
+    """Whether the llama.cpp that is installed decodes the packaged model, in a process that may die of it."""
+    try:
+        tried = subprocess.run(
+            [str(python()), str(CHECK)], capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return tried.returncode == 0
+
+
+def install_llama(locked: Path, pip: Sequence[str], plain: Mapping[str, str]) -> None:
+    """Builds llama.cpp where it is missing, is of another version, or does not run on this processor.
+
+    Args:
+        locked: requirements file with the one package.
+        pip: the command so far, before options and packages.
+        plain: environment for pip.
+
+    Raises:
+        SetupFailed: no compiler, a failed build, or one whose result does not decode.
+    """
+    wanted = re.search(rf"^{NATIVE}==(\S+)", locked.read_text("utf-8"), re.M)
+    if wanted and wanted[1] == installed_version() and llama_works():
+        return
+    require_compiler()
+    say("setup: building llama.cpp: some minutes, only this once")
+    building = {**plain, **build_settings(os.environ)}
+    flags = ["--verbose", "--no-deps", "--no-build-isolation", "--force-reinstall", "-r", str(locked)]
+    broken = "The lines above are the compiler's; an old compiler is the usual cause (GCC 9+, Clang 10+)."
+    run("llama.cpp", [*pip, *flags], building, broken)
+    if llama_works():
+        return
+    # pip keeps wheels that it built: one may be of another processor, or of an older recipe.
+    say("setup: that llama.cpp does not run on this processor: building it anew")
+    run("llama.cpp", [*pip, "--no-cache-dir", *flags], building, broken)
+    if not llama_works():
+        raise SetupFailed(
+            "setup: llama.cpp was built, yet it cannot decode the model in the package.\n"
+            f"To see why: {python()} {CHECK}\n"
+            "Without serving, the client alone needs none: sh tools/setup/setup.sh client"
+        )
+
+
 def install(level: str) -> None:
     """Installs the locked packages of one level, then the project itself.
 
@@ -170,20 +229,8 @@ def install(level: str) -> None:
         ready, native = split_lock(LOCKS / f"{level}.lock", Path(folder))
         run("build tools", [*pip, "-r", str(LOCKS / "build.lock")], plain, network)
         run("packages", [*pip, "--no-deps", "-r", str(ready)], plain, network)
-        locked = re.search(rf"^{NATIVE}==(\S+)", native.read_text("utf-8"), re.M)
-        if locked and locked[1] != installed_version():
-            require_compiler()
-            say("setup: building llama.cpp: some minutes, only this once")
-            # The image part (llava) takes a third of the build and serves nothing here.
-            building = {
-                **plain,
-                "CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {os.environ.get('CMAKE_ARGS', '')}".strip(),
-            }
-            flags = ["--verbose", "--no-deps", "--no-build-isolation", "-r", str(native)]
-            broken = (
-                "The lines above are the compiler's; an old compiler is the usual cause (GCC 9+, Clang 10+)."
-            )
-            run("llama.cpp", [*pip, *flags], building, broken)
+        if NATIVE in native.read_text("utf-8"):
+            install_llama(native, pip, plain)
     own = ["-m", "pip", "install", "--no-input", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     run("dllm", own, plain, "Please report the lines above.")
 
