@@ -120,6 +120,11 @@ def broadcast_from_json(value: object) -> BroadcastAnswer:
     )
 
 
+def evidence_name_from_json(value: object) -> bytes:
+    """Read the result of `broadcast_evidence`."""
+    return hex_bytes("broadcast_evidence.hash", _object("broadcast_evidence", value).get("hash"), (32,))
+
+
 def tx_from_json(value: object) -> TxAnswer:
     """Read the result of `tx`, or one element of `tx_search`."""
     fields = shape("tx", value, ("hash", "height", "index", "tx_result", "tx"), ("proof",))

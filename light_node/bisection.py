@@ -9,7 +9,7 @@ from dllm_protocol.block import LightBlock
 from dllm_protocol.header import Header
 from dllm_protocol.timestamp import Timestamp
 from dllm_protocol.verification.options import VerificationOptions
-from dllm_protocol.verification.predicates import Rule
+from dllm_protocol.verification.predicates import Reason, Rule
 from dllm_protocol.verification.verifier import (
     Invalid,
     NotEnoughTrust,
@@ -81,7 +81,7 @@ async def skip_forwards(
                     waiting.append(await fetch(_pivot(trusted.header.height, block.height)))
                 depth += 1
             case Invalid(reason):
-                raise refusal(reason.rule, reason.message)
+                raise refusal(reason, block.height)
 
 
 def _pivot(low: int, high: int) -> int:
@@ -113,17 +113,20 @@ async def walk_backwards(height: int, trusted: Header, fetch: FetchHeader, chain
         for below in await asyncio.gather(*(fetch(one) for one in wanted)):
             verdict = verify_backwards(below, current, chain_id)
             if isinstance(verdict, Invalid):
-                raise refusal(verdict.reason.rule, verdict.reason.message)
+                raise refusal(verdict.reason, below.height)
             current = below
     return current
 
 
-def refusal(rule: Rule, message: str) -> HeaderRefused | RootExpired:
-    """Turn a refused rule into the error that a person reads."""
-    if rule is Rule.TRUST_NOT_EXPIRED:
+def refusal(reason: Reason, height: int) -> HeaderRefused | RootExpired:
+    """Turn a broken rule into the error that a person reads."""
+    if reason.rule is Rule.TRUST_NOT_EXPIRED:
         return RootExpired(
-            message, hint="get a fresh trust root (height and hash) from two sources that are not the same"
+            reason.message,
+            hint="get a fresh trust root (height and hash) from two sources that are not the same",
         )
-    if rule is Rule.TIME_NOT_IN_FUTURE:
-        return HeaderRefused(message, hint="if your own clock is wrong, set it")
-    return HeaderRefused(message, hint="the node shows a header that does not hold: use another node")
+    if reason.rule is Rule.TIME_NOT_IN_FUTURE:
+        hint = "if your own clock is wrong, set it"
+    else:
+        hint = "the node shows a header that does not hold: use another node"
+    return HeaderRefused(reason.message, hint=hint, height=height, rule=reason.rule)

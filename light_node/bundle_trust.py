@@ -19,4 +19,5 @@ def trust_options_of(bundle: NetworkBundle, height: int = 0, header_hash: bytes 
         header_hash or bundle.trust_hash,
         period_ns=bundle.genesis.params.trusting_period_ms * NS_PER_MS,
         clock_drift_ns=LOCAL_DRIFT_NS if bundle.badge == BADGE_LOCAL else CLOCK_DRIFT_NS,
+        witnesses_expected=bundle.badge != BADGE_LOCAL,
     )

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dllm_protocol.block import LightBlock, SignedHeader
-from dllm_protocol.errors import DllmError, NetworkUnreachable, TimedOut
+from dllm_protocol.errors import DllmError, MalformedBytes, NetworkUnreachable, TimedOut, VerificationFailed
 from dllm_protocol.header import Header
 from dllm_protocol.validator_set import ValidatorSet
 from dllm_protocol.verification.options import CLOCK_DRIFT_NS, TRUSTING_PERIOD_NS, VerificationOptions
 from dllm_protocol.verification.trust_level import ONE_THIRD, TrustLevel
-from dllm_protocol.verification.verifier import Invalid, TrustedState, verify_root
-from light_node.bisection import refusal, skip_forwards, walk_backwards
+from dllm_protocol.verification.verifier import Invalid, verify_root
+from light_node.bisection import refusal
 from light_node.clock import Clock
+from light_node.comparison import MAX_BLOCK_LAG_NS, Comparer
+from light_node.detector import Detector
 from light_node.errors import ForkDetected, NotYetProvable, RootExpired, RootMismatch
+from light_node.freshness import Freshness, PeerRole, PeerStatus, TrustStatus
+from light_node.providers.events import Journal, LightEvent
+from light_node.providers.faults import Fault, fault_of
+from light_node.providers.light_blocks import LightBlocks
+from light_node.providers.providers import Providers
+from light_node.providers.stalls import StallWatch
 from light_node.source import Source
 from light_node.trust_store import TrustStore
+from light_node.walks import Walks
+
+__all__ = [
+    "Freshness",
+    "LightClient",
+    "LightEvent",
+    "PeerRole",
+    "PeerStatus",
+    "TrustOptions",
+    "TrustStatus",
+]
 
 WALK_RATHER_THAN_SKIP = 16
 """Below this distance to a stored header above, the hash chain is cheaper than signatures."""
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 0.5
 NS_PER_S = 1_000_000_000
+ALONE = "one source only: nobody confirms what it shows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +56,8 @@ class TrustOptions:
     period_ns: int = TRUSTING_PERIOD_NS
     clock_drift_ns: int = CLOCK_DRIFT_NS
     trust_level: TrustLevel = ONE_THIRD
-
-
-class TrustStatus(StrEnum):
-    """One word for how much the node's answers are worth now."""
-
-    VERIFIED = "verified"
-    """The tip that the source shows is verified."""
-    TRUSTING = "trusting"
-    """There is valid trust, but the tip is not verified yet."""
-    OFFLINE = "offline"
-    """The source does not answer, or nothing trusted is young enough."""
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """What the light node says of itself."""
-
-    state: TrustStatus
-    height: int
-    """Highest verified height; 0 when there is none."""
-    hash: bytes
-    """Hash of that header; empty when there is none."""
-    lag_blocks: int
-    """How many blocks the source's tip is ahead of that header, as far as it was seen."""
-    root_age_s: int
-    """Seconds since that header's time; trust rests on it."""
-    expires_in_s: int
-    """Seconds until that trust expires; negative once it has."""
-    problem: str
-    """Why it is not verified; empty when it is."""
+    witnesses_expected: bool = False
+    """Whether being without a witness is worth a warning; a chain of one's own machine has none to show."""
 
 
 class LightClient:
@@ -81,17 +72,31 @@ class LightClient:
         witnesses: Sequence[Source] = (),
         *,
         clock: Clock,
+        on_event: Callable[[LightEvent], None] | None = None,
+        max_block_lag_ns: int = MAX_BLOCK_LAG_NS,
     ) -> None:
-        """Prepare; nothing is asked before the first `sync` or `verified_header`."""
+        """Prepare; nothing is asked before the first `sync` or `verified_header`.
+
+        Args:
+            on_event: hears at once of what `events` remembers; must not raise.
+            max_block_lag_ns: how long an honest node may lag behind the others.
+        """
         self.chain_id = chain_id
         self.trust_options = trust_options
-        self.primary = primary
-        self.witnesses = tuple(witnesses)
         self.clock = clock
         self._store = store
         self._options = VerificationOptions(
             chain_id, trust_options.period_ns, trust_options.clock_drift_ns, trust_options.trust_level
         )
+        self._journal = Journal(clock, on_event)
+        self._providers = Providers(primary, witnesses, self._journal)
+        self._blocks = LightBlocks(self._known_set)
+        comparer = Comparer(self._blocks, self._options, clock, max_block_lag_ns)
+        self._detector = Detector(
+            self._providers, self._blocks, comparer, self._options, clock, self._journal
+        )
+        self._stalls = StallWatch(self._providers, clock, max_block_lag_ns, self._journal)
+        self._walks = Walks(self._providers, self._blocks, self._options, clock)
         self._lock = asyncio.Lock()
         self._latest: LightBlock | None = None
         self._root_checked = False
@@ -99,34 +104,37 @@ class LightClient:
         self._reachable = True
         self._problem = "not synced yet"
 
+    @property
+    def primary(self) -> Source:
+        """The node that is asked now; another one takes its place when it fails."""
+        return self._providers.primary
+
+    @property
+    def witnesses(self) -> tuple[Source, ...]:
+        """The nodes that must show the same."""
+        return self._providers.witnesses
+
+    @property
+    def events(self) -> tuple[LightEvent, ...]:
+        """What was noticed about the nodes since this client was made, oldest first, at most 100."""
+        return self._journal.events
+
     async def sync(self) -> Header:
         """Verify the source's tip and return the highest verified header.
 
         Raises:
-            HeaderRefused, RootExpired, RootMismatch, ForkDetected, or what the source raises.
+            HeaderRefused, RootExpired, RootMismatch, ForkDetected, LightClientAttack, NoWitnessAgrees,
+            NoWitnessLeft, PrioritiesDiverge, or what the source raises.
         """
         async with self._lock:
             try:
-                trusted = await self._trusted()
-                tip = await self.primary.signed_header(None)
-                self._tip_seen = tip.header.height
-                if tip.header.height > trusted.height:
-                    block = await self._completed(self.primary, tip)
-                    trusted = await self._believe(block, trusted)
-                elif tip.header.height == trusted.height and tip.header.hash() != trusted.hash():
-                    raise _fork(
-                        trusted.height, "trusted", trusted.hash(), self.primary.name, tip.header.hash()
-                    )
+                return (await self._synced()).header
             except DllmError as error:
                 self._problem = error.message
+                if isinstance(error, VerificationFailed | MalformedBytes):
+                    self._providers.refused(error.message)
                 self._reachable = not isinstance(error, NetworkUnreachable | TimedOut)
                 raise
-            self._reachable = True
-            self._problem = ""
-            if self._tip_seen < trusted.height:
-                tips = f"its tip is {self._tip_seen}, verified is {trusted.height}"
-                self._problem = f"{self.primary.name} is behind: {tips}"
-            return trusted.header
 
     async def verified_header(self, height: int) -> Header:
         """Return the header at a height, verified: stored, skipped to, or walked back to.
@@ -136,13 +144,20 @@ class LightClient:
             And what `sync` raises.
         """
         async with self._lock:
-            latest = await self._trusted()
-            if height == latest.height:
-                return latest.header
-            if height > latest.height:
-                signed = await self.primary.signed_header(height)
-                return (await self._believe(await self._completed(self.primary, signed), latest)).header
-            return await self._between(height, latest)
+            return await self._header_at(height)
+
+    async def light_block(self, height: int) -> LightBlock:
+        """Return the header at a height with its commit and both validator sets, all verified.
+
+        Raises:
+            See `verified_header`.
+        """
+        async with self._lock:
+            header = await self._header_at(height)
+            stored = (
+                self._latest if self._latest and self._latest.height == height else self._store.at(height)
+            )
+            return stored or await self._walks.block_of(header)
 
     async def wait_for_header(self, height: int, timeout_s: float) -> Header:
         """Return the verified header at a height, waiting for the chain to get there.
@@ -182,23 +197,27 @@ class LightClient:
                     )
                 found = block.header
                 if old.height < block.height:
-                    found = await walk_backwards(
-                        old.height, block.header, self._header_of_primary, self.chain_id
-                    )
+                    found = await self._walks.backwards(old.height, block.header)
                 if found.hash() != old.hash():
                     raise RootMismatch(
                         f"the new root leads back to header {found.hash().hex()} at {old.height}, "
                         f"trusted is {old.hash().hex()}"
                     )
-            self._accept_root(block, options)
+            self._store.replace_all(block)
+            self.trust_options = options
+            self._latest = block
+            self._root_checked = True
             return block.header
 
     def status(self) -> Freshness:
         """Return how fresh and how sure this client is, without asking anybody."""
         latest = self._latest or self._store.latest()
+        peers, refused = self._providers.peers(), self._providers.last_refusal
+        alone = self.trust_options.witnesses_expected and not self.witnesses
+        warning = ALONE if alone else ""
         if latest is None:
-            return Freshness(TrustStatus.OFFLINE, 0, b"", 0, 0, 0, self._problem)
-        age_ns = self.clock.now().to_ns() - latest.header.time.to_ns()
+            return Freshness(TrustStatus.OFFLINE, 0, b"", 0, 0, 0, self._problem, warning, peers, refused)
+        age_ns = self._age_ns(latest.header)
         expires_ns = self._options.trusting_period_ns - age_ns
         if expires_ns <= 0 or not self._reachable:
             state = TrustStatus.OFFLINE
@@ -212,13 +231,79 @@ class LightClient:
             max(0, age_ns // NS_PER_S),
             expires_ns // NS_PER_S,
             self._problem,
+            warning,
+            peers,
+            refused,
         )
 
     async def close(self) -> None:
         """Let go of sources and store."""
-        for source in (self.primary, *self.witnesses):
-            await source.close()
+        await self._providers.close()
         self._store.close()
+
+    async def _synced(self) -> LightBlock:
+        trusted = await self._trusted()
+
+        async def newest(source: Source) -> LightBlock | SignedHeader:
+            tip = await source.signed_header(None)
+            self._providers.saw(source, tip.header.height)
+            if tip.header.height <= trusted.height:
+                return tip
+            return await self._blocks.completed(source, tip, as_told=bool(self.witnesses))
+
+        tip = await self._providers.ask(newest)
+        self._tip_seen = tip.header.height
+        problem = ""
+        if isinstance(tip, LightBlock):
+            trusted = await self._believe(tip, trusted)
+        elif tip.header.height == trusted.height and tip.header.hash() != trusted.hash():
+            raise _fork(trusted, self.primary.name, tip)
+        elif (leader := await self._stalls.leader(trusted.header)) is not None:
+            trusted = await self._led_by(*leader, trusted)
+        elif self._tip_seen < trusted.height:
+            tips = f"its tip is {self._tip_seen}, verified is {trusted.height}"
+            problem = f"{self.primary.name} is behind: {tips}"
+        self._reachable = True
+        self._problem = problem
+        return trusted
+
+    async def _led_by(self, witness: Source, tip: SignedHeader, trusted: LightBlock) -> LightBlock:
+        """The primary stands still while a witness goes on: verify what it shows, and let it take the place."""
+        stalled = self.primary
+        try:
+            target = await self._blocks.completed(witness, tip, as_told=True)
+            trace = await self._walks.forwards_of(witness, target, trusted)
+        except DllmError as error:
+            if fault_of(error) is Fault.NOT_THEIRS:
+                raise
+            # The lead is made up, or the witness is gone again.
+            self._providers.remove_if_spared({witness: f"{witness.name}: {error.message}"})
+            return trusted
+        self._tip_seen = target.height
+        self._stalls.replace(witness, trusted.height, target.height)
+        self._detector.waited_for(stalled, trusted.height)
+        return await self._confirmed(trace)
+
+    async def _header_at(self, height: int) -> Header:
+        latest = await self._trusted()
+        if height == latest.height:
+            return latest.header
+        if height > latest.height:
+            return (await self._believe(await self._asked(height), latest)).header
+        above = self._store.at_or_above(height) or latest
+        if above.height == height:
+            return above.header
+        below = self._store.at_or_below(height)
+        far = above.height - height > WALK_RATHER_THAN_SKIP
+        if below is not None and far and self._age_ns(below.header) < self._options.trusting_period_ns:
+            return (await self._believe(await self._asked(height), below)).header
+        return await self._walks.backwards(height, above.header)
+
+    async def _asked(self, height: int) -> LightBlock:
+        async def at_height(source: Source) -> LightBlock:
+            return await self._blocks.at(source, height, as_told=bool(self.witnesses))
+
+        return await self._providers.ask(at_height)
 
     async def _trusted(self) -> LightBlock:
         """The highest trusted block: in memory, from the store (another process may have gone on), or the root."""
@@ -244,10 +329,10 @@ class LightClient:
         latest = self._store.latest()
         if latest is None or known is not None or latest.height >= self.trust_options.height:
             return
-        if self._is_expired(latest.header):
-            age_s = (self.clock.now().to_ns() - latest.header.time.to_ns()) // NS_PER_S
+        age_ns = self._age_ns(latest.header)
+        if age_ns >= self._options.trusting_period_ns:
             raise RootExpired(
-                f"trusted header {latest.height} of {latest.header.time} is {age_s} s old, "
+                f"trusted header {latest.height} of {latest.header.time} is {age_ns // NS_PER_S} s old, "
                 f"the trusting period is {self._options.trusting_period_ns // NS_PER_S} s",
                 hint="confirm a younger root with two sources and refresh it",
             )
@@ -256,107 +341,43 @@ class LightClient:
         await self._believe(root, latest)
 
     async def _fetched_root(self, options: TrustOptions) -> LightBlock:
-        signed = await self.primary.signed_header(options.height)
-        found = signed.header.hash()
-        if found != options.hash:
+        block = await self._asked(options.height)
+        if block.hash() != options.hash:
+            shown = f"{self.primary.name} shows {block.hash().hex()}"
             raise RootMismatch(
-                f"trust root at {options.height} is {options.hash.hex()}, {self.primary.name} shows {found.hex()}",
+                f"trust root at {options.height} is {options.hash.hex()}, {shown}",
                 hint="the node is on another chain, or the root is wrong",
             )
-        block = await self._completed(self.primary, signed)
         verdict = verify_root(block, self._options, self.clock.now())
         if isinstance(verdict, Invalid):
-            raise refusal(verdict.reason.rule, verdict.reason.message)
-        await self._compare_with_witnesses(block, None)
+            raise refusal(verdict.reason, block.height)
+        await self._detector.check_root(block)
         return block
-
-    def _accept_root(self, block: LightBlock, options: TrustOptions) -> None:
-        self._store.replace_all(block)
-        self.trust_options = options
-        self._latest = block
-        self._root_checked = True
 
     async def _believe(self, target: LightBlock, trusted: LightBlock) -> LightBlock:
         """Verify a target above the trusted block, compare with the witnesses, store it."""
-        await skip_forwards(
-            target, TrustedState.of(trusted), self._block_of_primary, self._options, self.clock.now
-        )
-        await self._compare_with_witnesses(target, trusted)
+        return await self._confirmed(await self._walks.forwards(target, trusted))
+
+    async def _confirmed(self, trace: Sequence[LightBlock]) -> LightBlock:
+        await self._detector.check(trace)
+        target = trace[-1]
         self._store.add(target)
         if self._latest is None or target.height > self._latest.height:
             self._latest = target
         return target
 
-    async def _between(self, height: int, latest: LightBlock) -> Header:
-        above = self._store.at_or_above(height) or latest
-        if above.height == height:
-            return above.header
-        below = self._store.at_or_below(height)
-        far = above.height - height > WALK_RATHER_THAN_SKIP
-        if below is not None and far and not self._is_expired(below.header):
-            signed = await self.primary.signed_header(height)
-            return (await self._believe(await self._completed(self.primary, signed), below)).header
-        return await walk_backwards(height, above.header, self._header_of_primary, self.chain_id)
+    def _age_ns(self, header: Header) -> int:
+        return self.clock.now().to_ns() - header.time.to_ns()
 
-    def _is_expired(self, header: Header) -> bool:
-        return header.time.to_ns() + self._options.trusting_period_ns <= self.clock.now().to_ns()
-
-    async def _header_of_primary(self, height: int) -> Header:
-        return (await self.primary.signed_header(height)).header
-
-    async def _block_of_primary(self, height: int) -> LightBlock:
-        return await self._completed(self.primary, await self.primary.signed_header(height))
-
-    async def _completed(self, source: Source, signed: SignedHeader) -> LightBlock:
-        """Add both validator sets; a set that is known by its hash is not fetched again."""
-        header = signed.header
-        validators = await self._validators(source, header.height, header.validators_hash)
-        if header.next_validators_hash == header.validators_hash:
-            return LightBlock(signed, validators, validators)
-        following = await self._validators(source, header.height + 1, header.next_validators_hash)
-        return LightBlock(signed, validators, following)
-
-    async def _validators(self, source: Source, height: int, set_hash: bytes) -> ValidatorSet:
+    def _known_set(self, set_hash: bytes) -> ValidatorSet | None:
         latest = self._latest
         if latest is not None and latest.header.next_validators_hash == set_hash:
             return latest.next_validators
-        return self._store.validators(set_hash) or await source.validators(height)
-
-    async def _compare_with_witnesses(self, block: LightBlock, trusted: LightBlock | None) -> None:
-        """Every witness that answers must show the same header; one that does not answer is passed over.
-
-        Another header only means a fork when it can be verified from the same trusted block. A witness that
-        shows what cannot be verified is asked no more, or anybody could stop a client with a made-up header.
-        """
-        answers = await asyncio.gather(
-            *(one.signed_header(block.height) for one in self.witnesses), return_exceptions=True
-        )
-        for witness, answer in zip(self.witnesses, answers, strict=True):
-            if isinstance(answer, SignedHeader):
-                if answer.header.hash() == block.hash():
-                    continue
-                if trusted is None or await self._is_verified_by(witness, answer, trusted):
-                    raise _fork(
-                        block.height, self.primary.name, block.hash(), witness.name, answer.header.hash()
-                    )
-                self.witnesses = tuple(one for one in self.witnesses if one is not witness)
-            elif not isinstance(answer, DllmError):
-                raise answer
-
-    async def _is_verified_by(self, witness: Source, shown: SignedHeader, trusted: LightBlock) -> bool:
-        async def fetch(height: int) -> LightBlock:
-            return await self._completed(witness, await witness.signed_header(height))
-
-        try:
-            block = await self._completed(witness, shown)
-            await skip_forwards(block, TrustedState.of(trusted), fetch, self._options, self.clock.now)
-        except DllmError:
-            return False
-        return True
+        return self._store.validators(set_hash)
 
 
-def _fork(height: int, one: str, one_hash: bytes, other: str, other_hash: bytes) -> ForkDetected:
+def _fork(trusted: LightBlock, name: str, shown: SignedHeader) -> ForkDetected:
     return ForkDetected(
-        f"height {height}: {one} has header {one_hash.hex()}, {other} has {other_hash.hex()}",
+        f"height {trusted.height}: trusted has header {trusted.hash().hex()}, {name} has {shown.header.hash().hex()}",
         hint="one of them lies, or the chain forked: do not send anything before it is known which",
     )

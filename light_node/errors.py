@@ -14,12 +14,18 @@ VerificationFailed
 ├── HeaderRefused          a header that the rules do not allow to believe
 ├── RootExpired            nothing stored is young enough to build upon
 ├── RootMismatch           the trust root is not on this chain, or does not link to what is trusted
-└── ForkDetected           two sources show different signed headers for one height
+├── ForkDetected           two sources show different signed headers for one height
+│   └── LightClientAttack  both can be verified: validators signed two chains, and evidence says which
+├── PrioritiesDiverge      two sources agree on the header, but not on whose turn it is to propose
+├── NoWitnessAgrees        no witness shows the header that the primary shows
+└── NoWitnessLeft          the last witness showed what does not hold
 """
 
 from __future__ import annotations
 
 from dllm_protocol.errors import DllmError, MalformedBytes, NetworkUnreachable, TimedOut, VerificationFailed
+from dllm_protocol.light_attack import AttackKind, LightClientAttackEvidence
+from dllm_protocol.verification.predicates import Rule
 
 
 class SourceUnreachable(NetworkUnreachable):
@@ -65,9 +71,19 @@ class AnswerRefused(VerificationFailed):
 
 
 class HeaderRefused(VerificationFailed):
-    """A header that must not be believed."""
+    """A header that must not be believed.
+
+    Attributes:
+        height: which one.
+        rule: the rule that it breaks; None where the way to it was too long.
+    """
 
     code = "E_HEADER"
+
+    def __init__(self, message: str, *, hint: str = "", height: int = 0, rule: Rule | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.height = height
+        self.rule = rule
 
 
 class RootExpired(VerificationFailed):
@@ -86,6 +102,53 @@ class ForkDetected(VerificationFailed):
     """Two sources show different headers for one height; at least one is lying, or validators signed both."""
 
     code = "E_FORK"
+
+
+class LightClientAttack(ForkDetected):
+    """Two headers for one height, both signed so that a light client would believe them.
+
+    Attributes:
+        kind: how it was done, seen from the witness.
+        height: of the primary's conflicting header.
+        against_primary: for full nodes on the witness's side.
+        against_witness: for full nodes on the primary's side; None where the primary would not say more.
+    """
+
+    code = "E_ATTACK"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: AttackKind,
+        height: int,
+        against_primary: LightClientAttackEvidence,
+        against_witness: LightClientAttackEvidence | None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.height = height
+        self.against_primary = against_primary
+        self.against_witness = against_witness
+
+
+class PrioritiesDiverge(VerificationFailed):
+    """Two nodes show one header with different proposer priorities: one of them computes the rotation wrongly."""
+
+    code = "E_PRIORITIES"
+
+
+class NoWitnessAgrees(VerificationFailed):
+    """No witness shows the header that the primary shows, so nobody vouches for it."""
+
+    code = "E_NO_WITNESS"
+
+
+class NoWitnessLeft(VerificationFailed):
+    """Every witness showed what does not hold; the last ones are kept, because without any nobody would notice."""
+
+    code = "E_WITNESSES"
 
 
 class TrustStoreFailed(DllmError):

@@ -12,11 +12,13 @@ from dllm_protocol.block import Block, SignedHeader
 from dllm_protocol.block_json import (
     block_from_json,
     block_id_from_json,
+    evidence_to_json,
     header_from_json,
     signed_header_from_json,
     validators_page_from_json,
 )
 from dllm_protocol.commit import BlockID
+from dllm_protocol.evidence import Evidence
 from dllm_protocol.json_shape import shape, to_base64
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.validator_set import VALIDATORS_MAX, Validator, ValidatorSet
@@ -27,6 +29,7 @@ from light_node.answers import (
     TxAnswer,
     block_results_from_json,
     broadcast_from_json,
+    evidence_name_from_json,
     query_from_json,
     status_from_json,
     tx_from_json,
@@ -74,6 +77,10 @@ class Source(Protocol):
 
     async def broadcast_tx_sync(self, tx: bytes) -> BroadcastAnswer:
         """Hand in a transaction; returns after the mempool judged it."""
+        ...
+
+    async def broadcast_evidence(self, evidence: Evidence) -> bytes:
+        """Hand in evidence of misbehaviour; return the name that the node gives it, once it has judged it."""
         ...
 
     async def tx(self, tx_hash: bytes) -> TxAnswer | None:
@@ -135,7 +142,7 @@ class RpcSource:
                 raise self._other("validators' height", height, found_height)
             members.extend(found)
             if len(members) >= total:
-                return ValidatorSet(tuple(members))
+                return ValidatorSet.listed(members)
             if not found:
                 break
         raise SourceMalformed(
@@ -167,6 +174,11 @@ class RpcSource:
     async def broadcast_tx_sync(self, tx: bytes) -> BroadcastAnswer:
         """See `Source`."""
         return broadcast_from_json(await self._rpc.call("broadcast_tx_sync", {"tx": to_base64(tx)}))
+
+    async def broadcast_evidence(self, evidence: Evidence) -> bytes:
+        """See `Source`."""
+        answer = await self._rpc.call("broadcast_evidence", {"evidence": evidence_to_json(evidence)})
+        return evidence_name_from_json(answer)
 
     async def tx(self, tx_hash: bytes) -> TxAnswer | None:
         """See `Source`."""

@@ -1,7 +1,8 @@
 """Verified light blocks on disk: survives kill -9, is pruned, and is shared by the processes of one home.
 
 SQLite in WAL mode: a killed process leaves whole transactions or none, and readers never wait for a writer.
-Validator sets are stored once by their hash. Every row is checked against its hash when it is read, so that a
+Validator sets are stored once by their hash; it does not cover proposer priorities, which change from height to height
+and are stored with the light block. Every row is checked against its hash when it is read, so that a
 damaged file is noticed; it is then moved aside and trust begins again at the root.
 """
 
@@ -11,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -27,13 +29,15 @@ from light_node.sqlite_files import keep_old_version, switch_to_wal
 KEEP_BLOCKS = 1000
 """CometBFT's default pruning size."""
 BUSY_TIMEOUT_MS = 5000
+_PRIORITY_BYTES = 8
 _VERSION_1 = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL)",
     "CREATE TABLE light_blocks (height INTEGER PRIMARY KEY, hash BLOB NOT NULL, "
     "header BLOB NOT NULL, commit_bytes BLOB NOT NULL)",
 )
-SCHEMA = Schema("trust store", 0x444C4C54, (_VERSION_1,))  # "DLLT"
+_VERSION_2 = ("ALTER TABLE light_blocks ADD COLUMN priorities BLOB",)
+SCHEMA = Schema("trust store", 0x444C4C54, (_VERSION_1, _VERSION_2))  # "DLLT"
 
 
 class TrustStore:
@@ -155,7 +159,7 @@ class TrustStore:
 
     def _read(self, clause: str, parameters: tuple[int, ...]) -> LightBlock | None:
         # `clause` comes from the methods above, never from outside.
-        query = f"SELECT height, hash, header, commit_bytes FROM light_blocks {clause}"  # noqa: S608
+        query = f"SELECT height, hash, header, commit_bytes, priorities FROM light_blocks {clause}"  # noqa: S608
         while True:
             with self._declared():
                 row = self._db.execute(query, parameters).fetchone()
@@ -169,7 +173,9 @@ class TrustStore:
             with self._writing() as db:
                 db.execute("DELETE FROM light_blocks WHERE height = ?", (row[0],))
 
-    def _decoded(self, height: int, block_hash: bytes, header: bytes, commit: bytes) -> LightBlock | None:
+    def _decoded(
+        self, height: int, block_hash: bytes, header: bytes, commit: bytes, priorities: bytes | None
+    ) -> LightBlock | None:
         try:
             signed = SignedHeader(Header.decode(header), Commit.decode(commit))
             validators = self.validators(signed.header.validators_hash)
@@ -180,7 +186,13 @@ class TrustStore:
             return None
         if validators is None or next_validators is None:
             return None
-        return LightBlock(signed, validators, next_validators)
+        split = len(validators) * _PRIORITY_BYTES
+        told = priorities or b""
+        return LightBlock(
+            signed,
+            _with_priorities(validators, told[:split]),
+            _with_priorities(next_validators, told[split:]),
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -238,6 +250,30 @@ def _insert(db: sqlite3.Connection, block: LightBlock) -> None:
     for members in (block.validators, block.next_validators):
         db.execute("INSERT OR IGNORE INTO validator_sets VALUES (?, ?)", (members.hash(), members.encode()))
     db.execute(
-        "INSERT OR IGNORE INTO light_blocks VALUES (?, ?, ?, ?)",
-        (block.height, block.hash(), block.header.encode(), block.signed_header.commit.encode()),
+        "INSERT OR IGNORE INTO light_blocks VALUES (?, ?, ?, ?, ?)",
+        (
+            block.height,
+            block.hash(),
+            block.header.encode(),
+            block.signed_header.commit.encode(),
+            _priorities(block.validators) + _priorities(block.next_validators),
+        ),
+    )
+
+
+def _priorities(members: ValidatorSet) -> bytes:
+    """Proposer priorities in the set's order, eight bytes each."""
+    return b"".join(
+        one.proposer_priority.to_bytes(_PRIORITY_BYTES, "big", signed=True) for one in members.validators
+    )
+
+
+def _with_priorities(members: ValidatorSet, told: bytes) -> ValidatorSet:
+    """The set with the priorities of its height; as it is where an older version stored none."""
+    if len(told) != len(members) * _PRIORITY_BYTES:
+        return members
+    places = range(0, len(told), _PRIORITY_BYTES)
+    values = [int.from_bytes(told[at : at + _PRIORITY_BYTES], "big", signed=True) for at in places]
+    return ValidatorSet.listed(
+        replace(one, proposer_priority=value) for one, value in zip(members.validators, values, strict=True)
     )

@@ -13,6 +13,7 @@ from typing import TypeVar
 from dllm_chat.embedded.wire import SupervisorLost
 from dllm_protocol.block import Block, SignedHeader
 from dllm_protocol.commit import BlockID
+from dllm_protocol.evidence import Evidence
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.validator_set import ValidatorSet
 from light_node.answers import BroadcastAnswer, QueryAnswer, SourceStatus, TxAnswer
@@ -69,6 +70,10 @@ class PatientSource:
     async def broadcast_tx_sync(self, tx: bytes) -> BroadcastAnswer:
         """See `Source`; asked once only."""
         return await self._source.broadcast_tx_sync(tx)
+
+    async def broadcast_evidence(self, evidence: Evidence) -> bytes:
+        """See `Source`."""
+        return await self._patiently(lambda: self._source.broadcast_evidence(evidence))
 
     async def tx(self, tx_hash: bytes) -> TxAnswer | None:
         """See `Source`."""

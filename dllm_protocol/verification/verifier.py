@@ -120,12 +120,17 @@ def verify(
 
 def verify_root(block: LightBlock, options: VerificationOptions, now: Timestamp) -> Verdict:
     """Judge the block of a trust root: its hash is trusted already, its own validators must have signed it."""
+    reason = is_within_trust_period(block.header, options.trusting_period_ns, now)
+    return verify_shown(block, options.chain_id) if reason is None else Invalid(reason)
+
+
+def verify_shown(block: LightBlock, chain_id: str) -> Verdict:
+    """Judge what a node adds to a header that is believed already: its commit and its validator sets."""
     reason = (
-        is_within_trust_period(block.header, options.trusting_period_ns, now)
-        or is_sound(block, options.chain_id)
+        is_sound(block, chain_id)
         or has_matching_validators(block)
         or has_matching_next_validators(block)
-        or is_signed_by_two_thirds(block, options.chain_id)
+        or is_signed_by_two_thirds(block, chain_id)
     )
     return Success() if reason is None else Invalid(reason)
 

@@ -201,14 +201,6 @@ async def test_a_witness_that_contradicts_the_root_stops_everything(
     assert store.latest() is None
 
 
-async def test_a_witness_that_is_away_does_not_stop_anything(
-    make_client: MakeClient, chain: SignedChain, source: ChainSource
-) -> None:
-    away = ChainSource(chain, "away")
-    away.offline = True
-    assert (await make_client(source, [away]).sync()).height == 10
-
-
 async def test_headers_between_and_below_are_verified(
     make_client: MakeClient, chain: SignedChain, source: ChainSource
 ) -> None:

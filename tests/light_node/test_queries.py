@@ -164,8 +164,7 @@ async def test_a_flipped_bit_anywhere_in_a_proof_is_refused(
     make_client: MakeClient, chain: SignedChain
 ) -> None:
     honest = await ChainSource(chain).abci_query("/store", state_keys.account(ALICE), 6, prove=True)
-    client = make_client()
-    await client.sync()
+    await make_client().sync()
     for position in range(len(honest.proof)):
 
         def flip(answer: QueryAnswer, at: int = position) -> QueryAnswer:
@@ -173,9 +172,8 @@ async def test_a_flipped_bit_anywhere_in_a_proof_is_refused(
             changed[at] ^= 1
             return replace(answer, proof=bytes(changed))
 
-        client.primary = QueryLiar(chain, flip)
         with pytest.raises(DllmError):
-            await ProvedReads(client).account(ALICE, 6)
+            await ProvedReads(make_client(QueryLiar(chain, flip))).account(ALICE, 6)
 
 
 async def test_the_offer_book_is_held_against_its_proved_hash(make_client: MakeClient) -> None:
@@ -190,8 +188,7 @@ async def test_the_offer_book_is_held_against_its_proved_hash(make_client: MakeC
 
 
 def _reads_without_lists(make_client: MakeClient) -> ProvedReads:
-    client = make_client()
-    honest = client.primary
+    honest = make_client().primary
 
     class Forgetful(ChainSource):
         async def abci_query(self, path: str, data: bytes, height: int, *, prove: bool) -> QueryAnswer:
@@ -199,8 +196,7 @@ def _reads_without_lists(make_client: MakeClient) -> ProvedReads:
             return answer if prove else replace(answer, value=b"")
 
     assert isinstance(honest, ChainSource)
-    client.primary = Forgetful(honest.chain)
-    return ProvedReads(client)
+    return ProvedReads(make_client(Forgetful(honest.chain)))
 
 
 @pytest.mark.parametrize("served", [_book(offers=2), _book(offers=4), _book(epoch=2), _book(offers=0)])
@@ -224,8 +220,7 @@ async def test_a_chain_of_one_block_proves_the_state_of_genesis(
     # Block 1 of both chains is the same, so the root fits.
     young = SignedChain(("a", "b", "c"))
     young.add()
-    client = make_client(ChainSource(young))
-    reads = ProvedReads(client)
+    reads = ProvedReads(make_client(ChainSource(young)))
     assert await reads.provable_height() == 0
     assert (await reads.read(b"genesis")).value == b"seed"
     assert await reads.account(ALICE) is None
@@ -237,7 +232,7 @@ async def test_a_chain_of_one_block_proves_the_state_of_genesis(
             self.chain = chain
             return await super().abci_query(path, data, height, prove=prove)
 
-    client.primary = GoneOn(young)
+    reads = ProvedReads(make_client(GoneOn(young)))
     assert await reads.account(ALICE) == records.Account(4_000_000, 2)
     with pytest.raises(HeightUnavailable, match="has gone on to 6"):
         await reads.account(ALICE, 0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dllm_protocol.validator_set import ValidatorSet
 from light_node.errors import ForkDetected, RootMismatch, TrustStoreFailed
 from light_node.trust_store import TrustStore
 from tests.conftest import ROOT
@@ -121,13 +122,38 @@ def test_a_damaged_validator_set_takes_however_many_blocks_share_it(
     store.add(chain.light_block(3))
     with sqlite3.connect(store.path) as db:
         copy = (
-            "INSERT INTO light_blocks SELECT ?, hash, header, commit_bytes FROM light_blocks WHERE height = 3"
+            "INSERT INTO light_blocks SELECT ?, hash, header, commit_bytes, priorities "
+            "FROM light_blocks WHERE height = 3"
         )
         db.executemany(copy, [(height,) for height in range(10, 1510)])
         db.execute("UPDATE validator_sets SET members = x'00'")
     db.close()
     assert store.latest() is None
     assert store.count() == 0
+
+
+def test_each_block_keeps_its_own_proposer_priorities(store: TrustStore, chain: SignedChain) -> None:
+    turning = ValidatorSet.genesis(chain.set_at(1).validators)
+    for height in (3, 4, 5):
+        block = replace(chain.light_block(height), validators=turning, next_validators=turning.incremented(1))
+        store.add(block)
+        found = store.at(height)
+        assert found is not None
+        assert found == block
+        assert found.validators.priority_hash() == turning.priority_hash()
+        assert found.next_validators.priority_hash() != turning.priority_hash()
+        turning = turning.incremented(1)
+    assert len({one.validators.hash() for height in (3, 4, 5) if (one := store.at(height))}) == 1
+
+
+def test_a_row_of_an_older_version_has_no_priorities_and_is_good(
+    store: TrustStore, chain: SignedChain
+) -> None:
+    store.add(chain.light_block(3))
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE light_blocks SET priorities = NULL")
+    db.close()
+    assert store.latest() == chain.light_block(3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The full nodes that a light client asks: one primary, and witnesses that must show the same headers."""

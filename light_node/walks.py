@@ -1,0 +1,115 @@
+"""Walks from a trusted header to another through the primary; a primary that lies on the way is replaced."""
+
+from __future__ import annotations
+
+from dllm_protocol.block import LightBlock
+from dllm_protocol.errors import DllmError
+from dllm_protocol.header import Header
+from dllm_protocol.verification.options import VerificationOptions
+from dllm_protocol.verification.verifier import Invalid, TrustedState, verify_shown
+from light_node.bisection import refusal, skip_forwards, walk_backwards
+from light_node.clock import Clock
+from light_node.errors import AnswerRefused, HeaderRefused
+from light_node.providers.faults import Fault, fault_of
+from light_node.providers.light_blocks import LightBlocks
+from light_node.providers.providers import Providers
+from light_node.source import Source
+
+Trace = tuple[LightBlock, ...]
+"""The trusted block, the blocks verified on the way, the target last."""
+
+
+class Walks:
+    """Walks of one client."""
+
+    def __init__(
+        self, providers: Providers, blocks: LightBlocks, options: VerificationOptions, clock: Clock
+    ) -> None:
+        """Prepare; nothing is asked."""
+        self._providers = providers
+        self._blocks = blocks
+        self._options = options
+        self._clock = clock
+
+    async def forwards(self, target: LightBlock, trusted: LightBlock) -> Trace:
+        """Verify a target of the primary's by skipping.
+
+        A primary that shows an invalid header on the way is replaced by a witness that shows the same target; if the
+        target itself is invalid, that is said at once, and the next question goes to a witness.
+
+        Raises:
+            HeaderRefused, RootExpired, and what the primary raises.
+        """
+        while True:
+            try:
+                return await self.forwards_of(self._providers.primary, target, trusted)
+            except DllmError as error:
+                if fault_of(error) is not Fault.LIE:
+                    raise
+                target = await self._of_another(target, error)
+
+    async def forwards_of(self, source: Source, target: LightBlock, trusted: LightBlock) -> Trace:
+        """Verify a node's target by skipping through its own headers."""
+
+        async def fetch(height: int) -> LightBlock:
+            return await self._blocks.at(source, height)
+
+        state = TrustedState.of(trusted)
+        return (trusted, *await skip_forwards(target, state, fetch, self._options, self._clock.now))
+
+    async def backwards(self, height: int, above: Header) -> Header:
+        """Verify the header at a lower height by the hash chain.
+
+        A primary that fails or lies on the way is replaced; what has been walked is walked again.
+
+        Raises:
+            HeaderRefused, and what the primary raises.
+        """
+        for _ in range(len(self._providers.witnesses) + 1):
+            try:
+                return await self._walked_back(height, above)
+            except DllmError as error:
+                await self._providers.replace_primary(error, lambda source: source.signed_header(height))
+        return await self._walked_back(height, above)
+
+    async def block_of(self, header: Header) -> LightBlock:
+        """Return the light block of a verified header; its commit and validators are checked, whoever shows them.
+
+        Raises:
+            HeaderRefused, AnswerRefused, and what the primary raises.
+        """
+
+        async def sound(source: Source) -> LightBlock:
+            block = await self._blocks.at(source, header.height)
+            if block.hash() != header.hash():
+                raise AnswerRefused(
+                    f"{source.name}: header {header.height} is {header.hash().hex()}, answered {block.hash().hex()}"
+                )
+            verdict = verify_shown(block, self._options.chain_id)
+            if isinstance(verdict, Invalid):
+                raise refusal(verdict.reason, header.height)
+            return block
+
+        return await self._providers.ask(sound)
+
+    async def _of_another(self, target: LightBlock, error: DllmError) -> LightBlock:
+        is_invalid = isinstance(error, HeaderRefused) and error.height == target.height
+
+        async def at_target(source: Source) -> LightBlock:
+            return await self._blocks.at(source, target.height, as_told=True)
+
+        def is_the_same(block: LightBlock) -> bool:
+            return is_invalid or block.hash() == target.hash()
+
+        found = await self._providers.replace_primary(error, at_target, is_the_same)
+        if is_invalid:
+            raise error
+        return found
+
+    async def _walked_back(self, height: int, above: Header) -> Header:
+        primary = self._providers.primary
+
+        async def fetch(at: int) -> Header:
+            return (await primary.signed_header(at)).header
+
+        return await walk_backwards(height, above, fetch, self._options.chain_id)
