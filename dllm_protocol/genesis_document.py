@@ -14,8 +14,16 @@ NS_PER_MS = 1_000_000
 
 
 def consensus_params_of(genesis: Genesis) -> ConsensusParams:
-    """CometBFT's parameters as this genesis fixes them; the chain never changes them."""
-    return ConsensusParams(evidence_max_age_ns=genesis.params.evidence_age_ms * NS_PER_MS)
+    """CometBFT's parameters as this genesis fixes them; the chain never changes them.
+
+    Evidence expires by CometBFT's rule when it is too old in time *and* in blocks. An idle chain makes a block each
+    heartbeat, a busy one more: with as many blocks as heartbeats in the evidence age, time alone decides on both.
+    """
+    params = genesis.params
+    return ConsensusParams(
+        evidence_max_age_ns=params.evidence_age_ms * NS_PER_MS,
+        evidence_max_age_blocks=max(1, params.evidence_age_ms // max(1, params.heartbeat_ms)),
+    )
 
 
 def genesis_document(genesis: Genesis, params: ConsensusParams) -> dict[str, Any]:

@@ -132,6 +132,8 @@ DEFAULT_FEES = FeeSchedule(
             (31, 1500),
             (32, 3000),
             (33, 4000),
+            (40, 20_000),
+            (41, 20_000),
         )
     ),
     udllm_per_kiloweight=10,

@@ -11,7 +11,9 @@
     ├── NoRoute 40                 ├── UnknownSession 41             ├── SessionClosed 42
     ├── VoucherNotHigher 43        ├── VoucherForAnotherSession 44   ├── VoucherForAnotherRoute 45
     ├── DepositExceeded 46         ├── BadVoucherSignature 47        ├── VoucherMispriced 48
-    ├── GraceNotOver 49            └── BadAck 50
+    ├── GraceNotOver 49            ├── BadAck 50                     ├── UnknownValidator 60
+    ├── StakeTooSmall 61           ├── LastValidator 62              ├── ValidatorJailed 63
+    └── BadConsensusKey 64         └── OneSeat 65
 
 Code 0 is success; 1 is never used by the application, so that an engine's own failure stands out.
 """
@@ -77,6 +79,12 @@ BadVoucherSignature = _refusal(47, "BadVoucherSignature", "The session key did n
 VoucherMispriced = _refusal(48, "VoucherMispriced", "The amount is not the route's price of the rows.")
 GraceNotOver = _refusal(49, "GraceNotOver", "The other side may still claim.")
 BadAck = _refusal(50, "BadAck", "The ack does not belong to this session, voucher or provider.")
+UnknownValidator = _refusal(60, "UnknownValidator", "Nobody stakes on this consensus key.")
+StakeTooSmall = _refusal(61, "StakeTooSmall", "The stake is below the minimum.")
+LastValidator = _refusal(62, "LastValidator", "A chain needs somebody to sign its blocks.")
+ValidatorJailed = _refusal(63, "ValidatorJailed", "The key signed twice and is of no use any more.")
+BadConsensusKey = _refusal(64, "BadConsensusKey", "No sound key, or it did not agree to this owner.")
+OneSeat = _refusal(65, "OneSeat", "The chain has one validator by its genesis.")
 
 
 def refusal_from_code(abci_code: int, log: str) -> TransactionRefused:

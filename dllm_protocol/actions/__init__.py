@@ -15,6 +15,7 @@ from dllm_protocol.actions.providers import (
     WithdrawOffer,
 )
 from dllm_protocol.actions.sessions import ClaimVoucher, CloseSession, OpenSession, Rating, TopUpSession
+from dllm_protocol.actions.validators import Stake, Unstake
 from dllm_protocol.encoding import OneOf, Record
 
 ACTION_NUMBERS: dict[int, type[Record]] = {
@@ -33,6 +34,8 @@ ACTION_NUMBERS: dict[int, type[Record]] = {
     31: TopUpSession,
     32: ClaimVoucher,
     33: CloseSession,
+    40: Stake,
+    41: Unstake,
 }
 """Number on the wire → action. Numbers leave room by component and are never reused."""
 
@@ -52,9 +55,11 @@ __all__ = [
     "RegisterProvider",
     "ReportContradiction",
     "SetOffer",
+    "Stake",
     "TopUpSession",
     "Transfer",
     "UnbondProvider",
+    "Unstake",
     "UpdateProvider",
     "WithdrawOffer",
 ]

@@ -23,6 +23,8 @@ from full_node.state_machine.providers.offer_handlers import set_offer, withdraw
 from full_node.state_machine.providers.slash_handlers import report_contradiction
 from full_node.state_machine.sessions.close_handler import close_session
 from full_node.state_machine.sessions.handlers import claim_voucher, open_session, top_up_session
+from full_node.state_machine.staking.stake_handler import stake
+from full_node.state_machine.staking.unstake_handler import unstake
 
 HANDLERS: dict[type[Record], Callable[[ActionContext, Any], None]] = {
     actions.Transfer: transfer,
@@ -40,6 +42,8 @@ HANDLERS: dict[type[Record], Callable[[ActionContext, Any], None]] = {
     actions.TopUpSession: top_up_session,
     actions.ClaimVoucher: claim_voucher,
     actions.CloseSession: close_session,
+    actions.Stake: stake,
+    actions.Unstake: unstake,
 }
 
 

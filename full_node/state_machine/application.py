@@ -33,6 +33,7 @@ from full_node.state_machine.context import (
     scope_of,
 )
 from full_node.state_machine.genesis import genesis_state
+from full_node.state_machine.staking.punishment import punish
 from full_node.state_machine.staking.seats import ValidatorUpdate, assign_seats
 from full_node.state_machine.state import Overlay, StateReader
 
@@ -64,7 +65,7 @@ class BlockOutcome:
     changes: Mapping[bytes, bytes | None]
     """Ascending by key; None = removed. Only keys whose value differs from the one before."""
     events: tuple[Event, ...]
-    """What happened at the block's end, after all transactions."""
+    """What happened before and after all transactions: misbehaviour punished, books frozen."""
     validator_updates: tuple[ValidatorUpdate, ...] = ()
     """Validators whose power changes, ascending by address."""
 
@@ -118,17 +119,18 @@ class Application:
         return CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
 
     def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> BlockOutcome:
-        """Execute a block's transactions in order over the newest state.
+        """Punish what the block proves, then execute its transactions in order over the newest state.
 
         Raises:
             NoChain: the reader shows no chain.
         """
         state = Overlay(self._reader)
         scope = scope_of(state, block)
+        punished = punish(state, scope)
         results = tuple(self._deliver(raw, state, scope) for raw in raws)
-        events = tuple(freeze_books(state, scope)) if raws else ()
+        frozen = freeze_books(state, scope) if raws else ()
         updates = assign_seats(state, scope.params)
-        return BlockOutcome(results, self._net(state), events, updates)
+        return BlockOutcome(results, self._net(state), (*punished, *frozen), updates)
 
     def query(self, path: str, data: bytes) -> bytes | None:
         """Unproved lists whose hash is proved, as of the newest block; None = not there.

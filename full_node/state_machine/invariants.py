@@ -18,6 +18,7 @@ from dllm_protocol.records import (
     Supply,
     ValidatorRecord,
 )
+from full_node.state_machine.staking.view import tokens_of
 
 
 class SupplyBroken(RuntimeError):
@@ -52,8 +53,7 @@ def tokens_in(key: bytes, value: bytes) -> int:
         provider = Provider.decode(value)
         return provider.bond_udllm + sum(entry.amount_udllm for entry in provider.unbonding)
     if kind == b"validator":
-        validator = ValidatorRecord.decode(value)
-        return validator.stake_udllm + sum(entry.amount_udllm for entry in validator.unbonding)
+        return tokens_of(ValidatorRecord.decode(value))
     if kind == b"model":
         return ModelRecord.decode(value).bond_udllm
     if kind == b"session":

@@ -17,6 +17,7 @@ FORMAT_MODULES = (
     "actions.models",
     "actions.providers",
     "actions.sessions",
+    "actions.validators",
     "records",
     "params",
     "pricing",

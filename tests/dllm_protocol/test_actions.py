@@ -24,6 +24,8 @@ NUMBERS = {
     31: "TopUpSession",
     32: "ClaimVoucher",
     33: "CloseSession",
+    40: "Stake",
+    41: "Unstake",
 }
 
 

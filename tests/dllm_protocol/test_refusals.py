@@ -41,6 +41,12 @@ NUMBERS = {
     48: "VoucherMispriced",
     49: "GraceNotOver",
     50: "BadAck",
+    60: "UnknownValidator",
+    61: "StakeTooSmall",
+    62: "LastValidator",
+    63: "ValidatorJailed",
+    64: "BadConsensusKey",
+    65: "OneSeat",
 }
 
 

@@ -21,12 +21,15 @@ from dllm_protocol.actions import (
     RegisterProvider,
     ReportContradiction,
     SetOffer,
+    Stake,
     TopUpSession,
     Transfer,
     UnbondProvider,
+    Unstake,
     UpdateProvider,
     WithdrawOffer,
 )
+from dllm_protocol.actions.validators import prove_key
 from dllm_protocol.address import address_of, encode_address, provider_id_of
 from dllm_protocol.assignment import leg_payees, make_route, route_hash, session_id_of
 from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, fingerprint, sign_bundle
@@ -188,6 +191,8 @@ ACTIONS: tuple[Record, ...] = (
     TopUpSession(SESSION_ID, 7),
     ClaimVoucher(VOUCHER),
     CloseSession(SESSION_ID, VOUCHER, (ACK,), (Rating(PROVIDER_ID, 950),)),
+    Stake(OPERATOR.public_key, 1_000_000_000, prove_key(OPERATOR, CHAIN_ID, ACCOUNT)),
+    Unstake(address_of(OPERATOR.public_key), 500_000_000),
 )
 TRANSACTION = sign_transaction(
     CLIENT,

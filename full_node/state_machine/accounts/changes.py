@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dllm_protocol import state_keys
 from dllm_protocol.records import Account, ChatKey, Pool
 from dllm_protocol.refusals import ChatKeyCapExceeded, InsufficientFunds
@@ -51,6 +53,12 @@ def pay_into(state: Overlay, pool: bytes, amount_udllm: int) -> None:
     """Give tokens to a pool (see `view.pool_balance`)."""
     if amount_udllm:
         state.write(pool, Pool(view.pool_balance(state, pool) + amount_udllm))
+
+
+def burn(state: Overlay, amount_udllm: int) -> None:
+    """Note tokens that were taken from their holder and given to nobody."""
+    supply = view.supply(state)
+    state.write(state_keys.SUPPLY, replace(supply, burned_udllm=supply.burned_udllm + amount_udllm))
 
 
 def spend_cap(state: Overlay, address: bytes, amount_udllm: int) -> None:

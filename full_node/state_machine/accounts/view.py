@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dllm_protocol import state_keys
-from dllm_protocol.records import Account, ChatKey, Pool
+from dllm_protocol.records import Account, ChatKey, Pool, Supply
 from full_node.state_machine.state import StateReader, read
 
 NEW_ACCOUNT = Account(0, 0)
@@ -27,3 +27,8 @@ def pool_balance(state: StateReader, pool: bytes) -> int:
     """
     held = read(state, pool, Pool)
     return held.balance_udllm if held else 0
+
+
+def supply(state: StateReader) -> Supply:
+    """How many tokens there are, and where they came from."""
+    return read(state, state_keys.SUPPLY, Supply) or Supply(0, 0, 0)

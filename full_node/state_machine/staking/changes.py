@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dllm_protocol import state_keys
 from dllm_protocol.address import address_of
 from dllm_protocol.records import Candidate, CandidateList, ValidatorRecord
 from dllm_protocol.staking import MAX_CANDIDATES
+from full_node.state_machine.accounts.changes import credit
+from full_node.state_machine.context import ActionContext
 from full_node.state_machine.staking import view
 from full_node.state_machine.state import Overlay
 
@@ -26,3 +30,12 @@ def write_validator(state: Overlay, validator: ValidatorRecord) -> None:
         others.append(Candidate(address, validator.stake_udllm))
     ranked = sorted(others, key=lambda one: (-one.stake_udllm, one.validator))
     state.write(state_keys.CANDIDATES, CandidateList(tuple(ranked[:MAX_CANDIDATES])))
+
+
+def collect_matured(ctx: ActionContext, validator: ValidatorRecord) -> ValidatorRecord:
+    """Pay out stake whose unbonding time is over; return the validator without it."""
+    now_ms = ctx.block.time_ms
+    due = [entry for entry in validator.unbonding if entry.release_time_ms <= now_ms]
+    credit(ctx.state, validator.owner, sum(entry.amount_udllm for entry in due))
+    waiting = tuple(entry for entry in validator.unbonding if entry.release_time_ms > now_ms)
+    return replace(validator, unbonding=waiting)

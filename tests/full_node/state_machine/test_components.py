@@ -14,7 +14,7 @@ from full_node.state_machine.actions import HANDLERS
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "full_node" / "state_machine"
-ROOMS = ("accounts", "models", "providers", "books", "sessions", "reputation")
+ROOMS = ("accounts", "models", "providers", "books", "sessions", "reputation", "staking")
 BEATS = ["CHECK", "CHARGE", "CHANGE", "EVENT"]
 
 

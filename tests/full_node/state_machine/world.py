@@ -24,10 +24,11 @@ from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_FILE, Manifest,
 from dllm_protocol.offer_book import OfferBook
 from dllm_protocol.params import NETWORK_PARAMS, Params
 from dllm_protocol.pricing import RowCounts, RowPrices, cost_of_rows
-from dllm_protocol.records import Account, OfferBookHead, Pool, Provider, Route, Session
+from dllm_protocol.records import Account, OfferBookHead, Pool, Provider, Route, SeatedValidators, Session
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.signing import SeedSigner
 from dllm_protocol.transaction import Transaction, make_body, sign_transaction
+from dllm_protocol.validator_set import Validator, ValidatorSet
 from dllm_protocol.voucher import (
     FINAL_N,
     SignedAck,
@@ -39,7 +40,7 @@ from dllm_protocol.voucher import (
     sign_voucher,
 )
 from full_node.state_machine.application import Application, BlockOutcome, CheckResult
-from full_node.state_machine.context import BlockContext
+from full_node.state_machine.context import BlockContext, Misbehaviour
 from full_node.state_machine.invariants import check_supply
 from full_node.state_machine.state import Overlay, read
 
@@ -136,6 +137,8 @@ class World:
         self.last: BlockOutcome | None = None
         self.reader.apply(self.app.init_chain(self.genesis).items())
         self.app.note_committed(0, self.time_ms * 1_000_000)
+        first = (Validator(one.public_key, one.power) for one in self.genesis.validators)
+        self.validators = ValidatorSet.genesis(first)
 
     # --- sending
 
@@ -165,17 +168,32 @@ class World:
         """What CheckTx says."""
         return self.app.check_tx(transaction.encode())
 
-    def block(self, *transactions: Transaction | bytes, after_ms: int = 200) -> BlockOutcome:
-        """Make a block of transactions, commit it, and check the supply."""
+    def block(
+        self,
+        *transactions: Transaction | bytes,
+        after_ms: int = 200,
+        misbehaviour: tuple[Misbehaviour, ...] = (),
+    ) -> BlockOutcome:
+        """Make a block of transactions, commit it, and check the supply and the validator set."""
         self.height += 1
         self.time_ms += after_ms
         raws = [one if isinstance(one, bytes) else one.encode() for one in transactions]
-        context = BlockContext(self.chain_id, self.height, self.time_ms * 1_000_000)
+        context = BlockContext(self.chain_id, self.height, self.time_ms * 1_000_000, misbehaviour)
         self.last = self.app.finalize_block(context, raws)
         self.reader.apply(self.last.changes.items())
         self.app.note_committed(self.height, self.time_ms * 1_000_000)
         check_supply(self.reader.values.items())
+        self._check_validators(self.last)
         return self.last
+
+    def _check_validators(self, outcome: BlockOutcome) -> None:
+        """The updates are such that an engine takes them, and they lead to the set that the state says."""
+        updates = [Validator(one.public_key, one.power) for one in outcome.validator_updates]
+        self.validators = self.validators.with_updates(updates)
+        said = self.record(state_keys.VALIDATORS, SeatedValidators).entries
+        assert [(one.public_key, one.power) for one in said] == [
+            (one.public_key, one.voting_power) for one in self.validators.validators
+        ]
 
     def send(self, name: str, *actions: Record, key: str = "", after_ms: int = 200) -> ExecTxResult:
         """One transaction in a block of its own."""
