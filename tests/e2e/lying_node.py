@@ -19,7 +19,10 @@ Params = dict[str, Any]
 
 @dataclass
 class Lie:
-    """What one call becomes: its parameters before the real node sees them, its result before the client does."""
+    """What one call becomes: its parameters before the real node sees them, its result before the client does.
+
+    The method "event" stands for the announcements of a subscription.
+    """
 
     method: str
     ask: Callable[[Params], Params] = field(default=lambda params: params)
@@ -67,7 +70,9 @@ async def _pass_on_lying(
     """Answers and announcements, answers changed."""
     async for message in real:
         answer = json.loads(message)
-        method, params = asked.pop(answer["id"], ("", {}))
+        method, params = asked.get(answer["id"], ("", {}))
+        if method == "subscribe":
+            asked[answer["id"]] = "event", params
         try:
             for lie in lies:
                 if lie.method == method and "result" in answer:
