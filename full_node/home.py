@@ -2,8 +2,11 @@
 
 consensus_key.json   the validator's key (0600)
 genesis.json         chain id and the canonical genesis record
-data.db              blocks and state (SQLite)
-sign_state           what was signed last
+node.json            which engine runs the node, and which peers it has
+data.db              blocks and state (SQLite); with CometBFT, which keeps the blocks, state alone
+sign_state           what the solo engine signed last
+cometbft/            CometBFT's own folder, see `full_node.consensus.cometbft.files`
+snapshots/           snapshots of the state for others
 rpc.json             where the running node listens; gone when it stopped in order
 node.lock            held while a node runs
 logs/node.log        rotating, one JSON object a line
@@ -54,6 +57,21 @@ class NodeHome:
     def genesis(self) -> Path:
         """What the chain begins from."""
         return self.folder / "genesis.json"
+
+    @property
+    def settings(self) -> Path:
+        """Which engine runs the node, and which peers it has."""
+        return self.folder / "node.json"
+
+    @property
+    def cometbft(self) -> Path:
+        """CometBFT's own folder."""
+        return self.folder / "cometbft"
+
+    @property
+    def snapshots(self) -> Path:
+        """Snapshots of the state for others."""
+        return self.folder / "snapshots"
 
     @property
     def database(self) -> Path:

@@ -14,10 +14,11 @@ from full_node.consensus.abci.types import (
     UINT32_MAX,
     CommitInfo,
     Offence,
-    Snapshot,
     ValidatorPower,
     decode_consensus_params,
+    decode_snapshot,
 )
+from full_node.state.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def _init_chain(data: bytes) -> InitChain:
     return InitChain(
         time=Timestamp.decode(fields.required(1)),
         chain_id=fields.text(2),
-        params=decode_consensus_params(fields.octets(3)),
+        params=decode_consensus_params(fields.message(3)),
         validators=tuple(ValidatorPower.decode(one) for one in fields.repeated(4)),
         app_state=fields.octets(5),
         initial_height=fields.signed(6),
@@ -246,7 +247,7 @@ def _list_snapshots(data: bytes) -> ListSnapshots:
 
 def _offer_snapshot(data: bytes) -> OfferSnapshot:
     fields = read_fields("RequestOfferSnapshot", data, {1: BYTES, 2: BYTES})
-    return OfferSnapshot(Snapshot.decode(fields.octets(1)), fields.octets(2))
+    return OfferSnapshot(decode_snapshot(fields.message(1)), fields.octets(2))
 
 
 def _load_chunk(data: bytes) -> LoadSnapshotChunk:
@@ -267,7 +268,7 @@ def _prepare_proposal(data: bytes) -> PrepareProposal:
     return PrepareProposal(
         max_tx_bytes=fields.signed(1),
         txs=tuple(fields.repeated(2)),
-        last_commit=CommitInfo.decode_extended(fields.octets(3)),
+        last_commit=CommitInfo.decode_extended(fields.message(3)),
         misbehaviour=tuple(Offence.decode(one) for one in fields.repeated(4)),
         height=fields.signed(5),
         time=Timestamp.decode(fields.required(6)),
@@ -290,7 +291,7 @@ def _block(
 ) -> tuple[tuple[bytes, ...], CommitInfo, tuple[Offence, ...], bytes, int, Timestamp, bytes, bytes]:
     return (
         tuple(fields.repeated(1)),
-        CommitInfo.decode(fields.octets(2)),
+        CommitInfo.decode(fields.message(2)),
         tuple(Offence.decode(one) for one in fields.repeated(3)),
         fields.octets(4),
         fields.signed(5),

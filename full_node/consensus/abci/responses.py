@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol
 
 from dllm_protocol.comet_wire import bytes_field, message_field, varint_field
 from dllm_protocol.protobuf import uvarint
 from dllm_protocol.results import Event, ExecTxResult
-from full_node.consensus.abci.types import Snapshot, ValidatorPower
+from full_node.consensus.abci.types import ValidatorPower, encode_snapshot
+from full_node.state.snapshots import ApplyResult, OfferResult, Snapshot
 
 
 class Response(Protocol):
@@ -25,26 +26,6 @@ class ProposalStatus(IntEnum):
 
     ACCEPT = 1
     REJECT = 2
-
-
-class OfferResult(IntEnum):
-    """What to do with a snapshot that was offered."""
-
-    ACCEPT = 1
-    ABORT = 2
-    REJECT = 3
-    REJECT_FORMAT = 4
-    REJECT_SENDER = 5
-
-
-class ApplyResult(IntEnum):
-    """What to do after a snapshot's chunk."""
-
-    ACCEPT = 1
-    ABORT = 2
-    RETRY = 3
-    RETRY_SNAPSHOT = 4
-    REJECT_SNAPSHOT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +174,7 @@ class ListSnapshots:
 
     def encode(self) -> bytes:
         """ResponseListSnapshots{snapshots=1}."""
-        return b"".join(message_field(1, one.encode()) for one in self.snapshots)
+        return b"".join(message_field(1, encode_snapshot(one)) for one in self.snapshots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +274,7 @@ class FinalizeBlock:
     results: tuple[ExecTxResult, ...]
     app_hash: bytes
     events: tuple[Event, ...] = ()
-    validator_updates: tuple[ValidatorPower, ...] = field(default=())
+    validator_updates: tuple[ValidatorPower, ...] = ()
 
     def encode(self) -> bytes:
         """ResponseFinalizeBlock{events=1, tx_results=2, validator_updates=3, app_hash=5}."""

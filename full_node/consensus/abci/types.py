@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dllm_protocol.comet_wire import BYTES, VARINT, bytes_field, message_field, read_fields, varint_field
 from dllm_protocol.consensus_params import ConsensusParams, HashedParams
 from dllm_protocol.timestamp import Timestamp
+from full_node.state.snapshots import Snapshot
 
 UINT32_MAX = (1 << 32) - 1
 INT32_MAX = (1 << 31) - 1
@@ -107,47 +108,37 @@ class Offence:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A snapshot as nodes offer it to each other."""
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Snapshot{height=1, format=2, chunks=3, hash=4, metadata=5}."""
+    return (
+        varint_field(1, snapshot.height)
+        + varint_field(2, snapshot.format)
+        + varint_field(3, snapshot.chunks)
+        + bytes_field(4, snapshot.hash)
+        + bytes_field(5, snapshot.metadata)
+    )
 
-    height: int
-    format: int
-    chunks: int
-    hash: bytes
-    metadata: bytes = b""
 
-    def encode(self) -> bytes:
-        """Snapshot{height=1, format=2, chunks=3, hash=4, metadata=5}."""
-        return (
-            varint_field(1, self.height)
-            + varint_field(2, self.format)
-            + varint_field(3, self.chunks)
-            + bytes_field(4, self.hash)
-            + bytes_field(5, self.metadata)
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Snapshot:
-        """Reads a Snapshot. Raises MalformedBlock."""
-        shape = {1: VARINT, 2: VARINT, 3: VARINT, 4: BYTES, 5: BYTES}
-        fields = read_fields("Snapshot", data, shape)
-        return cls(
-            fields.unsigned(1),
-            fields.unsigned(2, UINT32_MAX),
-            fields.unsigned(3, UINT32_MAX),
-            fields.octets(4),
-            fields.octets(5),
-        )
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Reads a Snapshot. Raises MalformedBlock."""
+    shape = {1: VARINT, 2: VARINT, 3: VARINT, 4: BYTES, 5: BYTES}
+    fields = read_fields("Snapshot", data, shape)
+    return Snapshot(
+        fields.unsigned(1),
+        fields.unsigned(2, UINT32_MAX),
+        fields.unsigned(3, UINT32_MAX),
+        fields.octets(4),
+        fields.octets(5),
+    )
 
 
 def decode_consensus_params(data: bytes) -> ConsensusParams:
     """Reads tendermint.types.ConsensusParams. Raises MalformedBlock."""
     fields = read_fields("ConsensusParams", data, dict.fromkeys((1, 2, 3, 4, 5), BYTES))
-    block = read_fields("BlockParams", fields.octets(1), {1: VARINT, 2: VARINT})
-    evidence = read_fields("EvidenceParams", fields.octets(2), {1: VARINT, 2: BYTES, 3: VARINT})
-    age = read_fields("Duration", evidence.octets(2), {1: VARINT, 2: VARINT})
-    version = read_fields("VersionParams", fields.octets(4), {1: VARINT})
+    block = read_fields("BlockParams", fields.message(1), {1: VARINT, 2: VARINT})
+    evidence = read_fields("EvidenceParams", fields.message(2), {1: VARINT, 2: BYTES, 3: VARINT})
+    age = read_fields("Duration", evidence.message(2), {1: VARINT, 2: VARINT})
+    version = read_fields("VersionParams", fields.message(4), {1: VARINT})
     return ConsensusParams(
         block=HashedParams(block.signed(1), block.signed(2)),
         evidence_max_age_blocks=evidence.signed(1),

@@ -1,0 +1,133 @@
+"""Running a node and asking how it is: `dllm-node start` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dllm_protocol.errors import UsageRefused
+from full_node.cometbft_node import CometBftOptions, run_cometbft_node
+from full_node.command_line import AsJson, Home, door_of, report
+from full_node.commands.homes import Engine, Peers, Seeds
+from full_node.consensus.cometbft.config import Listen
+from full_node.home import HomeRefused, NodeHome
+from full_node.lifeline import die_with_parent, watch_for_stop
+from full_node.node import NodeOptions, Running, run_node
+from full_node.node_log import log_to
+from full_node.settings import COMETBFT, read_settings
+from full_node.standing import standing_of
+from full_node.state.snapshots import SnapshotSettings
+
+log = logging.getLogger(__name__)
+Run = Callable[[Callable[[], Awaitable[object]], Callable[[Running], None]], Awaitable[None]]
+
+
+def start(
+    home: Home,
+    engine: Engine = "",
+    rpc_listen: Annotated[
+        str, typer.Option(help="HOST:PORT; port 0 lets the system choose.")
+    ] = "127.0.0.1:0",
+    token_file: Annotated[
+        Path | None, typer.Option(help="solo: ask callers for the token in this file.")
+    ] = None,
+    moniker: Annotated[str, typer.Option(help="The node's name.")] = "dllm-node",
+    p2p_listen: Annotated[
+        str, typer.Option(help="cometbft: HOST:PORT for peers; port 0 lets the system choose.")
+    ] = "127.0.0.1:0",
+    p2p_external: Annotated[str, typer.Option(help="cometbft: HOST:PORT that peers are told instead.")] = "",
+    peer: Peers = None,
+    seed: Seeds = None,
+    cometbft: Annotated[Path | None, typer.Option(help="cometbft: where the program is.")] = None,
+    keep_blocks: Annotated[
+        int,
+        typer.Option(help="Blocks to keep; 0 = all. cometbft: never fewer than evidence may need.", min=0),
+    ] = 0,
+    snapshot_every: Annotated[
+        int, typer.Option(help="cometbft: take a snapshot for others every so many blocks; 0 = never.", min=0)
+    ] = 0,
+    prometheus: Annotated[
+        str, typer.Option(help="cometbft: HOST:PORT for CometBFT's metrics; empty = none.")
+    ] = "",
+    lifeline: Annotated[bool, typer.Option("--lifeline", help="Stop when standard input ends.")] = False,
+) -> None:
+    """Run the node. Prints one JSON line when it listens."""
+
+    def ready(running: Running) -> None:
+        typer.echo(json.dumps(running.document()))
+
+    async def serve(run: Run) -> None:
+        told = watch_for_stop(lifeline=lifeline)
+        if lifeline:
+            die_with_parent()
+        await run(told.wait, ready)
+
+    def work() -> dict[str, Any]:
+        place = NodeHome(home)
+        if not home.is_dir():
+            raise HomeRefused(f"{home} is not a node's folder", hint="run `dllm-node init` first")
+        log_to(place.logs)
+        settings = read_settings(place).with_(engine, tuple(peer or ()), tuple(seed or ()))
+        if settings.engine == COMETBFT:
+            if token_file is not None:
+                raise UsageRefused(
+                    "CometBFT's RPC asks for no token",
+                    hint="let it listen on loopback, behind a proxy that does",
+                )
+            behind = CometBftOptions(
+                settings,
+                rpc=listen_of(rpc_listen, "--rpc-listen"),
+                p2p=listen_of(p2p_listen, "--p2p-listen"),
+                external=p2p_external,
+                moniker=moniker,
+                program=cometbft,
+                block_window=keep_blocks,
+                snapshots=SnapshotSettings(snapshot_every),
+                prometheus=prometheus,
+            )
+            run: Run = partial(run_cometbft_node, place, behind)
+        else:
+            options = NodeOptions(door_of(rpc_listen, token_file), moniker, block_window=keep_blocks)
+            run = partial(run_node, place, options)
+        try:
+            asyncio.run(serve(run))
+        except BaseException:
+            log.exception("the node failed")
+            raise
+        return {}
+
+    report(work, as_json=False, words=lambda _data: "")
+
+
+def status(home: Home, as_json: AsJson = False) -> None:
+    """Say where the node listens and how far it is."""
+
+    def work() -> dict[str, Any]:
+        return asyncio.run(standing_of(NodeHome(home))).document()
+
+    report(work, as_json, _words)
+
+
+def listen_of(text: str, option: str) -> Listen:
+    """Reads HOST:PORT. Raises UsageRefused."""
+    door = door_of(text, option=option)
+    return Listen(door.host, door.port)
+
+
+def _words(data: dict[str, Any]) -> str:
+    lines = [f"chain {data['chain_id']} at http://{data['address']}, process {data['pid']}"]
+    if data["height"] is not None:
+        how = "catching up" if data["catching_up"] else "up to date"
+        role = "validator" if data["validator"] else "full node"
+        lines.append(f"height {data['height']}, {how}, {data['peers']} peers, {role}")
+        lines.append(f"app hash {data['app_hash']}")
+    if data["peer_address"]:
+        lines.append(f"peers reach it as {data['peer_address']}")
+    return "\n".join(lines)
