@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from dllm_protocol.errors import UsageRefused
@@ -19,17 +19,19 @@ from full_node.consensus.solo import SoloEngine
 from full_node.consensus.solo_chain import SoloChain
 from full_node.consensus.steady_clock import SteadyClock
 from full_node.files import write_private
+from full_node.halting import Halt, clear_mark, halt_at, require_not_halted
 from full_node.home import NodeHome, hold, read_genesis
 from full_node.keys import load_key
 from full_node.rpc.context import NodeIdentity, RpcContext
 from full_node.rpc.guard import Door
 from full_node.rpc.server import RpcServer
+from full_node.state.snapshots import Shelf, SnapshotSettings, SnapshotTaker
 from full_node.state.store import DEFAULT_PROOF_WINDOW, Store
 from full_node.state_machine.application import Application
 from full_node.state_machine.genesis import check_genesis
 
 log = logging.getLogger(__name__)
-_GC_THRESHOLDS = (50_000, 20, 100)
+GC_THRESHOLDS = (50_000, 20, 100)
 """Blocks make many short-lived objects over a large, long-lived tree; collecting all of it often only costs
 time.
 """
@@ -50,12 +52,16 @@ class NodeOptions:
         moniker: the node's name in `status`.
         proof_window: how many heights back proofs are given.
         block_window: how many blocks are kept; 0 = all.
+        halt: where to stop for another program.
+        snapshots: when snapshots of the state are taken.
     """
 
     door: Door
     moniker: str = "dllm-node"
     proof_window: int = DEFAULT_PROOF_WINDOW
     block_window: int = 0
+    halt: Halt = field(default_factory=Halt)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +92,35 @@ async def run_node(
         on_ready: told once the RPC listens.
 
     Raises:
+        HaltReached: it stands at the height after which it was to halt.
         DllmError: it cannot start; any exception of the engine: it failed while running.
     """
     lock = hold(home)
     try:
+        require_not_halted(home, options.halt)
         signer, genesis = load_key(home.key), read_genesis(home.genesis)
         check_genesis(genesis)
         store = Store(home.database, proof_window=options.proof_window, block_window=options.block_window)
-        with contextlib.closing(store):
+        shelf, chain_id = Shelf(home.snapshots), chain_id_of(genesis)
+        taker = SnapshotTaker(home.database, shelf, chain_id, options.snapshots)
+        with contextlib.closing(store), contextlib.closing(taker):
             sign_state = SignState.load(home.sign_state)
             clock = SteadyClock()
             chain = SoloChain(store, Application(store), genesis, signer, sign_state, clock)
-            engine = SoloEngine(chain, clock_ns=clock)
+            engine = SoloEngine(
+                chain, clock_ns=clock, halt_height=options.halt.height, on_committed=taker.note_committed
+            )
             try:
                 await engine.start()
+                clear_mark(home)
                 clock.raise_to(chain.state.voted_at.to_ns())
                 await engine.until_provable()
                 await _serve(home, options, engine, stopped, on_ready)
             finally:
                 await engine.stop()
-        log.info("stopped chain=%s height=%d", chain_id_of(genesis), chain.state.height)
+        log.info("stopped chain=%s height=%d", chain_id, chain.state.height)
+        if engine.has_halted:
+            raise halt_at(home, chain.state.height, chain.state.app_hash)
     finally:
         os.close(lock)
 
@@ -131,7 +146,7 @@ async def _serve(
     try:
         write_private(home.rpc, json.dumps(running.document()).encode() + b"\n")
         gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        gc.set_threshold(*GC_THRESHOLDS)
         log.info("listening address=%s chain=%s", running.address, running.chain_id)
         on_ready(running)
         ends = [asyncio.ensure_future(engine.wait()), asyncio.ensure_future(stopped())]

@@ -18,6 +18,7 @@ from dllm_protocol.block_json import validator_from_json, validator_to_json
 from dllm_protocol.commit import ZERO_BLOCK_ID, BlockID, Commit, median_time
 from dllm_protocol.consensus_params import ConsensusParams
 from dllm_protocol.evidence import evidence_hash
+from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.header import Header
 from dllm_protocol.results import ExecTxResult, last_results_hash
@@ -45,6 +46,7 @@ class ChainState:
         app_hash: state root after the newest block; in the next header.
         results_hash: over the newest block's results; in the next header.
         proposed_app_hash: what the newest header says, i.e. the root one block before; empty at genesis.
+        app_version: the rules that made the newest state; in the next header.
     """
 
     chain_id: str
@@ -58,6 +60,7 @@ class ChainState:
     app_hash: bytes
     results_hash: bytes
     proposed_app_hash: bytes
+    app_version: int = 0
 
     @property
     def needs_proof_block(self) -> bool:
@@ -89,6 +92,7 @@ class ChainState:
             last_results_hash=self.results_hash,
             evidence_hash=evidence_hash(()),
             proposer_address=proposer,
+            app_version=self.app_version,
         )
         return Block(header, tuple(txs), (), self.last_commit)
 
@@ -100,8 +104,9 @@ class ChainState:
         app_hash: bytes,
         results: Sequence[ExecTxResult],
         updates: Sequence[Validator],
+        app_version: int | None = None,
     ) -> ChainState:
-        """The chain after one more block. Raises InvalidBlock for impossible validator updates."""
+        """The chain after one more block; `app_version` where its rules are others from here on. Raises InvalidBlock for impossible validator updates."""
         return replace(
             self,
             height=block.header.height,
@@ -114,6 +119,7 @@ class ChainState:
             app_hash=app_hash,
             results_hash=last_results_hash(results),
             proposed_app_hash=block.header.app_hash,
+            app_version=self.app_version if app_version is None else app_version,
         )
 
     def encode(self) -> bytes:
@@ -130,6 +136,7 @@ class ChainState:
             "app_hash": _text(self.app_hash),
             "results_hash": _text(self.results_hash),
             "proposed_app_hash": _text(self.proposed_app_hash),
+            "app_version": self.app_version,
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -150,13 +157,14 @@ class ChainState:
                 app_hash=_octets(document["app_hash"]),
                 results_hash=_octets(document["results_hash"]),
                 proposed_app_hash=_octets(document["proposed_app_hash"]),
+                app_version=document["app_version"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, MalformedBytes) as error:
             raise StoreDamaged(f"the stored chain state cannot be read: {error}") from error
 
 
-def genesis_state(genesis: Genesis, app_hash: bytes) -> ChainState:
-    """The chain before its first block, over the root of the first state."""
+def genesis_state(genesis: Genesis, app_hash: bytes, app_version: int = 0) -> ChainState:
+    """The chain before its first block, over the root of the first state and under the rules of `app_version`."""
     members = ValidatorSet.genesis(Validator(one.public_key, one.power) for one in genesis.validators)
     return ChainState(
         chain_id=chain_id_of(genesis),
@@ -170,6 +178,7 @@ def genesis_state(genesis: Genesis, app_hash: bytes) -> ChainState:
         app_hash=app_hash,
         results_hash=merkle.EMPTY_ROOT,
         proposed_app_hash=b"",
+        app_version=app_version,
     )
 
 

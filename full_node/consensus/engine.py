@@ -62,10 +62,19 @@ class BlockOutcome(Protocol):
     def events(self) -> Sequence[Event]: ...
     @property
     def validator_updates(self) -> Sequence[ValidatorUpdate]: ...
+    @property
+    def app_version(self) -> int | None:
+        """The rules from the next header on, where this block began with an upgrade."""
+        ...
 
 
 class Application(Protocol):
     """The state machine's door; called by one thread."""
+
+    @property
+    def app_version(self) -> int:
+        """The rules that made the newest state: what the next header says."""
+        ...
 
     def init_chain(self, genesis: Genesis) -> Mapping[bytes, bytes]:
         """The first state."""
@@ -87,6 +96,46 @@ class Application(Protocol):
 
     def query(self, path: str, data: bytes) -> bytes | None:
         """A list that no single key holds; None when there is none or the path is not served."""
+        ...
+
+
+class Appraisal(Protocol):
+    """What a transaction is worth to a proposer, whatever the state: its sender, its turn among the sender's, fee per
+    weight, weight.
+    """
+
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def weight(self) -> int: ...
+
+
+class JudgedOutcome(BlockOutcome, Protocol):
+    """What a block would do, and what speaks against it."""
+
+    @property
+    def unpaid(self) -> Sequence[int]:
+        """Places of transactions that paid no fee and changed nothing."""
+        ...
+
+
+class ProposingApplication(Protocol):
+    """The state machine's door for engines whose blocks others propose and judge; see `Application`."""
+
+    @property
+    def app_version(self) -> int: ...
+    def init_chain(self, genesis: Genesis) -> Mapping[bytes, bytes]: ...
+    def check_tx(self, raw: bytes) -> CheckResult: ...
+    def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> JudgedOutcome: ...
+    def note_committed(self, height: int, time_ns: int) -> None: ...
+    def query(self, path: str, data: bytes) -> bytes | None: ...
+
+    def appraise(self, raw: bytes) -> Appraisal | None:
+        """What the bytes are worth to a proposer; None where they are no transaction."""
         ...
 
 

@@ -69,8 +69,16 @@ class SoloEngine:
         *,
         settings: SoloSettings | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        halt_height: int = 0,
+        on_committed: Callable[[int], None] = lambda _height: None,
     ) -> None:
-        """`clock_ns` is the wall clock in nanoseconds since 1970, the same that the chain has."""
+        """Args:
+        clock_ns: the wall clock in nanoseconds since 1970, the same that the chain has.
+        halt_height: no block is made after this one, and the engine ends; 0 = none.
+        on_committed: told the height of each block that is in the store.
+        """
+        self._halt_height = halt_height
+        self._on_committed = on_committed
         self._chain = chain
         self._settings = settings or SoloSettings()
         self._clock_ns = clock_ns
@@ -155,6 +163,11 @@ class SoloEngine:
             await asyncio.wait([self._task])
         await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
 
+    @property
+    def has_halted(self) -> bool:
+        """Whether the chain stands at the height after which it was to halt."""
+        return 0 < self._halt_height <= self._chain.state.height
+
     async def submit(self, raw: bytes) -> Submission:
         """Hands a transaction in; returns when CheckTx has decided.
 
@@ -218,7 +231,7 @@ class SoloEngine:
 
     async def _run(self) -> None:
         try:
-            while not self._stopping:
+            while not (self._stopping or self.has_halted):
                 self._wake.clear()
                 if self._inbox:
                     await self._admit()
@@ -293,6 +306,7 @@ class SoloEngine:
         self._first_waiting_ns = time.monotonic_ns() if len(self._mempool) else None
         self._newest_block_ns = time.monotonic_ns()
         self._events.publish(committed)
+        self._on_committed(committed.block.header.height)
 
     def _make_block_now(self) -> CommittedBlock:
         started_ns = time.monotonic_ns()
@@ -311,6 +325,8 @@ class SoloEngine:
 
     async def _make_last_blocks(self) -> None:
         for _ in range(_LAST_BLOCKS):
+            if self.has_halted:
+                return
             if self._inbox:
                 await self._admit()
             if not (self._inbox or len(self._mempool) or self._chain.state.needs_proof_block):

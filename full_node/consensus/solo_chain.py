@@ -54,6 +54,7 @@ class _Executed:
     results: Sequence[ExecTxResult]
     events: Sequence[Event]
     updates: Sequence[Validator]
+    app_version: int | None
     root: bytes
     batch: TreeUpdateBatch
 
@@ -137,7 +138,7 @@ class SoloChain:
 
     def _begin(self) -> None:
         root, batch = self.store.put(0, dict(self.application.init_chain(self.genesis)))
-        state = genesis_state(self.genesis, root)
+        state = genesis_state(self.genesis, root, self.application.app_version)
         _require_sole_power(state.validators, self._signer.public_key)
         self.store.commit(
             batch, None, meta={META_NAME: state.encode()}, validator_sets=_sets(state.validators)
@@ -181,7 +182,7 @@ class SoloChain:
         updated = self.state.next_validators.with_updates(updates)
         _require_sole_power(updated, self._signer.public_key)
         root, batch = self.store.put(header.height, outcome.changes)
-        return _Executed(outcome.results, outcome.events, updates, root, batch)
+        return _Executed(outcome.results, outcome.events, updates, outcome.app_version, root, batch)
 
     def _commit(
         self, block: Block, encoded: bytes, block_id: BlockID, vote: SignedVote, executed: _Executed
@@ -194,7 +195,13 @@ class SoloChain:
         )
         commit = Commit(vote.height, vote.round, block_id, (entry,))
         following = self.state.after(
-            block, block_id, commit, executed.root, executed.results, executed.updates
+            block,
+            block_id,
+            commit,
+            executed.root,
+            executed.results,
+            executed.updates,
+            executed.app_version,
         )
         record = BlockRecord(
             height=vote.height,

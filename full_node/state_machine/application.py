@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dllm_protocol import state_keys
 from dllm_protocol.errors import TransactionRefused
 from dllm_protocol.genesis import Genesis
 from dllm_protocol.results import Event, ExecTxResult
@@ -36,6 +37,8 @@ from full_node.state_machine.genesis import genesis_state
 from full_node.state_machine.staking.punishment import punish
 from full_node.state_machine.staking.seats import ValidatorUpdate, assign_seats
 from full_node.state_machine.state import Overlay, StateReader
+from full_node.state_machine.upgrades.plan import Release, app_version_of, apply_upgrade
+from full_node.state_machine.upgrades.released import RELEASE
 
 CODESPACE = "dllm"
 
@@ -68,29 +71,57 @@ class BlockOutcome:
     """What happened before and after all transactions: misbehaviour punished, books frozen."""
     validator_updates: tuple[ValidatorUpdate, ...] = ()
     """Validators whose power changes, ascending by address."""
+    unpaid: tuple[int, ...] = ()
+    """Places of those that paid no fee and changed nothing; no honest proposer puts one into a block."""
+    app_version: int | None = None
+    """The rules from here on, where this block begins with an upgrade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What a transaction is worth to a proposer, whatever the state; fields as in `CheckResult`."""
+
+    sender: bytes
+    sequence: int
+    priority: int
+    weight: int
 
 
 class Application:
     """The state machine over a store's newest version."""
 
-    def __init__(self, reader: StateReader) -> None:
+    def __init__(self, reader: StateReader, release: Release = RELEASE) -> None:
+        """`release` says which rules this program runs."""
         self._reader = reader
+        self._release = release
         self._decoder = Decoder()
         self._check_state = Overlay(reader)
         self._check_scope: Scope | None = None
 
+    @property
+    def app_version(self) -> int:
+        """The rules that made the newest state: what the next header says."""
+        if self._reader.get(state_keys.CHAIN) is None:
+            return self._release.app_version
+        return app_version_of(self._reader)
+
     def init_chain(self, genesis: Genesis) -> dict[bytes, bytes]:
         """The records of the first state. Raises GenesisRefused."""
-        return genesis_state(genesis)
+        return genesis_state(genesis, self._release.app_version)
 
     def note_committed(self, height: int, time_ns: int) -> None:
         """The reader now shows the state after this block; checks start anew from it.
 
         Raises:
             NoChain: the reader shows no chain.
+            WrongProgram: the next block needs other rules than this program runs.
         """
         self._check_state = Overlay(self._reader)
         chain_id = chain_of(self._check_state).chain_id
+        version = app_version_of(self._reader)
+        self._release.require_fit(chain_id, height, version)
+        if (upgrade := self._release.due(chain_id, height + 1, version)) is not None:
+            apply_upgrade(self._check_state, upgrade)  # what waits is judged by the rules of the next block
         self._check_scope = scope_of(self._check_state, BlockContext(chain_id, height + 1, time_ns))
 
     def check_tx(self, raw: bytes) -> CheckResult:
@@ -115,22 +146,52 @@ class Application:
             self._try(raw, arrival, scope)
         except TransactionRefused as refusal:
             code, log, codespace = refusal.abci_code, refusal.message, CODESPACE
-        priority = body.fee_udllm * 1000 // max(1, wanted)
-        return CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
+        return CheckResult(
+            code, log, codespace, _priority(body.fee_udllm, wanted), body.account, body.sequence, wanted
+        )
+
+    def appraise(self, raw: bytes) -> Appraisal | None:
+        """What the bytes are worth to a proposer; None where they are no transaction.
+
+        Raises:
+            NoChain: before the first `note_committed`.
+        """
+        scope = self._check_scope
+        if scope is None:
+            raise NoChain("no block was noted as committed yet")
+        try:
+            arrival = self._decoder.decode(raw)
+        except TransactionRefused:
+            return None
+        body = arrival.transaction.body
+        weighed = weight(arrival, scope)
+        return Appraisal(body.account, body.sequence, _priority(body.fee_udllm, weighed), weighed)
 
     def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> BlockOutcome:
-        """Punish what the block proves, then execute its transactions in order over the newest state.
+        """Upgrade the state where that is due, punish what the block proves, then execute its transactions in
+        order; all over the newest state.
 
         Raises:
             NoChain: the reader shows no chain.
         """
         state = Overlay(self._reader)
+        upgrade = self._release.due(block.chain_id, block.height, app_version_of(state))
+        if upgrade is not None:
+            apply_upgrade(state, upgrade)
         scope = scope_of(state, block)
         punished = punish(state, scope)
-        results = tuple(self._deliver(raw, state, scope) for raw in raws)
+        unpaid: list[int] = []
+        results = tuple(self._deliver(raw, state, scope, unpaid, place) for place, raw in enumerate(raws))
         frozen = freeze_books(state, scope) if raws else ()
         updates = assign_seats(state, scope.params)
-        return BlockOutcome(results, self._net(state), (*punished, *frozen), updates)
+        return BlockOutcome(
+            results,
+            self._net(state),
+            (*punished, *frozen),
+            updates,
+            tuple(unpaid),
+            app_version=upgrade.app_version if upgrade is not None else None,
+        )
 
     def query(self, path: str, data: bytes) -> bytes | None:
         """Unproved lists whose hash is proved, as of the newest block; None = not there.
@@ -156,13 +217,18 @@ class Application:
         run_actions(_context(arrival, trial, scope), arrival.transaction.body.actions)
         trial.merge()
 
-    def _deliver(self, raw: bytes, state: Overlay, scope: Scope) -> ExecTxResult:
-        """Execute one transaction of a block: refused it changes nothing, failed it keeps fee and sequence."""
+    def _deliver(
+        self, raw: bytes, state: Overlay, scope: Scope, unpaid: list[int], place: int
+    ) -> ExecTxResult:
+        """Execute one transaction of a block: refused it changes nothing (its place is added to `unpaid`), failed
+        it keeps fee and sequence.
+        """
         try:
             arrival = self._decoder.decode(raw)
             check_against_chain(self._decoder, raw, arrival, state, scope)
             charge_fee(arrival, state)
         except TransactionRefused as refusal:
+            unpaid.append(place)
             return _refused(refusal)
         used = weight(arrival, scope)
         body = arrival.transaction.body
@@ -187,6 +253,11 @@ class Application:
 
 def _context(arrival: Arrival, state: Overlay, scope: Scope) -> ActionContext:
     return ActionContext(scope, state, arrival.transaction.body.account, arrival.by_chat_key)
+
+
+def _priority(fee_udllm: int, weighed: int) -> int:
+    """Fee in udllm per thousand of weight."""
+    return fee_udllm * 1000 // max(1, weighed)
 
 
 def _refused(refusal: TransactionRefused, *, gas: int = 0, events: tuple[Event, ...] = ()) -> ExecTxResult:

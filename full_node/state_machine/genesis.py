@@ -10,7 +10,7 @@ from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.params import Params, TimesOutOfOrder, check_times
 from dllm_protocol.pricing import PPM
-from dllm_protocol.records import MAX_OFFERS, Account, Chain, Supply, ValidatorRecord
+from dllm_protocol.records import MAX_OFFERS, Account, AppVersion, Chain, Supply, ValidatorRecord
 from dllm_protocol.reputation import UNIT
 from dllm_protocol.signing import is_sound_key
 from dllm_protocol.staking import UDLLM_PER_POWER
@@ -38,8 +38,8 @@ class _Nothing:
         return None
 
 
-def genesis_state(genesis: Genesis) -> dict[bytes, bytes]:
-    """Every record of the first state.
+def genesis_state(genesis: Genesis, app_version: int = 0) -> dict[bytes, bytes]:
+    """Every record of the first state, under the rules of `app_version`.
 
     Raises:
         GenesisRefused: naming what is wrong.
@@ -49,6 +49,7 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes]:
     supply_udllm = sum(account.balance_udllm for account in genesis.accounts)
     chain = Chain(chain_id_of(genesis), genesis.genesis_time_ms, genesis.address_prefix)
     state.write(state_keys.CHAIN, chain)
+    state.write(state_keys.APP_VERSION, AppVersion(app_version))
     state.write(state_keys.PARAMS, genesis.params)
     state.write(state_keys.SUPPLY, Supply(supply_udllm, 0, 0))
     for account in genesis.accounts:

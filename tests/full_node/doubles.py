@@ -46,6 +46,7 @@ class Outcome:
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     validator_updates: list[ValidatorUpdate] = field(default_factory=list)
+    app_version: int | None = None
 
 
 def note(sender: str, sequence: int, key: str, value: str) -> bytes:
@@ -64,6 +65,8 @@ def _parse(raw: bytes) -> tuple[str, int, bytes, bytes] | None:
 
 class NotesApplication:
     """Accounts with sequences, and notes."""
+
+    app_version = 0
 
     def __init__(self, read: Callable[[bytes], bytes | None]) -> None:
         self._read = read

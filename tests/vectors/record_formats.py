@@ -48,6 +48,7 @@ from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.pricing import RowCounts, RowPrices, cost_of_rows
 from dllm_protocol.records import (
     Account,
+    AppVersion,
     Candidate,
     CandidateList,
     Chain,
@@ -202,6 +203,7 @@ TRANSACTION = sign_transaction(
 )
 STORED: tuple[tuple[bytes, Record], ...] = (
     (state_keys.CHAIN, Chain(CHAIN_ID, GENESIS.genesis_time_ms, "dllm")),
+    (state_keys.APP_VERSION, AppVersion(3)),
     (state_keys.PARAMS, NETWORK_PARAMS),
     (state_keys.SUPPLY, Supply(12_000_000_000, 2, 1)),
     (state_keys.COMMUNITY_POOL, Pool(100)),
