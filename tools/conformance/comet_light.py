@@ -20,7 +20,7 @@ from typing import Any
 START_WAIT_S = 120.0
 STOP_WAIT_S = 30.0
 ANSWER_WAIT_S = 120.0
-_POLL_S = 0.01
+_POLL_S = 0.001
 _LISTENS = re.compile(rb"Starting RPC HTTP server on ([\d.]+:\d+)")
 
 
