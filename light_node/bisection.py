@@ -38,6 +38,7 @@ async def skip_forwards(
     fetch: FetchBlock,
     options: VerificationOptions,
     now: Callable[[], Timestamp],
+    state_of: Callable[[LightBlock], TrustedState] = TrustedState.of,
 ) -> list[LightBlock]:
     """Verify a target by skipping, with headers in between where too little of the trusted power signed it.
 
@@ -47,6 +48,7 @@ async def skip_forwards(
         fetch: gets a light block between the two by height.
         options: rules of one step.
         now: the time here, asked for each step.
+        state_of: what is believed of a block verified on the way.
 
     Returns:
         The blocks verified on the way, rising, the target last.
@@ -66,7 +68,7 @@ async def skip_forwards(
                 trace.append(block)
                 if depth == 0:
                     return trace
-                trusted = TrustedState.of(block)
+                trusted = state_of(block)
                 del waiting[depth:]
                 depth = 0
             case NotEnoughTrust():

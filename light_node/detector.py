@@ -185,7 +185,7 @@ class Detector:
         """
         primary = self._providers.primary
         try:
-            there = await self._parting(trace, block, witness)
+            there = await self._parting(await self._as_nodes_judge(trace, primary), block, witness)
         except DllmError as error:
             return (
                 f"height {block.height}: {witness.name} has header {block.hash().hex()}, {primary.name} has "
@@ -210,6 +210,19 @@ class Detector:
             against_witness=against_witness,
             hint="validators signed two chains: do not send anything before it is known which one stands",
         )
+
+    async def _as_nodes_judge(self, trace: Sequence[LightBlock], primary: Source) -> Sequence[LightBlock]:
+        """Walk the primary's trace again in steps that full nodes can judge, where validators change on the way.
+
+        We ask a third of a block's next validators, nodes ask a third of its own. A primary that shows no more blocks
+        is accused with the steps that there are.
+        """
+        if all(one.header.validators_hash == one.header.next_validators_hash for one in trace[:-1]):
+            return trace
+        try:
+            return await self._verified(primary, trace[0], trace[-1])
+        except DllmError:
+            return trace
 
     async def _reversed(self, there: Parting, primary: Source) -> LightClientAttackEvidence | None:
         """Look from the primary's side: perhaps it is the witness that lies."""
@@ -289,8 +302,9 @@ class Detector:
         async def fetch(height: int) -> LightBlock:
             return await self._blocks.at(source, height)
 
-        state = TrustedState.of(trusted)
-        return (trusted, *await skip_forwards(target, state, fetch, self._options, self._clock.now))
+        of = TrustedState.as_nodes_judge
+        walked = await skip_forwards(target, of(trusted), fetch, self._options, self._clock.now, of)
+        return (trusted, *walked)
 
 
 def _found(answer: Comparison | DllmError) -> Comparison:

@@ -41,12 +41,20 @@ class TrustedState:
 
     header: Header
     next_validators: ValidatorSet
-    """Must hash to header.next_validators_hash."""
+    """The set that one third is asked of; hashes to header.next_validators_hash unless evidence is prepared."""
 
     @classmethod
     def of(cls, block: LightBlock) -> TrustedState:
         """Return the trusted part of a light block."""
         return cls(block.header, block.next_validators)
+
+    @classmethod
+    def as_nodes_judge(cls, block: LightBlock) -> TrustedState:
+        """Return what a full node goes by when it judges evidence: one third of the block's *own* validators.
+
+        Where the set changes at the next height this differs from what a light client goes by.
+        """
+        return cls(block.header, block.validators)
 
 
 @dataclass(frozen=True, slots=True)
