@@ -73,6 +73,11 @@ class Paths:
         return self.data / "embedded"
 
     @property
+    def devnet(self) -> Path:
+        """The devnet that belongs to this home, unless it is given a folder of its own."""
+        return self.data / "devnet"
+
+    @property
     def light_db(self) -> Path:
         return self.state / "light.db"
 

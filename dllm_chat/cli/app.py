@@ -47,6 +47,8 @@ COMMANDS: Mapping[str, Entry] = {
     "worker": Entry("dllm_chat.cli.worker", "Answer others and earn: on, off, status."),
     "receipt": Entry("dllm_chat.cli.receipt", "Bills that anybody can check offline: list, show, verify."),
     "network": Entry("dllm_chat.cli.network", "The network in use: status, join, leave."),
+    "faucet": Entry("dllm_chat.cli.faucet", "Tokens of a test network: request."),
+    "devnet": Entry("dllm_chat.cli.devnet", "A whole test network on this machine: up, status, kill, down."),
     "doctor": Entry("dllm_chat.cli.doctor", "Look at this machine and say what is missing."),
     "version": Entry("dllm_chat.cli.version_command", "Versions of everything that matters."),
 }

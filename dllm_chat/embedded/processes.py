@@ -36,10 +36,11 @@ class Child:
         self.name = name
         self.command = list(command)
         self._log = log
+        self._log_from = 0
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._stopping = False
-        self.restart_pauses_s = RESTART_PAUSES_S
+        self.restart_pauses_s: tuple[float, ...] = RESTART_PAUSES_S
         self.stop_timeout_s = STOP_TIMEOUT_S
         self.failed = ""
         """Why it was given up; empty while there is hope."""
@@ -85,15 +86,28 @@ class Child:
                     process.send_signal(signal_number)
         await process.wait()
 
+    async def kill(self) -> None:
+        """End it as a power cut does, with all that it started in its process group; returns when it is gone."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
+        await process.wait()
+
     def log_tail(self) -> str:
-        """The end of what it printed, for a message."""
+        """The end of what it printed since it was started last, for a message."""
         try:
-            return self._log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+            with self._log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_from, end - _LOG_TAIL_BYTES))
+                return log.read(_LOG_TAIL_BYTES).decode(errors="replace").strip()
         except OSError:
             return ""
 
     async def _spawn(self) -> None:
         with self._log.open("ab") as log:
+            self._log_from = log.tell()
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self.command,

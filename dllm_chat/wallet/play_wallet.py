@@ -76,6 +76,16 @@ def has_play_wallet(folder: Path) -> bool:
     return _file(folder).is_file()
 
 
+def play_wallet_address(folder: Path) -> bytes:
+    """Address of a play wallet's account 0 (20 bytes), bound or not.
+
+    Raises:
+        FileDamaged, FileNotFoundError
+    """
+    with _open(folder) as wallet:
+        return wallet.account_key().address
+
+
 def open_play_wallet(folder: Path, chain_id: str) -> PlayWallet:
     """The play wallet of the chain ``chain_id``.
 

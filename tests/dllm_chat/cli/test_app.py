@@ -21,6 +21,7 @@ WANTED = {
     "session list", "session close", "provider list", "provider show",
     "model list", "model show", "model found", "worker on", "worker off", "worker status",
     "receipt list", "receipt show", "receipt verify", "network status", "network join", "network leave",
+    "faucet request", "devnet up", "devnet status", "devnet logs", "devnet kill", "devnet restart", "devnet down",
     "doctor", "version",
 }  # fmt: skip
 

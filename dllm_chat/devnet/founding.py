@@ -1,0 +1,88 @@
+"""Founding a devnet: keys of all parts first, then the genesis that provides for them, the plan last of all."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+from dllm_chat.contributing import run_json, worker_keys
+from dllm_chat.devnet.chain import Holders, make_genesis
+from dllm_chat.devnet.homes import OwnHome
+from dllm_chat.devnet.parts import program
+from dllm_chat.devnet.plan import MAX_VALIDATORS, SOLO, Folder, Plan, prepare_folder, write_plan
+from dllm_chat.paths import find_paths, make_private_folder, write_private
+from dllm_protocol.genesis import Genesis, chain_id_of
+
+INIT_TIMEOUT_S = 120.0
+_AT_ONCE = 4
+"""Programs that make keys at the same time."""
+_NS_PER_MS = 1_000_000
+
+T = TypeVar("T")
+
+
+async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genesis:
+    """Make the devnet's files; a run that is killed leaves no plan, and the next one begins anew.
+
+    The devnet's own home gets a play wallet. Its account 0 is the devnet's, account N owns validator N.
+
+    Args:
+        fund: addresses of other wallets to begin with as much as the devnet's own.
+
+    Raises:
+        WorkerFailed: a program that makes keys failed, and what it said.
+        DevnetRefused: the folder holds something else.
+    """
+    await asyncio.to_thread(prepare_folder, folder)
+    home = OwnHome(find_paths(folder.root))
+    nodes = [node.name for node in plan.nodes]
+    with await asyncio.to_thread(home.make_wallet) as wallet:
+        own = wallet.account_key().address
+        owners = [wallet.account_key(index).address for index in range(1, len(nodes) + 1)]
+    keys = await _bounded([_node_key(folder, name) for name in nodes])
+    workers = await _bounded([worker_keys(make_private_folder(folder.worker(name))) for name in plan.workers])
+    faucet = await run_json(
+        program("faucet", "--home", str(make_private_folder(folder.faucet)), "--init", "--json"),
+        INIT_TIMEOUT_S,
+    )
+    genesis = make_genesis(
+        Holders(
+            wallets=(own, *fund),
+            workers=[one["operator"] for one in workers],
+            faucet=bytes.fromhex(faucet["account"]),
+            validators=list(zip(keys, owners, strict=True)),
+        ),
+        seats=1 if plan.engine == SOLO else MAX_VALIDATORS,
+        genesis_time_ms=time.time_ns() // _NS_PER_MS,
+        nonce=secrets.token_bytes(32),
+    )
+    write_private(folder.genesis, genesis.encode())
+    await _bounded([_init(folder, name) for name in nodes])
+    await asyncio.to_thread(home.bind_wallet, chain_id_of(genesis))
+    await asyncio.to_thread(write_plan, folder, plan)
+    return genesis
+
+
+async def _node_key(folder: Folder, name: str) -> bytes:
+    home = make_private_folder(folder.node(name))
+    answer = await run_json(program("key", "--home", str(home), "--json"), INIT_TIMEOUT_S)
+    return bytes.fromhex(answer["public_key"])
+
+
+async def _init(folder: Folder, name: str) -> dict[str, Any]:
+    words = ["init", "--home", str(folder.node(name)), "--genesis", str(folder.genesis), "--json"]
+    return await run_json(program(*words), INIT_TIMEOUT_S)
+
+
+async def _bounded(work: Sequence[Awaitable[T]]) -> list[T]:
+    """Everything, a few at a time, in order."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(part: Awaitable[T]) -> T:
+        async with room:
+            return await part
+
+    return list(await asyncio.gather(*(one(part) for part in work)))

@@ -1,0 +1,68 @@
+"""The command line of each part of a devnet: the same programs that anybody runs on a real network."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dllm_chat.contributing import worker_command
+from dllm_chat.devnet.plan import COMETBFT, LOOPBACK, Folder, NodePlan, Plan
+from dllm_protocol.bundle import NetworkBundle, SignedBundle
+
+WORKER_BUNDLE = "bundle"
+"""In a worker's home: the network as this worker is told of it."""
+FAUCET_DLLM = 100
+"""What the devnet's faucet gives at a time."""
+FAUCET_WINDOW_S = 3600
+FAUCET_PER_ADDRESS = 5
+FAUCET_PER_CLIENT = 200
+"""Everybody on a devnet is the same client: 127.0.0.1."""
+
+
+def program(*words: str) -> list[str]:
+    """`dllm-node` of this very installation."""
+    return [sys.executable, "-m", "full_node", *words]
+
+
+def node_command(folder: Folder, plan: Plan, node: NodePlan) -> list[str]:
+    """Runs one node."""
+    words = ["start", "--home", str(folder.node(node.name))]
+    words += ["--rpc-listen", f"{LOOPBACK}:{node.rpc_port}", "--moniker", node.name]
+    if plan.engine == COMETBFT:
+        words += ["--engine", COMETBFT, "--p2p-listen", f"{LOOPBACK}:{node.p2p_port}"]
+    return program(*words, "--lifeline")
+
+
+def devnet_worker_command(folder: Folder, plan: Plan, name: str) -> list[str]:
+    """Runs one worker; the first one to come registers the model."""
+    home = folder.worker(name)
+    model = Path(plan.model) if plan.model else None
+    return [*worker_command(home, home / WORKER_BUNDLE, model=model, lifeline=True), "--register-model"]
+
+
+def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:
+    """What a worker is told of the network: each asks another node first, and compares with all others."""
+    own = plan.workers.index(name) % len(plan.nodes)
+    first, *others = [node.websocket for node in (*plan.nodes[own:], *plan.nodes[:own])]
+    return SignedBundle(replace(bundle, sources=(first,), witnesses=tuple(others)), b"", b"").encode()
+
+
+def faucet_command(folder: Folder, plan: Plan) -> list[str]:
+    """Runs the faucet."""
+    words = ["faucet", "--home", str(folder.faucet), "--bundle", str(folder.bundle)]
+    words += ["--listen", f"{LOOPBACK}:{plan.faucet_port}", "--amount", str(FAUCET_DLLM)]
+    words += ["--window-s", str(FAUCET_WINDOW_S), "--per-address", str(FAUCET_PER_ADDRESS)]
+    words += ["--per-client", str(FAUCET_PER_CLIENT)]
+    for node in plan.nodes:
+        words += ["--node", node.websocket]
+    return program(*words, "--lifeline")
+
+
+def bundle_command(folder: Folder, plan: Plan) -> list[str]:
+    """Describes the running devnet, signed by the first node's publisher."""
+    first, *others = plan.nodes
+    words = ["bundle", "--home", str(folder.node(first.name)), "--json", "--source", first.websocket]
+    for node in others:
+        words += ["--witness", node.websocket]
+    return program(*words, "--faucet", plan.faucet_url)

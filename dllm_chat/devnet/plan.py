@@ -1,0 +1,256 @@
+"""What a devnet consists of, and where: decided when it is founded, the same at every start.
+
+devnet.json     the plan; written last, so that a folder without it was never finished
+network.bundle  what others join it with
+genesis         its chain's beginning
+nodes/node-N    a node's home         workers/worker-N   a worker's home        faucet/   the faucet's home
+logs/           what the parts print
+door.json       port and token of the supervisor that runs; supervisor.lock is held by it
+data/ state/    the devnet's own home: the folder itself can be a DLLM_HOME
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dllm_chat.devnet.errors import DevnetRefused, NoDevnet
+from dllm_chat.paths import write_private
+
+SOLO, COMETBFT = "solo", "cometbft"
+ENGINES = (SOLO, COMETBFT)
+MAX_VALIDATORS = 16
+MAX_WORKERS = 16
+LOOPBACK = "127.0.0.1"
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
+_PORT_TRIES = 10_000
+_FORMAT, _VERSION = "dllm-devnet", 1
+_PARTS = ("nodes", "workers", "faucet", "readiness", "logs", "genesis", "network.bundle")
+_OF_A_HOME = frozenset({"data", "state", "cache", "config.toml"})
+_UNFINISHED = "founding"
+_RUNNING_FILES = frozenset({"supervisor.lock", "door.json", "supervisor.log", _UNFINISHED})
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One node: its name and where it listens on loopback."""
+
+    name: str
+    rpc_port: int
+    p2p_port: int
+    """0 on the solo engine, which has no peers."""
+
+    @property
+    def url(self) -> str:
+        """Its JSON-RPC over HTTP."""
+        return f"http://{LOOPBACK}:{self.rpc_port}"
+
+    @property
+    def websocket(self) -> str:
+        """Its JSON-RPC over websocket."""
+        return f"ws://{LOOPBACK}:{self.rpc_port}/websocket"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole devnet."""
+
+    engine: str
+    nodes: tuple[NodePlan, ...]
+    workers: tuple[str, ...]
+    faucet_port: int
+    model: str = ""
+    """GGUF file that the workers serve; empty: the one in the package."""
+
+    @property
+    def faucet_url(self) -> str:
+        """Where tokens are given away."""
+        return f"http://{LOOPBACK}:{self.faucet_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Paths inside a devnet's folder."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan's file."""
+        return self.root / "devnet.json"
+
+    @property
+    def genesis(self) -> Path:
+        """The chain's beginning, canonical bytes."""
+        return self.root / "genesis"
+
+    @property
+    def bundle(self) -> Path:
+        """What others join with."""
+        return self.root / "network.bundle"
+
+    @property
+    def faucet(self) -> Path:
+        """The faucet's home."""
+        return self.root / "faucet"
+
+    @property
+    def logs(self) -> Path:
+        """What the parts print."""
+        return self.root / "logs"
+
+    @property
+    def door(self) -> Path:
+        """Port and token of the supervisor that runs."""
+        return self.root / "door.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor as long as it lives."""
+        return self.root / "supervisor.lock"
+
+    def node(self, name: str) -> Path:
+        """A node's home."""
+        return self.root / "nodes" / name
+
+    def worker(self, name: str) -> Path:
+        """A worker's home."""
+        return self.root / "workers" / name
+
+
+def make_plan(engine: str, validators: int, workers: int, model: str) -> Plan:
+    """A plan with ports that are free now.
+
+    Raises:
+        DevnetRefused: an engine or numbers that there cannot be.
+    """
+    if engine not in ENGINES:
+        raise DevnetRefused(f"--engine is {engine!r}", hint=f"it is one of: {', '.join(ENGINES)}")
+    if not 1 <= validators <= MAX_VALIDATORS:
+        raise DevnetRefused(f"--validators is {validators}; it must be 1 to {MAX_VALIDATORS}")
+    if not 0 <= workers <= MAX_WORKERS:
+        raise DevnetRefused(f"--workers is {workers}; it must be 0 to {MAX_WORKERS}")
+    if engine == SOLO and validators != 1:
+        raise DevnetRefused(
+            f"the solo engine has one validator, asked were {validators}",
+            hint=f"--engine {COMETBFT} takes several",
+        )
+    ports = _free_ports(2 * validators + 1)
+    p2p = ports[validators : 2 * validators] if engine == COMETBFT else [0] * validators
+    nodes = tuple(NodePlan(f"node-{n + 1}", ports[n], p2p[n]) for n in range(validators))
+    return Plan(engine, nodes, tuple(f"worker-{n + 1}" for n in range(workers)), ports[-1], model)
+
+
+def write_plan(folder: Folder, plan: Plan) -> None:
+    """Finish the founding: from now on the folder is a devnet."""
+    document = {"format": _FORMAT, "version": _VERSION, **asdict(plan)}
+    write_private(folder.plan, json.dumps(document, indent=2).encode() + b"\n")
+    (folder.root / _UNFINISHED).unlink(missing_ok=True)
+
+
+def read_plan(folder: Folder) -> Plan:
+    """The devnet of a folder.
+
+    Raises:
+        NoDevnet: it has none.
+        DevnetRefused: the file is damaged or of another version.
+    """
+    try:
+        found = json.loads(folder.plan.read_bytes())
+    except OSError as error:
+        raise NoDevnet(f"there is no devnet in {folder.root}", hint="dllm devnet up makes one") from error
+    except ValueError as error:
+        raise _damaged(folder, str(error)) from error
+    try:
+        if (found["format"], found["version"]) != (_FORMAT, _VERSION):
+            raise _damaged(folder, f"format {found['format']!r}, version {found['version']!r}")
+        return Plan(
+            engine=str(found["engine"]),
+            nodes=tuple(
+                NodePlan(str(one["name"]), int(one["rpc_port"]), int(one["p2p_port"]))
+                for one in found["nodes"]
+            ),
+            workers=tuple(str(name) for name in found["workers"]),
+            faucet_port=int(found["faucet_port"]),
+            model=str(found["model"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, str(error)) from error
+
+
+def prepare_folder(folder: Folder) -> None:
+    """Make room for founding a devnet; sweep what a killed founding left.
+
+    Raises:
+        DevnetRefused: the folder holds something else.
+    """
+    marker = folder.root / _UNFINISHED
+    found = {entry.name for entry in folder.root.iterdir()} if folder.root.exists() else set()
+    strange = sorted(found - _OF_A_HOME - _RUNNING_FILES - ({"logs"} if not marker.exists() else set(_PARTS)))
+    if strange:
+        raise DevnetRefused(
+            f"{folder.root} is no devnet's folder: it holds {', '.join(strange[:5])}",
+            hint="name an empty or a new folder with --home",
+        )
+    write_private(marker, b"")
+    remove_parts(folder, keep_logs=True)
+
+
+def remove_parts(folder: Folder, *, keep_logs: bool = False) -> None:
+    """Remove the network's own files, not those of the home that the folder is as well."""
+    for name in (*_PARTS, folder.plan.name):
+        path = folder.root / name
+        if keep_logs and name == "logs":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def taken_ports(plan: Plan) -> list[int]:
+    """Ports of the plan on which somebody else listens now."""
+    return [port for port in _ports_of(plan) if not _is_free(port)]
+
+
+def _ports_of(plan: Plan) -> list[int]:
+    pairs = [(node.rpc_port, node.p2p_port) for node in plan.nodes]
+    return [port for pair in pairs for port in pair if port] + [plan.faucet_port]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the parts do: a port just left is free
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different loopback ports that are free now, outside the range that the system hands out by itself.
+
+    So what takes any port meanwhile, or while the devnet is down, does not take one of these.
+    """
+    chosen: list[int] = []
+    for _ in range(_PORT_TRIES):
+        if len(chosen) == count:
+            return chosen
+        port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
+        if port not in chosen and _is_free(port):
+            chosen.append(port)
+    raise DevnetRefused(f"no {count} free ports between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def _damaged(folder: Folder, why: Any) -> DevnetRefused:
+    return DevnetRefused(
+        f"{folder.plan} cannot be read: {why}", hint="dllm devnet down --wipe removes this devnet"
+    )
