@@ -275,12 +275,19 @@ class FinalizeBlock:
     app_hash: bytes
     events: tuple[Event, ...] = ()
     validator_updates: tuple[ValidatorPower, ...] = ()
+    app_version: int | None = None
+    """The application's version in headers from the next one on; None = as before."""
 
     def encode(self) -> bytes:
-        """ResponseFinalizeBlock{events=1, tx_results=2, validator_updates=3, app_hash=5}."""
+        """ResponseFinalizeBlock{events=1, tx_results=2, validator_updates=3, consensus_param_updates=4, app_hash=5}.
+
+        Of the parameters only ConsensusParams{version=4 VersionParams{app=1}} ever changes.
+        """
         parts = [message_field(1, encode_event(one)) for one in self.events]
         parts += [message_field(2, encode_result(one)) for one in self.results]
         parts += [message_field(3, one.encode()) for one in self.validator_updates]
+        if self.app_version is not None:
+            parts.append(message_field(4, message_field(4, varint_field(1, self.app_version))))
         parts.append(bytes_field(5, self.app_hash))
         return b"".join(parts)
 

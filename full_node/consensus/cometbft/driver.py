@@ -27,6 +27,7 @@ from full_node.consensus.cometbft.retention import Retention
 from full_node.consensus.cometbft.state_sync import StateSync
 from full_node.consensus.engine import JudgedOutcome, ProposingApplication
 from full_node.consensus.solo_chain import NotOurChain
+from full_node.halting import HaltReached
 from full_node.state.page import StoreDamaged
 from full_node.state.store import Store
 from full_node.state.tree import TreeUpdateBatch
@@ -67,12 +68,18 @@ class Driver:
         *,
         version: str,
         block_window: int = 0,
+        halt_height: int = 0,
+        on_halt: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
         snapshots: what this node gives to others, and how it begins from another's.
         version: this program's, for `abci_info`.
         block_window: how many blocks CometBFT keeps at least; 0 = all.
+        halt_height: no block after this one is made, judged or executed; 0 = none.
+        on_halt: told when that block is in the store.
         """
+        self._halt_height = halt_height
+        self._on_halt = on_halt
         self._store = store
         self._application = application
         self._genesis = genesis
@@ -105,6 +112,16 @@ class Driver:
     def height(self) -> int:
         """The newest block whose state is durable; 0 before the first."""
         return max(0, self._store.version)
+
+    @property
+    def has_halted(self) -> bool:
+        """Whether the state stands at the height after which it was to halt."""
+        return 0 < self._halt_height <= self._store.version
+
+    @property
+    def app_hash(self) -> bytes:
+        """Root of the newest durable state."""
+        return self._store.root
 
     def open(self) -> None:
         """Goes on where the store stands. Raises NotOurChain, StoreDamaged."""
@@ -146,7 +163,7 @@ class Driver:
     def _info(self, request: requests.Info) -> Response:
         log.info("cometbft version=%s abci=%s height=%d", request.version, request.abci_version, self.height)
         root = self._store.root if self.height else b""
-        return responses.Info("dllm", self._version, self._params.app_version, self.height, root)
+        return responses.Info("dllm", self._version, self._application.app_version, self.height, root)
 
     def _init_chain(self, request: requests.InitChain) -> Response:
         """May come again after a crash before the first Commit; then the first state is there already."""
@@ -227,6 +244,7 @@ class Driver:
             validator_updates=tuple(
                 ValidatorPower(one.public_key, one.power) for one in outcome.validator_updates
             ),
+            app_version=outcome.app_version,
         )
 
     def _commit(self, _request: requests.Commit) -> Response:
@@ -239,6 +257,8 @@ class Driver:
         self._tried = self._decided = None
         self._note_committed(decided.time_ns)
         self._snapshots.note_committed(decided.height)
+        if self.has_halted:
+            self._on_halt()
         return responses.Commit(self._retention.retain_height(decided.height))
 
     def _meta(self, height: int, time_ns: int) -> dict[str, bytes]:
@@ -266,6 +286,10 @@ class Driver:
 
     def _execute(self, block: BlockContext, txs: tuple[bytes, ...]) -> JudgedOutcome:
         """What a block does on top of the newest state; the last one asked is remembered."""
+        if 0 < self._halt_height < block.height:
+            raise HaltReached(
+                f"block {block.height} is another program's, this one halts after {self._halt_height}"
+            )
         if block.height != self._store.version + 1:
             raise NotOurChain(f"block {block.height} does not follow the state of {self._store.version}")
         tried = self._tried
