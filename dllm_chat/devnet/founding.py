@@ -6,13 +6,23 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dllm_chat.contributing import run_json, worker_keys
 from dllm_chat.devnet.chain import Holders, make_genesis
 from dllm_chat.devnet.homes import OwnHome
 from dllm_chat.devnet.parts import program
-from dllm_chat.devnet.plan import MAX_VALIDATORS, SOLO, Folder, Plan, prepare_folder, write_plan
+from dllm_chat.devnet.plan import (
+    COMETBFT,
+    MAX_VALIDATORS,
+    SOLO,
+    Folder,
+    NodePlan,
+    Plan,
+    prepare_folder,
+    write_plan,
+)
 from dllm_chat.paths import find_paths, make_private_folder, write_private
 from dllm_protocol.genesis import Genesis, chain_id_of
 
@@ -38,11 +48,15 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
     """
     await asyncio.to_thread(prepare_folder, folder)
     home = OwnHome(find_paths(folder.root))
-    nodes = [node.name for node in plan.nodes]
+    names = [node.name for node in plan.nodes]
     with await asyncio.to_thread(home.make_wallet) as wallet:
         own = wallet.account_key().address
-        owners = [wallet.account_key(index).address for index in range(1, len(nodes) + 1)]
-    keys = await _bounded([_node_key(folder, name) for name in nodes])
+        owners = [wallet.account_key(index).address for index in range(1, len(names) + 1)]
+    keys = await _bounded([_node_keys(folder, name) for name in names])
+    nodes = tuple(
+        replace(node, peer_id=str(one["node_id"])) for node, one in zip(plan.nodes, keys, strict=True)
+    )
+    plan = replace(plan, nodes=nodes)
     workers = await _bounded([worker_keys(make_private_folder(folder.worker(name))) for name in plan.workers])
     faucet = await run_json(
         program("faucet", "--home", str(make_private_folder(folder.faucet)), "--init", "--json"),
@@ -53,27 +67,33 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
             wallets=(own, *fund),
             workers=[one["operator"] for one in workers],
             faucet=bytes.fromhex(faucet["account"]),
-            validators=list(zip(keys, owners, strict=True)),
+            validators=[
+                (bytes.fromhex(one["public_key"]), owner) for one, owner in zip(keys, owners, strict=True)
+            ],
         ),
         seats=1 if plan.engine == SOLO else MAX_VALIDATORS,
         genesis_time_ms=time.time_ns() // _NS_PER_MS,
         nonce=secrets.token_bytes(32),
     )
     write_private(folder.genesis, genesis.encode())
-    await _bounded([_init(folder, name) for name in nodes])
+    await _bounded([_init(folder, plan, node) for node in nodes])
     await asyncio.to_thread(home.bind_wallet, chain_id_of(genesis))
     await asyncio.to_thread(write_plan, folder, plan)
     return genesis
 
 
-async def _node_key(folder: Folder, name: str) -> bytes:
+async def _node_keys(folder: Folder, name: str) -> dict[str, Any]:
     home = make_private_folder(folder.node(name))
-    answer = await run_json(program("key", "--home", str(home), "--json"), INIT_TIMEOUT_S)
-    return bytes.fromhex(answer["public_key"])
+    return await run_json(program("key", "--home", str(home), "--json"), INIT_TIMEOUT_S)
 
 
-async def _init(folder: Folder, name: str) -> dict[str, Any]:
-    words = ["init", "--home", str(folder.node(name)), "--genesis", str(folder.genesis), "--json"]
+async def _init(folder: Folder, plan: Plan, node: NodePlan) -> dict[str, Any]:
+    """A node's folder; it stays connected with all others."""
+    words = ["init", "--home", str(folder.node(node.name)), "--genesis", str(folder.genesis)]
+    words += ["--engine", plan.engine, "--json"]
+    if plan.engine == COMETBFT:
+        for other in plan.nodes:
+            words += [] if other == node else ["--peer", other.peer_address]
     return await run_json(program(*words), INIT_TIMEOUT_S)
 
 

@@ -30,7 +30,7 @@ def node_command(folder: Folder, plan: Plan, node: NodePlan) -> list[str]:
     words = ["start", "--home", str(folder.node(node.name))]
     words += ["--rpc-listen", f"{LOOPBACK}:{node.rpc_port}", "--moniker", node.name]
     if plan.engine == COMETBFT:
-        words += ["--engine", COMETBFT, "--p2p-listen", f"{LOOPBACK}:{node.p2p_port}"]
+        words += ["--p2p-listen", f"{LOOPBACK}:{node.p2p_port}"]
     return program(*words, "--lifeline")
 
 
@@ -65,4 +65,7 @@ def bundle_command(folder: Folder, plan: Plan) -> list[str]:
     words = ["bundle", "--home", str(folder.node(first.name)), "--json", "--source", first.websocket]
     for node in others:
         words += ["--witness", node.websocket]
+    if plan.engine == COMETBFT:
+        for node in plan.nodes:
+            words += ["--seed", node.peer_address]
     return program(*words, "--faucet", plan.faucet_url)

@@ -44,6 +44,8 @@ class NodePlan:
     rpc_port: int
     p2p_port: int
     """0 on the solo engine, which has no peers."""
+    peer_id: str = ""
+    """Its name among peers, 40 hex digits; empty until its keys are made."""
 
     @property
     def url(self) -> str:
@@ -54,6 +56,11 @@ class NodePlan:
     def websocket(self) -> str:
         """Its JSON-RPC over websocket."""
         return f"ws://{LOOPBACK}:{self.rpc_port}/websocket"
+
+    @property
+    def peer_address(self) -> str:
+        """Where peers reach it, ``id@host:port``."""
+        return f"{self.peer_id}@{LOOPBACK}:{self.p2p_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ def read_plan(folder: Folder) -> Plan:
         return Plan(
             engine=str(found["engine"]),
             nodes=tuple(
-                NodePlan(str(one["name"]), int(one["rpc_port"]), int(one["p2p_port"]))
+                NodePlan(str(one["name"]), int(one["rpc_port"]), int(one["p2p_port"]), str(one["peer_id"]))
                 for one in found["nodes"]
             ),
             workers=tuple(str(name) for name in found["workers"]),
