@@ -1,7 +1,8 @@
 """JSON-RPC 2.0 over one websocket, as CometBFT speaks it: many calls at once, answers matched by id.
 
-Everything is bounded: message size, calls in flight, events waiting, seconds for a call. A connection that breaks
-fails what was in flight; the next call makes a new one.
+Everything is bounded: message size (by what was asked), calls in flight, events waiting, seconds from a question to its
+whole answer. A node that lets a message drip in without end is left by the websocket's own keepalive. A connection that
+breaks fails what was in flight; the next call makes a new one.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
+from websockets.frames import CloseCode
 
+from dllm_protocol.errors import DllmError
 from light_node.errors import (
     HeightUnavailable,
     SourceMalformed,
@@ -24,12 +28,16 @@ from light_node.errors import (
 )
 
 MESSAGE_BYTES_MAX = 32 << 20
+ANSWER_BYTES_MAX = 1 << 20
+"""Bound on an answer whose caller asks for no more."""
+EVENT_BYTES_MAX = 1 << 20
 CALLS_MAX = 64
 EVENTS_MAX = 64
 CALL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 _ERROR_TEXT_MAX = 300
+_REFUSAL_BYTES_MAX = 64 << 10
 _HEIGHT_WORDS = ("must be less than or equal to", "is not available", "lowest height is")
 
 
@@ -60,23 +68,35 @@ class RpcConnection:
         self._reader: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self._in_flight = asyncio.Semaphore(CALLS_MAX)
-        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._waiting: dict[int, _Call] = {}
         self._queries: dict[int, str] = {}
         self._readers: dict[str, list[asyncio.Queue[object | None]]] = {}
         self._last_id = 0
+        self._late_bytes_max = _REFUSAL_BYTES_MAX
         self._closed = False
 
     async def call(
-        self, method: str, params: Mapping[str, object], *, timeout_s: float | None = None
+        self,
+        method: str,
+        params: Mapping[str, object],
+        *,
+        timeout_s: float | None = None,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> object:
         """Make one call and return its result.
+
+        Args:
+            timeout_s: longest wait from the question to the whole answer.
+            bytes_max: longest answer that is read.
 
         Raises:
             SourceUnreachable, SourceTimedOut, SourceRefusal, SourceMalformed.
         """
         async with self._in_flight:
             self._last_id += 1
-            return await self._exchange(self._last_id, method, params, timeout_s or self._timeout_s)
+            return await self._exchange(
+                self._last_id, method, params, timeout_s or self._timeout_s, bytes_max
+            )
 
     async def events(self, query: str) -> AsyncIterator[object]:
         """Subscribe, and yield each event's data until the connection ends (SourceUnreachable).
@@ -103,7 +123,7 @@ class RpcConnection:
     async def _subscribe(self, query: str) -> None:
         self._last_id += 1
         self._queries[self._last_id] = query
-        await self._exchange(self._last_id, "subscribe", {"query": query}, self._timeout_s)
+        await self._exchange(self._last_id, "subscribe", {"query": query}, self._timeout_s, ANSWER_BYTES_MAX)
 
     async def _unsubscribe(self, query: str) -> None:
         """Tell the node, if it still listens, without waiting for its answer."""
@@ -122,20 +142,22 @@ class RpcConnection:
             await socket.close()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
-        self._fail_all("the connection was closed here")
+        self._fail_all(SourceUnreachable(f"the connection to {self.url} was closed here"))
 
     async def _exchange(
-        self, call_id: int, method: str, params: Mapping[str, object], timeout_s: float
+        self, call_id: int, method: str, params: Mapping[str, object], timeout_s: float, bytes_max: int
     ) -> object:
         request = json.dumps({"jsonrpc": "2.0", "id": call_id, "method": method, "params": params})
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting[call_id] = answer
+        self._waiting[call_id] = _Call(method, answer, bytes_max)
         try:
             async with asyncio.timeout(timeout_s):
                 socket = await self._connected()
                 await socket.send(request)
                 return await answer
         except TimeoutError as error:
+            # The answer may still come; that it is late is not held against its size.
+            self._late_bytes_max = max(self._late_bytes_max, bytes_max)
             raise SourceTimedOut(
                 f"{self.url} did not answer {method} within {timeout_s:g} s",
                 hint="try again, or another node",
@@ -174,29 +196,38 @@ class RpcConnection:
         return SourceUnreachable(f"cannot talk to {self.url}: {words}", hint="is the node running?")
 
     async def _read(self, socket: ClientConnection) -> None:
-        reason = "the node closed the connection"
+        failure: DllmError = self._ended("the node closed the connection")
         try:
             async for message in socket:
                 self._dispatch(message)
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                failure = SourceMalformed(f"{self.url} sent a message above {self._message_bytes_max} bytes")
+            else:
+                failure = self._ended(str(error)[:_ERROR_TEXT_MAX])
         except (OSError, WebSocketException) as error:
-            reason = str(error)[:_ERROR_TEXT_MAX] or reason
+            failure = self._ended(str(error)[:_ERROR_TEXT_MAX] or type(error).__name__)
         except SourceMalformed as error:
-            reason = error.message
+            failure = error
         finally:
             if self._socket is socket:
                 self._socket = None
-            self._fail_all(reason)
+            self._fail_all(failure)
             await socket.close()
 
-    def _fail_all(self, reason: str) -> None:
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(SourceUnreachable(f"{self.url}: {reason}", hint="is the node running?"))
+    def _ended(self, reason: str) -> SourceUnreachable:
+        return SourceUnreachable(f"{self.url}: {reason}", hint="is the node running?")
+
+    def _fail_all(self, error: DllmError) -> None:
+        for call in self._waiting.values():
+            if not call.answer.done():
+                call.answer.set_exception(type(error)(error.message, hint=error.hint))
         for readers in self._readers.values():
             for queue in readers:
                 _put_newest(queue, None)
 
     def _dispatch(self, message: str | bytes) -> None:
+        self._check_size(len(message))
         try:
             decoded: Any = json.loads(message)
         except (ValueError, RecursionError) as error:
@@ -204,15 +235,34 @@ class RpcConnection:
         if not isinstance(decoded, dict) or not isinstance(decoded.get("id"), int):
             raise SourceMalformed(f"{self.url} sent a message without a numeric id")
         call_id = decoded["id"]
-        answer = self._waiting.get(call_id)
-        if answer is not None and not answer.done():
+        call = self._waiting.get(call_id)
+        if call is not None and not call.answer.done():
             if decoded.get("error") is not None:
-                answer.set_exception(_refusal(decoded["error"]))
+                call.answer.set_exception(_refusal(decoded["error"]))
             else:
-                answer.set_result(decoded.get("result"))
+                call.answer.set_result(decoded.get("result"))
         elif call_id in self._queries:
             for queue in self._readers.get(self._queries[call_id], ()):
                 _put_newest(queue, decoded.get("result"))
+
+    def _check_size(self, size: int) -> None:
+        """Refuse what is longer than anything that is waited for, before it is taken apart."""
+        allowed = max((call.bytes_max for call in self._waiting.values()), default=0)
+        if size > max(allowed, EVENT_BYTES_MAX if self._queries else 0, self._late_bytes_max):
+            methods = ", ".join(sorted({call.method for call in self._waiting.values()})) or "nothing"
+            raise SourceMalformed(
+                f"{self.url} sent {size} bytes, at most {allowed} are taken in answer to {methods}",
+                hint="the node is broken or hostile: use another one",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A question that waits for its answer."""
+
+    method: str
+    answer: asyncio.Future[object]
+    bytes_max: int
 
 
 def _put_newest(queue: asyncio.Queue[object | None], event: object | None) -> None:
@@ -226,4 +276,5 @@ def _refusal(error: object) -> SourceRefusal:
         return SourceRefusal(f"the node answered with an error: {str(error)[:_ERROR_TEXT_MAX]}")
     words = f"{error.get('message', '')} {error.get('data') or ''}".strip()[:_ERROR_TEXT_MAX]
     kind = HeightUnavailable if any(known in words for known in _HEIGHT_WORDS) else SourceRefusal
-    return kind(f"the node answered with error {error.get('code')}: {words}")
+    code = error.get("code")
+    return kind(f"the node answered with error {code if type(code) is int else '?'}: {words}")

@@ -5,6 +5,7 @@ A source checks that an answer is *about* what was asked (height, size, shape); 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -35,10 +36,16 @@ from light_node.answers import (
     tx_from_json,
     tx_search_from_json,
 )
-from light_node.errors import AnswerRefused, SourceMalformed, SourceRefusal
+from light_node.errors import AnswerRefused, SourceMalformed, SourceRefusal, SourceTimedOut
 from light_node.rpc_connection import CALL_TIMEOUT_S, MESSAGE_BYTES_MAX, RpcConnection
 
 VALIDATORS_PER_PAGE = 100
+VALIDATORS_TIMEOUT_S = 30.0
+"""Longest wait for all pages of a validator set together."""
+STATUS_BYTES_MAX = 64 << 10
+COMMIT_BYTES_MAX = 6 << 20
+"""Enough for the signatures of CometBFT's largest validator set."""
+VALIDATORS_PAGE_BYTES_MAX = 256 << 10
 PAGES_MAX = VALIDATORS_MAX // VALIDATORS_PER_PAGE
 NEW_HEADER_QUERY = "tm.event='NewBlockHeader'"
 
@@ -121,12 +128,13 @@ class RpcSource:
 
     async def status(self) -> SourceStatus:
         """See `Source`."""
-        return status_from_json(await self._rpc.call("status", {}))
+        return status_from_json(await self._rpc.call("status", {}, bytes_max=STATUS_BYTES_MAX))
 
     async def signed_header(self, height: int | None) -> SignedHeader:
         """See `Source`."""
         params = {} if height is None else {"height": str(height)}
-        fields = shape("commit", await self._rpc.call("commit", params), ("signed_header",), ("canonical",))
+        answer = await self._rpc.call("commit", params, bytes_max=COMMIT_BYTES_MAX)
+        fields = shape("commit", answer, ("signed_header",), ("canonical",))
         signed = signed_header_from_json(fields["signed_header"])
         if height is not None and signed.header.height != height:
             raise self._other("header height", height, signed.header.height)
@@ -134,10 +142,21 @@ class RpcSource:
 
     async def validators(self, height: int) -> ValidatorSet:
         """See `Source`."""
+        try:
+            async with asyncio.timeout(VALIDATORS_TIMEOUT_S):
+                return await self._paged_validators(height)
+        except TimeoutError as error:
+            raise SourceTimedOut(
+                f"{self.name} did not list the validators of height {height} within {VALIDATORS_TIMEOUT_S:g} s",
+                hint="try again, or another node",
+            ) from error
+
+    async def _paged_validators(self, height: int) -> ValidatorSet:
         members: list[Validator] = []
         for page in range(1, PAGES_MAX + 1):
             params = {"height": str(height), "page": str(page), "per_page": str(VALIDATORS_PER_PAGE)}
-            found_height, found, total = validators_page_from_json(await self._rpc.call("validators", params))
+            answer = await self._rpc.call("validators", params, bytes_max=VALIDATORS_PAGE_BYTES_MAX)
+            found_height, found, total = validators_page_from_json(answer)
             if found_height != height:
                 raise self._other("validators' height", height, found_height)
             members.extend(found)
@@ -151,7 +170,7 @@ class RpcSource:
 
     async def block(self, height: int) -> tuple[BlockID, Block]:
         """See `Source`."""
-        answer = await self._rpc.call("block", {"height": str(height)})
+        answer = await self._rpc.call("block", {"height": str(height)}, bytes_max=MESSAGE_BYTES_MAX)
         fields = shape("block", answer, ("block_id", "block"))
         block = block_from_json(fields["block"])
         if block.header.height != height:
@@ -160,7 +179,7 @@ class RpcSource:
 
     async def block_results(self, height: int) -> tuple[ExecTxResult, ...]:
         """See `Source`."""
-        answer = await self._rpc.call("block_results", {"height": str(height)})
+        answer = await self._rpc.call("block_results", {"height": str(height)}, bytes_max=MESSAGE_BYTES_MAX)
         found, results = block_results_from_json(answer)
         if found != height:
             raise self._other("block results' height", height, found)
@@ -169,7 +188,7 @@ class RpcSource:
     async def abci_query(self, path: str, data: bytes, height: int, *, prove: bool) -> QueryAnswer:
         """See `Source`."""
         params = {"path": path, "data": data.hex(), "height": str(height), "prove": prove}
-        return query_from_json(await self._rpc.call("abci_query", params))
+        return query_from_json(await self._rpc.call("abci_query", params, bytes_max=MESSAGE_BYTES_MAX))
 
     async def broadcast_tx_sync(self, tx: bytes) -> BroadcastAnswer:
         """See `Source`."""
@@ -183,7 +202,9 @@ class RpcSource:
     async def tx(self, tx_hash: bytes) -> TxAnswer | None:
         """See `Source`."""
         try:
-            answer = await self._rpc.call("tx", {"hash": to_base64(tx_hash), "prove": True})
+            answer = await self._rpc.call(
+                "tx", {"hash": to_base64(tx_hash), "prove": True}, bytes_max=MESSAGE_BYTES_MAX
+            )
         except SourceRefusal as error:
             if "not found" in error.message:
                 return None
@@ -202,7 +223,7 @@ class RpcSource:
             "per_page": str(per_page),
             "order_by": "desc",
         }
-        return tx_search_from_json(await self._rpc.call("tx_search", params))
+        return tx_search_from_json(await self._rpc.call("tx_search", params, bytes_max=MESSAGE_BYTES_MAX))
 
     async def new_heights(self) -> AsyncIterator[int]:
         """See `Source`."""

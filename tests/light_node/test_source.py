@@ -20,6 +20,7 @@ from light_node.errors import (
     SourceTimedOut,
     SourceUnreachable,
 )
+from light_node.rpc_connection import RpcConnection
 from light_node.source import RpcSource
 from tests.light_node.rpc_server import ScriptedNode, send_result
 from tests.light_node.signed_chain import ChainSource, SignedChain
@@ -160,10 +161,39 @@ async def test_an_oversized_answer_ends_the_connection_only(node: ScriptedNode, 
         await send_result(socket, request, "x" * (2 << 20))
 
     node.scripts["block"] = huge
-    with pytest.raises(SourceUnreachable):
+    with pytest.raises(SourceMalformed, match="sent a message above 1048576 bytes"):
         await rpc.block(3)
     assert (await rpc.status()).latest_height == 4
     assert node.connections == 2
+
+
+async def test_an_answer_is_no_longer_than_its_question_allows(node: ScriptedNode, rpc: RpcSource) -> None:
+    async def long(socket: ServerConnection, request: dict[str, Any]) -> None:
+        await send_result(socket, request, "x" * 300_000)
+
+    node.scripts["validators"] = long
+    with pytest.raises(SourceMalformed, match="at most 262144 are taken in answer to validators"):
+        await rpc.validators(3)
+    assert (await rpc.status()).latest_height == 4
+
+
+async def test_an_answer_that_comes_too_late_is_dropped_whatever_its_size(node: ScriptedNode) -> None:
+    late = asyncio.Event()
+
+    async def after_a_while(socket: ServerConnection, request: dict[str, Any]) -> None:
+        await late.wait()
+        await send_result(socket, request, "x" * 2_000_000)
+
+    node.scripts["block"] = after_a_while
+    async with node.running() as url:
+        connection = RpcConnection(url, timeout_s=60)
+        with pytest.raises(SourceTimedOut):
+            await connection.call("block", {"height": "3"}, timeout_s=0.2, bytes_max=4 << 20)
+        late.set()
+        for _ in range(20):
+            assert await connection.call("status", {})
+        await connection.close()
+    assert node.connections == 1
 
 
 @pytest.mark.parametrize("garbage", ["not json", "[1]", '{"id": "text"}', "[" * 200_000, b"\xff\xfe"])
@@ -174,7 +204,7 @@ async def test_garbage_ends_the_connection_only(
         await socket.send(garbage)
 
     node.scripts["block"] = send_garbage
-    with pytest.raises(SourceUnreachable):
+    with pytest.raises(SourceMalformed, match=r"not JSON|without a numeric id"):
         await rpc.block(3)
     assert (await rpc.status()).latest_height == 4
 
