@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dllm_protocol.errors import DllmError
 from dllm_protocol.genesis import Genesis, chain_id_of
 from full_node.consensus.abci.server import AbciServer
 from full_node.consensus.cometbft.binary import find_cometbft, require_our_line
@@ -27,6 +28,7 @@ from full_node.consensus.cometbft.files import EngineFolder, forget_blocks, prep
 from full_node.consensus.cometbft.process import CometBft, CometBftStopped
 from full_node.consensus.cometbft.state_sync import StateSync
 from full_node.files import write_private
+from full_node.halting import Halt, clear_mark, halt_at, require_not_halted
 from full_node.home import NodeHome, hold, read_genesis
 from full_node.keys import load_key
 from full_node.node import GC_THRESHOLDS, Running
@@ -55,6 +57,7 @@ class CometBftOptions:
         block_window: how many blocks CometBFT keeps at least; 0 = all.
         snapshots: when snapshots are taken for others.
         prometheus: host:port for CometBFT's metrics; empty = none.
+        halt: where to stop for another program.
     """
 
     settings: NodeSettings
@@ -67,6 +70,7 @@ class CometBftOptions:
     block_window: int = 0
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     prometheus: str = ""
+    halt: Halt = field(default_factory=Halt)
 
 
 async def run_cometbft_node(
@@ -84,10 +88,12 @@ async def run_cometbft_node(
         on_ready: told once CometBFT's RPC listens.
 
     Raises:
+        HaltReached: it stands at the height after which it was to halt.
         DllmError: it cannot start, or CometBFT ended; any exception of the application: it failed while running.
     """
     lock = hold(home)
     try:
+        require_not_halted(home, options.halt)
         program = find_cometbft(options.program)
         log.info("cometbft program=%s version=%s", program, require_our_line(program))
         load_key(home.key)  # CometBFT reads it itself; what is wrong with it is said better here
@@ -98,13 +104,22 @@ async def run_cometbft_node(
         if options.settings.state_sync is not None:
             _forget_half_a_start(home, folder)
         with contextlib.ExitStack() as open_things:
-            driver = _open_driver(home, genesis, options, open_things)
-            server = AbciServer(driver.handle, folder.socket)
-            await server.start()
-            try:
-                await _run_engine(home, genesis, options, program, server, stopped, on_ready)
-            finally:
-                await server.stop()
+            halted = asyncio.Event()
+            driver = _open_driver(home, genesis, options, halted.set, open_things)
+            if not driver.has_halted:
+                server = AbciServer(driver.handle, folder.socket)
+                await server.start()
+                ends = [server.wait_failed(), stopped(), halted.wait()]
+                try:
+                    await _run_engine(home, genesis, options, program, ends, on_ready)
+                except DllmError:
+                    # Once halted, CometBFT is refused every other block; how it ends then says nothing.
+                    if not driver.has_halted:
+                        raise
+                finally:
+                    await server.stop()
+            if driver.has_halted:
+                raise halt_at(home, driver.height, driver.app_hash)
         log.info("stopped chain=%s height=%d", chain_id_of(genesis), driver.height)
     finally:
         os.close(lock)
@@ -127,7 +142,11 @@ def _forget_half_a_start(home: NodeHome, folder: EngineFolder) -> None:
 
 
 def _open_driver(
-    home: NodeHome, genesis: Genesis, options: CometBftOptions, open_things: contextlib.ExitStack
+    home: NodeHome,
+    genesis: Genesis,
+    options: CometBftOptions,
+    on_halt: Callable[[], None],
+    open_things: contextlib.ExitStack,
 ) -> Driver:
     store = open_things.enter_context(
         contextlib.closing(Store(home.database, proof_window=options.proof_window))
@@ -144,6 +163,8 @@ def _open_driver(
         StateSync(shelf, taker, Restoration(store, chain_id)),
         version=version("dllm"),
         block_window=options.block_window,
+        halt_height=options.halt.height,
+        on_halt=on_halt,
     )
     driver.open()
     return driver
@@ -154,14 +175,11 @@ async def _run_engine(
     genesis: Genesis,
     options: CometBftOptions,
     program: Path,
-    server: AbciServer,
-    stopped: Callable[[], Awaitable[object]],
+    reasons: Sequence[Awaitable[object]],
     on_ready: Callable[[Running], None],
 ) -> None:
-    ends: list[asyncio.Future[Any]] = [
-        asyncio.ensure_future(server.wait_failed()),
-        asyncio.ensure_future(stopped()),
-    ]
+    """Runs CometBFT until one of the reasons to end it returns, or raises, or CometBFT ends."""
+    ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(reason) for reason in reasons]
     try:
         started = asyncio.ensure_future(_start_engine(home, genesis, options, program))
         await asyncio.wait((started, *ends), return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +196,7 @@ async def _run_engine(
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             log.info("listening address=%s chain=%s p2p=%s", running.address, running.chain_id, config.p2p)
+            clear_mark(home)
             on_ready(running)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             _raise_first(ends)

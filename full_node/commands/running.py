@@ -17,10 +17,12 @@ from full_node.cometbft_node import CometBftOptions, run_cometbft_node
 from full_node.command_line import AsJson, Home, door_of, report
 from full_node.commands.homes import Engine, Peers, Seeds
 from full_node.consensus.cometbft.config import Listen
+from full_node.halting import Halt, HaltReached
 from full_node.home import HomeRefused, NodeHome
 from full_node.lifeline import die_with_parent, watch_for_stop
 from full_node.node import NodeOptions, Running, run_node
 from full_node.node_log import log_to
+from full_node.rpc.guard import Door
 from full_node.settings import COMETBFT, read_settings
 from full_node.standing import standing_of
 from full_node.state.snapshots import SnapshotSettings
@@ -51,8 +53,15 @@ def start(
         typer.Option(help="Blocks to keep; 0 = all. cometbft: never fewer than evidence may need.", min=0),
     ] = 0,
     snapshot_every: Annotated[
-        int, typer.Option(help="cometbft: take a snapshot for others every so many blocks; 0 = never.", min=0)
+        int, typer.Option(help="Take a snapshot of the state every so many blocks; 0 = never.", min=0)
     ] = 0,
+    halt_height: Annotated[
+        int,
+        typer.Option(help="Make no block after this one and end with exit code 10; 0 = go on.", min=0),
+    ] = 0,
+    past_halt: Annotated[
+        bool, typer.Option("--past-halt", help="Go on in a folder that was halted, with the same program.")
+    ] = False,
     prometheus: Annotated[
         str, typer.Option(help="cometbft: HOST:PORT for CometBFT's metrics; empty = none.")
     ] = "",
@@ -60,50 +69,64 @@ def start(
 ) -> None:
     """Run the node. Prints one JSON line when it listens."""
 
-    def ready(running: Running) -> None:
-        typer.echo(json.dumps(running.document()))
-
-    async def serve(run: Run) -> None:
-        told = watch_for_stop(lifeline=lifeline)
-        if lifeline:
-            die_with_parent()
-        await run(told.wait, ready)
-
     def work() -> dict[str, Any]:
         place = NodeHome(home)
         if not home.is_dir():
             raise HomeRefused(f"{home} is not a node's folder", hint="run `dllm-node init` first")
         log_to(place.logs)
+        halt, snapshots = Halt(halt_height, past_halt), SnapshotSettings(snapshot_every)
         settings = read_settings(place).with_(engine, tuple(peer or ()), tuple(seed or ()))
+        door = door_of(rpc_listen, token_file)
         if settings.engine == COMETBFT:
-            if token_file is not None:
-                raise UsageRefused(
-                    "CometBFT's RPC asks for no token",
-                    hint="let it listen on loopback, behind a proxy that does",
-                )
             behind = CometBftOptions(
                 settings,
-                rpc=listen_of(rpc_listen, "--rpc-listen"),
+                rpc=_without_token(door),
                 p2p=listen_of(p2p_listen, "--p2p-listen"),
                 external=p2p_external,
                 moniker=moniker,
                 program=cometbft,
                 block_window=keep_blocks,
-                snapshots=SnapshotSettings(snapshot_every),
+                snapshots=snapshots,
                 prometheus=prometheus,
+                halt=halt,
             )
             run: Run = partial(run_cometbft_node, place, behind)
         else:
-            options = NodeOptions(door_of(rpc_listen, token_file), moniker, block_window=keep_blocks)
-            run = partial(run_node, place, options)
-        try:
-            asyncio.run(serve(run))
-        except BaseException:
-            log.exception("the node failed")
-            raise
+            alone = NodeOptions(door, moniker, block_window=keep_blocks, halt=halt, snapshots=snapshots)
+            run = partial(run_node, place, alone)
+        _run_until_stopped(run, lifeline)
         return {}
 
     report(work, as_json=False, words=lambda _data: "")
+
+
+def _without_token(door: Door) -> Listen:
+    if door.token:
+        raise UsageRefused(
+            "CometBFT's RPC asks for no token",
+            hint="let it listen on loopback, behind a proxy that does",
+        )
+    return Listen(door.host, door.port)
+
+
+def _run_until_stopped(run: Run, lifeline: bool) -> None:
+    def ready(running: Running) -> None:
+        typer.echo(json.dumps(running.document()))
+
+    async def serve() -> None:
+        told = watch_for_stop(lifeline=lifeline)
+        if lifeline:
+            die_with_parent()
+        await run(told.wait, ready)
+
+    try:
+        asyncio.run(serve())
+    except HaltReached as reached:
+        log.info("%s", reached.message)
+        raise
+    except BaseException:
+        log.exception("the node failed")
+        raise
 
 
 def status(home: Home, as_json: AsJson = False) -> None:

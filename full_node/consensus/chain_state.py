@@ -106,7 +106,11 @@ class ChainState:
         updates: Sequence[Validator],
         app_version: int | None = None,
     ) -> ChainState:
-        """The chain after one more block; `app_version` where its rules are others from here on. Raises InvalidBlock for impossible validator updates."""
+        """The chain after one more block; `app_version` where its rules are others from here on.
+
+        Raises:
+            InvalidBlock: impossible validator updates.
+        """
         return replace(
             self,
             height=block.header.height,

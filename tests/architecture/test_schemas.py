@@ -97,7 +97,7 @@ def test_no_schema_changes_without_a_new_version() -> None:
 
 def test_a_schema_that_changed_without_a_step_is_found() -> None:
     first = SCHEMAS[0]
-    altered = replace(first, steps=((*first.steps[0], "CREATE TABLE sneaked (x)"),))  # type: ignore[misc]  # SQL
+    altered = replace(first, steps=((*first.steps[0], "CREATE TABLE sneaked (x)"),))  # type: ignore[misc]  # it is SQL
     assert changed(RECORDED, {**examples(), first.name: recorded_form(altered)}) == [f"{first.name} 1"]
     longer = replace(first, steps=(*first.steps, ("CREATE TABLE announced (x)",)))
     assert changed(RECORDED, {**examples(), first.name: recorded_form(longer)}) == []
