@@ -17,7 +17,7 @@ from dllm_protocol.block import tx_hash, verify_tx
 from dllm_protocol.block_errors import InvalidBlock, require_equal
 from dllm_protocol.errors import DllmError, NetworkUnreachable, TimedOut
 from dllm_protocol.merkle import Proof
-from dllm_protocol.refusals import refusal_from_code
+from dllm_protocol.refusals import SequenceGap, refusal_from_code
 from dllm_protocol.results import ExecTxResult, last_results_hash
 from dllm_protocol.transaction import Transaction
 from light_node.client import LightClient
@@ -29,6 +29,9 @@ POLL_FIRST_S = 0.02
 """A block that was made before the announcements began is found by looking again soon, then ever later."""
 POLL_MAX_S = 0.5
 SEARCH_HEIGHTS_MAX = 1 << 20
+GAP_WAIT_S = 3.0
+"""How long a transaction may be too early: two programs that share an account may hand theirs in swapped."""
+GAP_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,22 @@ class Outcomes:
     async def send(self, raw: bytes) -> bytes:
         """Hand a transaction to the node and return its hash. It may be lost still: ask `wait_for`.
 
+        One whose predecessor is not there yet is handed in again for a moment; CometBFT's mempool, other than the
+        solo engine's, cannot hold it.
+
         Raises:
             TransactionRefused: the leaf that the mempool's code stands for.
         """
+        deadline = self._client.clock.monotonic_s() + GAP_WAIT_S
+        while True:
+            try:
+                return await self._hand_in(raw)
+            except SequenceGap:
+                if self._client.clock.monotonic_s() >= deadline:
+                    raise
+            await asyncio.sleep(GAP_PAUSE_S)
+
+    async def _hand_in(self, raw: bytes) -> bytes:
         answer = await self._client.primary.broadcast_tx_sync(raw)
         if answer.hash != tx_hash(raw):
             raise AnswerRefused(f"sent transaction {tx_hash(raw).hex()}, the node took {answer.hash.hex()}")

@@ -1,7 +1,9 @@
-"""The light node against a real node: another process, real blocks, real proofs."""
+"""The light node against real nodes of either engine: other processes, real blocks, real proofs."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,14 +17,17 @@ import pytest
 from dllm_protocol import records
 from dllm_protocol.actions import Transfer
 from dllm_protocol.address import address_of, encode_address
+from dllm_protocol.genesis import GenesisAccount
 from dllm_protocol.refusals import InsufficientFunds, WrongSequence
-from dllm_protocol.transaction import make_body, sign_transaction
+from dllm_protocol.transaction import Transaction, TransactionBody, make_body, sign_transaction
 from light_node.client import LightClient, TrustOptions, TrustStatus
 from light_node.clock import SystemClock
 from light_node.outcomes import Impossible, Included, Outcomes, Unknown
 from light_node.queries import ProvedReads
+from light_node.sending import Sender
 from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
+from tests.full_node.cometbft.network import Network
 from tests.light_node.signed_chain import signer
 
 PAYER = signer("payer")
@@ -44,10 +49,10 @@ def _node_command(*words: str) -> list[str]:
     return [sys.executable, "-c", "from full_node.cli import run; run()", *words]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node of a fresh chain on which the payer has 100 DLLM."""
-    home = str(tmp_path_factory.mktemp("node") / "home")
+@contextlib.contextmanager
+def solo_node(folder: Path) -> Iterator[Node]:
+    """A solo node of a fresh chain on which the payer has 100 DLLM."""
+    home = str(folder / "home")
     account = f"{encode_address('local', ACCOUNT)}=100"
     made = subprocess.run(
         _node_command("init", "--home", home, "--account", account, "--json"),
@@ -69,6 +74,24 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     running.stdin.close()
     running.wait(timeout=30)
     running.stdout.close()
+
+
+@contextlib.contextmanager
+def cometbft_node(folder: Path) -> Iterator[Node]:
+    """A validator on CometBFT, the only one of its chain, on which the payer has 100 DLLM."""
+    with Network.start(folder, 1, accounts=[GenesisAccount(ACCOUNT, FUNDS_UDLLM)]) as network:
+        network.wait_for_height(1)
+        yield Node(network.chain_id, network.nodes[0].websocket)
+
+
+@pytest.fixture(scope="module", params=["solo", "cometbft"])
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A running node of either engine."""
+    if request.param == "cometbft":
+        request.getfixturevalue("cometbft")
+    runs = {"solo": solo_node, "cometbft": cometbft_node}[request.param]
+    with runs(tmp_path_factory.mktemp("node")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -145,4 +168,47 @@ async def test_every_kind_of_answer_is_read(client: LightClient, node: Node) -> 
     assert (await source.validators(tip.height + 1)).hash() == tip.next_validators_hash
     found, total = await source.tx_search("tx.height>=1", 1, 30)
     assert len(found) == total
+    await client.close()
+
+
+class Terminal:
+    """One of several programs that sign for one account."""
+
+    account = ACCOUNT
+    public_key = PAYER.public_key
+
+    def sign(self, body: TransactionBody) -> Transaction:
+        return sign_transaction(PAYER, body)
+
+
+async def test_terminals_on_one_account_all_get_through(client: LightClient, node: Node) -> None:
+    reads = ProvedReads(client)
+    before = await reads.account(ACCOUNT)
+    senders = [Sender(node.chain_id, reads) for _ in range(3)]
+    sent = await asyncio.gather(
+        *(one.send(Terminal(), [Transfer(SOMEBODY, n)], timeout_s=100) for n, one in enumerate(senders, 1))
+    )
+    assert len({one.tx_hash for one in sent}) == 3
+    after = await reads.account(ACCOUNT)
+    assert before is not None
+    assert after is not None
+    assert after.sequence == before.sequence + 3
+    await client.close()
+
+
+async def test_a_transaction_that_comes_before_its_predecessor_gets_through(
+    client: LightClient, node: Node
+) -> None:
+    reads, outcomes = ProvedReads(client), Outcomes(client)
+    account = await reads.account(ACCOUNT)
+    assert account is not None
+    first, second = (_tx(node.chain_id, account.sequence + n, 7) for n in range(2))
+    early = asyncio.create_task(outcomes.send(second))
+    await asyncio.sleep(0.2)
+    await outcomes.send(first)
+    await early
+    for raw in (first, second):
+        found = await outcomes.wait_for(raw, timeout_s=60)
+        assert isinstance(found, Included)
+        assert found.succeeded
     await client.close()
