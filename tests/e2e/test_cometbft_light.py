@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from dllm_protocol.address import address_of as account_of
 from dllm_protocol.block import SignedHeader
 from dllm_protocol.block_json import signed_header_from_json, signed_header_to_json
 from dllm_protocol.commit import BlockIDFlag, Commit, CommitSig
@@ -27,6 +28,8 @@ from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
 from tests.e2e.lying_http_node import lying_http_node
 from tests.e2e.lying_node import Lie
+from tests.full_node.cometbft.network import Network
+from tests.full_node.cometbft.story import STAKER_ACCOUNT, tell
 from tests.full_node.processes import NodeProcess, Sender, call, init_with, send_and_wait
 from tools.conformance.comet_light import CometLight, LightRefused, LightTarget
 
@@ -41,10 +44,14 @@ class Chain:
 
     chain_id: str
     url: str
+    witness_url: str
+    """Another node's RPC, where there is another."""
     hashes: dict[int, str]
     """Upper hex of the header hash by height, 1 to the tip."""
+    landmarks: tuple[int, ...]
+    """Heights around which something other than payments happened."""
     validator_key: SeedSigner
-    """The key that signs all of it."""
+    """A key that signs; on a solo chain it signs alone."""
 
     @property
     def tip(self) -> int:
@@ -53,7 +60,7 @@ class Chain:
 
     def target(self, trust_height: int = 1, **options: Any) -> LightTarget:
         """What a light client of this chain is told."""
-        asked: dict[str, Any] = {"primary": self.url, "witnesses": [self.url], **options}
+        asked: dict[str, Any] = {"primary": self.url, "witnesses": [self.witness_url], **options}
         return LightTarget(
             self.chain_id, trust_height=trust_height, trust_hash=self.hashes[trust_height], **asked
         )
@@ -98,9 +105,31 @@ def solo_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         asyncio.run(make_blocks(node.url, sender))
         hashes = asyncio.run(header_hashes(node.url))
         assert len(hashes) > TRANSFERS
-        yield Chain(chain_id, node.url, hashes, load_key(NodeHome(home).key))
+        yield Chain(chain_id, node.url, node.url, hashes, (), load_key(NodeHome(home).key))
     finally:
         node.kill()
+
+
+@pytest.fixture(scope="module")
+def cometbft_chain(tmp_path_factory: pytest.TempPathFactory, cometbft: Path) -> Iterator[Chain]:
+    """Four validators on CometBFT, whose set has changed three times; see the story."""
+    del cometbft  # the network finds it by itself; without it, this skips
+    folder = tmp_path_factory.mktemp("cometbft")
+    with Network.start(folder, validators=4, accounts=[STAKER_ACCOUNT]) as network:
+        story = tell(network)
+        first, second = network.nodes[:2]
+        hashes = asyncio.run(header_hashes(first.url))
+        landmarks = (story.staked + 1, story.staked + 2, story.unstaked + 2, story.punished)
+        # Of four equal stakes the newcomer takes the seat of the highest address; this one's is not that.
+        stays = min((node.signer for node in network.nodes[:-1]), key=lambda key: account_of(key.public_key))
+        yield Chain(network.chain_id, first.url, second.url, hashes, landmarks, stays)
+
+
+@pytest.fixture(params=["solo_chain", "cometbft_chain"])
+def chain(request: pytest.FixtureRequest) -> Chain:
+    """Both, in turn."""
+    found: Chain = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -117,51 +146,71 @@ def light(tmp_path: Path, cometbft: Path) -> Iterator[LightMaker]:
         one.close()
 
 
-def test_skips_to_the_tip_and_fills_in_between(light: LightMaker, solo_chain: Chain) -> None:
-    client = light(solo_chain.target())
-    tip = solo_chain.tip
-    for height in (tip, tip // 2, tip // 4, tip - 1, 2):
-        assert client.header_hash(height) == solo_chain.hashes[height]
+def test_skips_to_the_tip_and_fills_in_between(light: LightMaker, chain: Chain) -> None:
+    client = light(chain.target())
+    for height in (chain.tip, chain.tip // 2, *chain.landmarks, chain.tip // 4, chain.tip - 1, 2):
+        assert client.header_hash(height) == chain.hashes[height]
 
 
-def test_goes_forwards_header_by_header(light: LightMaker, solo_chain: Chain) -> None:
-    client = light(solo_chain.target(sequential=True))
-    assert client.header_hash(solo_chain.tip) == solo_chain.hashes[solo_chain.tip]
-    assert {height: client.header_hash(height) for height in solo_chain.hashes} == solo_chain.hashes
+def test_goes_forwards_header_by_header(light: LightMaker, chain: Chain) -> None:
+    client = light(chain.target(sequential=True))
+    assert client.header_hash(chain.tip) == chain.hashes[chain.tip]
+    assert {height: client.header_hash(height) for height in chain.hashes} == chain.hashes
 
 
-def test_walks_backwards_from_a_root_at_the_tip(light: LightMaker, solo_chain: Chain) -> None:
-    client = light(solo_chain.target(solo_chain.tip))
-    for height in (solo_chain.tip - 1, solo_chain.tip // 2, 1):
-        assert client.header_hash(height) == solo_chain.hashes[height]
+def test_walks_backwards_from_a_root_at_the_tip(light: LightMaker, chain: Chain) -> None:
+    client = light(chain.target(chain.tip))
+    for height in (chain.tip - 1, chain.tip // 2, 1):
+        assert client.header_hash(height) == chain.hashes[height]
 
 
-def test_passes_on_what_else_it_can_verify(light: LightMaker, solo_chain: Chain) -> None:
-    client = light(solo_chain.target())
-    for height in (2, solo_chain.tip // 2):
+def test_passes_on_what_else_it_can_verify(light: LightMaker, chain: Chain) -> None:
+    client = light(chain.target())
+    for height in (2, chain.tip // 2, *chain.landmarks):
         asked = {"height": str(height)}
         assert client.ask("header", **asked)["header"]["height"] == str(height)
-        assert client.ask("block", **asked)["block_id"]["hash"] == solo_chain.hashes[height]
+        assert client.ask("block", **asked)["block_id"]["hash"] == chain.hashes[height]
         assert client.ask("block_results", **asked)["height"] == str(height)
         assert client.ask("consensus_params", **asked)["block_height"] == str(height)
-        members = client.ask("validators", **asked)["validators"]
-        assert [one["address"] for one in members] == [
-            address_of(solo_chain.validator_key.public_key).hex().upper()
-        ]
+        members = {one["address"] for one in client.ask("validators", **asked)["validators"]}
+        assert address_of(chain.validator_key.public_key).hex().upper() in members
 
 
-def test_our_own_light_node_sees_the_same_tip(light: LightMaker, solo_chain: Chain, tmp_path: Path) -> None:
-    async def ours() -> str:
-        source = RpcSource(solo_chain.url.replace("http", "ws", 1) + "/websocket")
-        trust = TrustOptions(1, bytes.fromhex(solo_chain.hashes[1]))
-        store = TrustStore(tmp_path / "trust.db", solo_chain.chain_id)
-        client = LightClient(solo_chain.chain_id, trust, store, source, clock=SystemClock())
+def test_the_set_changes_hands_before_its_eyes(light: LightMaker, cometbft_chain: Chain) -> None:
+    client = light(cometbft_chain.target())
+
+    def members(height: int) -> frozenset[str]:
+        found = client.ask("validators", height=str(height))["validators"]
+        return frozenset(one["address"] for one in found)
+
+    before, during, after = (
+        members(height) for height in (2, cometbft_chain.landmarks[1], cometbft_chain.tip)
+    )
+    assert len(before) == len(during) == 4
+    assert len(before & during) == 3
+    assert after < before
+
+
+def test_our_own_light_node_sees_the_same(light: LightMaker, chain: Chain, tmp_path: Path) -> None:
+    async def ours() -> dict[int, str]:
+        first, second = (
+            RpcSource(url.replace("http", "ws", 1) + "/websocket") for url in (chain.url, chain.witness_url)
+        )
+        trust = TrustOptions(1, bytes.fromhex(chain.hashes[1]))
+        store = TrustStore(tmp_path / "trust.db", chain.chain_id)
+        client = LightClient(chain.chain_id, trust, store, first, [second], clock=SystemClock())
         try:
-            return (await client.verified_header(solo_chain.tip)).hash().hex().upper()
+            return {
+                height: (await client.verified_header(height)).hash().hex().upper()
+                for height in (chain.tip, *chain.landmarks, 2)
+            }
         finally:
             await client.close()
 
-    assert light(solo_chain.target()).header_hash(solo_chain.tip) == asyncio.run(ours())
+    theirs = light(chain.target())
+    assert asyncio.run(ours()) == {
+        height: theirs.header_hash(height) for height in (chain.tip, *chain.landmarks, 2)
+    }
 
 
 def test_refuses_another_root(light: LightMaker, solo_chain: Chain) -> None:
