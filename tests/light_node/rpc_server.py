@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from dllm_protocol.block_json import (
     block_id_to_json,
     block_to_json,
+    evidence_from_json,
     header_to_json,
     merkle_proof_to_json,
     signed_header_to_json,
@@ -146,6 +147,9 @@ class ScriptedNode:
                 "codespace": "",
                 "hash": to_hex(sent.hash),
             }
+        if method == "broadcast_evidence":
+            evidence = evidence_from_json(params["evidence"])
+            return {"hash": to_hex(await source.broadcast_evidence(evidence))}
         if method == "tx":
             wanted = _base64(params["hash"])
             found = await source.tx(wanted)
