@@ -55,27 +55,31 @@ class Story:
     """An account whose balance every payment changed."""
 
 
-def tell(network: Network) -> Story:
-    """Goes through it; needs `STAKER_ACCOUNT` in genesis."""
+def tell(network: Network, payments: int = PAYMENTS) -> Story:
+    """Goes through it; needs `STAKER_ACCOUNT` in genesis.
+
+    Args:
+        payments: how many, one after the other, at each of the four times.
+    """
     payer, staker = network.sender(1), replace(STAKER, chain_id=network.chain_id, sequence=0)
     node = network.nodes[0]
-    _pay(network, payer)
+    _pay(network, payer, payments)
     proof = prove_key(NEWCOMER, network.chain_id, staker.address)
     staked = _act(network, staker, Stake(NEWCOMER.public_key, STAKE_UDLLM, proof))
-    _pay(network, payer)
+    _pay(network, payer, payments)
     network.wait_for_height(staked + 2)
     unstaked = _act(network, staker, Unstake(account_of(NEWCOMER.public_key), STAKE_UDLLM))
-    _pay(network, payer)
+    _pay(network, payer, payments)
     network.wait_for_height(unstaked + 2)
     punished = _punish(node, network.nodes[-1].signer, network.chain_id)
-    _pay(network, payer)
+    _pay(network, payer, payments)
     tip = _settled(node, punished + 2)
     network.wait_for_height(tip)
     return Story(staked, unstaked, punished, tip, payer.address)
 
 
-def _pay(network: Network, payer: Sender) -> None:
-    for _ in range(PAYMENTS):
+def _pay(network: Network, payer: Sender, payments: int) -> None:
+    for _ in range(payments):
         network.transfer(payer, RECIPIENT, 5)
 
 
