@@ -40,6 +40,7 @@ from full_node.state_machine.genesis import check_genesis
 
 log = logging.getLogger(__name__)
 PORT_TRIES = 5
+HALT_LINGER_S = 5.0
 _TAKEN = "address already in use"
 
 
@@ -109,7 +110,7 @@ async def run_cometbft_node(
             if not driver.has_halted:
                 server = AbciServer(driver.handle, folder.socket)
                 await server.start()
-                ends = [server.wait_failed(), stopped(), halted.wait()]
+                ends = [server.wait_failed(), stopped(), _linger_after(halted)]
                 try:
                     await _run_engine(home, genesis, options, program, ends, on_ready)
                 except DllmError:
@@ -123,6 +124,12 @@ async def run_cometbft_node(
         log.info("stopped chain=%s height=%d", chain_id_of(genesis), driver.height)
     finally:
         os.close(lock)
+
+
+async def _linger_after(halted: asyncio.Event) -> None:
+    """Returns some time after the halt, in which peers that are a moment behind get the last block from here."""
+    await halted.wait()
+    await asyncio.sleep(HALT_LINGER_S)
 
 
 def _forget_half_a_start(home: NodeHome, folder: EngineFolder) -> None:

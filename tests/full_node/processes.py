@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,10 @@ class NodeProcess:
     chain_id: str
 
     @classmethod
-    def start(cls, home: Path, *arguments: str) -> NodeProcess:
+    def start(cls, home: Path, *arguments: str, program: Sequence[str] = NODE) -> NodeProcess:
         """Starts a node and waits until it listens."""
         process = subprocess.Popen(
-            [*NODE, "start", "--home", str(home), *arguments],
+            [*program, "start", "--home", str(home), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,6 +57,15 @@ class NodeProcess:
     def url(self) -> str:
         """Where its RPC is."""
         return f"http://{self.address}"
+
+    def end(self) -> None:
+        """Makes sure that it is gone, however the test went."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(60)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def kill(self) -> None:
         """kill -9."""

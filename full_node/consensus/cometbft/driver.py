@@ -206,6 +206,8 @@ class Driver:
         return responses.CheckTx(result.code, result.log, result.gas_wanted, result.codespace)
 
     def _prepare_proposal(self, request: requests.PrepareProposal) -> Response:
+        if self._is_past_halt(request.height):
+            return responses.PrepareProposal(())
         ordered = order_by_priority(request.txs, self._application.appraise)
         txs = tuple(fitting(ordered, request.max_tx_bytes))
         block = self._context(request.height, request.time, request.misbehaviour)
@@ -216,6 +218,8 @@ class Driver:
         return responses.PrepareProposal(txs)
 
     def _process_proposal(self, request: requests.ProcessProposal) -> Response:
+        if self._is_past_halt(request.height):
+            return responses.ProcessProposal(ProposalStatus.REJECT)
         reason = reason_to_reject(request.txs, self._application.appraise)
         if not reason:
             block = self._context(request.height, request.time, request.misbehaviour)
@@ -279,6 +283,12 @@ class Driver:
             self._note_committed(self._genesis.genesis_time_ms * NS_PER_MS)
         return answer
 
+    def _is_past_halt(self, height: int) -> bool:
+        """Whether a block is another program's. While peers still fetch the last block from here, rounds over the next
+        one go by without a vote for it.
+        """
+        return 0 < self._halt_height < height
+
     def _context(self, height: int, time: Timestamp, offences: tuple[Offence, ...]) -> BlockContext:
         return BlockContext(
             self._chain_id, height, time.to_ns(), tuple(_misbehaviour(one) for one in offences)
@@ -286,7 +296,7 @@ class Driver:
 
     def _execute(self, block: BlockContext, txs: tuple[bytes, ...]) -> JudgedOutcome:
         """What a block does on top of the newest state; the last one asked is remembered."""
-        if 0 < self._halt_height < block.height:
+        if self._is_past_halt(block.height):
             raise HaltReached(
                 f"block {block.height} is another program's, this one halts after {self._halt_height}"
             )

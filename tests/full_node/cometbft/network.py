@@ -114,6 +114,7 @@ class Node:
     rpc_port: int
     p2p_port: int
     options: tuple[str, ...] = ()
+    program: Sequence[str] = tuple(NODE)
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -152,7 +153,7 @@ class Node:
 
     def begin(self) -> None:
         """Starts the process without waiting."""
-        command = [*NODE, "start", "--home", str(self.home), "--moniker", self.name, "--lifeline"]
+        command = [*self.program, "start", "--home", str(self.home), "--moniker", self.name, "--lifeline"]
         command += ["--rpc-listen", f"{HOST}:{self.rpc_port}", "--p2p-listen", f"{HOST}:{self.p2p_port}"]
         self.process = subprocess.Popen(
             [*command, *self.options],
