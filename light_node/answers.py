@@ -9,7 +9,7 @@ from dllm_protocol import merkle
 from dllm_protocol.block import BLOCK_BYTES_MAX, tx_hash
 from dllm_protocol.block_json import TXS_MAX, merkle_proof_from_json, tx_result_from_json
 from dllm_protocol.comet_wire import UINT64_MAX
-from dllm_protocol.commit import UINT32_MAX
+from dllm_protocol.commit import HASH_BYTES, UINT32_MAX
 from dllm_protocol.json_shape import base64_bytes, hex_bytes, integer, items, number, shape, text
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.timestamp import Timestamp
@@ -121,8 +121,11 @@ def broadcast_from_json(value: object) -> BroadcastAnswer:
 
 
 def evidence_name_from_json(value: object) -> bytes:
-    """Read the result of `broadcast_evidence`."""
-    return hex_bytes("broadcast_evidence.hash", _object("broadcast_evidence", value).get("hash"), (32,))
+    """Read the result of `broadcast_evidence`, whose hash CometBFT writes in base64, unlike all others."""
+    name = base64_bytes("broadcast_evidence.hash", _object("broadcast_evidence", value).get("hash"), 32)
+    if len(name) != HASH_BYTES:
+        raise SourceMalformed(f"broadcast_evidence.hash has {len(name)} bytes, not {HASH_BYTES}")
+    return name
 
 
 def tx_from_json(value: object) -> TxAnswer:

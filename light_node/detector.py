@@ -45,6 +45,11 @@ from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.source import Source
 
+SENDING_TRIES = 4
+SENDING_PAUSE_S = 1.0
+_TOO_EARLY = "don't have commit at height"
+"""CometBFT's words where the conflicting height is its newest one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parting:
@@ -236,13 +241,21 @@ class Detector:
         return evidence
 
     async def _send(self, evidence: LightClientAttackEvidence, receiver: Source) -> None:
-        """Hand evidence to a full node; that it does not take it changes nothing here."""
-        try:
-            name = await receiver.broadcast_evidence(evidence)
-        except DllmError as error:
-            self._journal.note(EventKind.EVIDENCE_NOT_SENT, receiver.name, error.message)
-        else:
-            self._journal.note(EventKind.EVIDENCE_SENT, receiver.name, f"evidence {name.hex()}")
+        """Hand evidence to a full node; that it does not take it changes nothing here.
+
+        A node judges by commits that stand in its blocks, so at its tip it has to make one more block first.
+        """
+        for tries_left in range(SENDING_TRIES - 1, -1, -1):
+            try:
+                name = await receiver.broadcast_evidence(evidence)
+            except DllmError as error:
+                if tries_left and _TOO_EARLY in error.message:
+                    await self._clock.sleep(SENDING_PAUSE_S)
+                    continue
+                self._journal.note(EventKind.EVIDENCE_NOT_SENT, receiver.name, error.message)
+            else:
+                self._journal.note(EventKind.EVIDENCE_SENT, receiver.name, f"evidence {name.hex()}")
+            return
 
     async def _parting(self, trace: Sequence[LightBlock], target: LightBlock, source: Source) -> Parting:
         """Verify a node's chain at each height of a trace until it differs from it.

@@ -149,7 +149,7 @@ class ScriptedNode:
             }
         if method == "broadcast_evidence":
             evidence = evidence_from_json(params["evidence"])
-            return {"hash": to_hex(await source.broadcast_evidence(evidence))}
+            return {"hash": to_base64(await source.broadcast_evidence(evidence))}
         if method == "tx":
             wanted = _base64(params["hash"])
             found = await source.tx(wanted)

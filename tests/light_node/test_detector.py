@@ -308,6 +308,28 @@ async def test_evidence_that_nobody_takes_changes_nothing(
     assert [(event.name, event.message) for event in failures] == [("silenced", "no evidence is taken here")]
 
 
+async def test_evidence_that_comes_too_early_is_sent_again(
+    make_client: MakeClient, chain: SignedChain, clock: ManualClock
+) -> None:
+    class NextBlockFirst(ChainSource):
+        """As CometBFT, whose newest block's commit stands in no block yet."""
+
+        refusals = 0
+
+        async def broadcast_evidence(self, evidence: Evidence) -> bytes:
+            if self.refusals < 2:
+                self.refusals += 1
+                raise SourceRefusal("Invalid evidence: don't have commit at height #10. Evidence: …")
+            return await super().broadcast_evidence(evidence)
+
+    honest = NextBlockFirst(chain, "honest")
+    began = clock.monotonic_s()
+    with pytest.raises(LightClientAttack) as caught:
+        await make_client(ChainSource(equivocation_fork(chain, 10), "liar"), [honest]).sync()
+    assert honest.evidence == [caught.value.against_primary]
+    assert clock.monotonic_s() - began == 2
+
+
 async def test_witnesses_keep_no_light_block_back(make_client: MakeClient, chain: SignedChain) -> None:
     client = make_client(ChainSource(chain), [ChainSource(chain, "honest")])
     for height in (10, 7, 1):

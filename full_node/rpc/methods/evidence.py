@@ -9,7 +9,7 @@ from dllm_protocol.block import SignedHeader
 from dllm_protocol.block_errors import InvalidBlock
 from dllm_protocol.block_json import evidence_from_json
 from dllm_protocol.header import Header
-from dllm_protocol.json_shape import to_hex
+from dllm_protocol.json_shape import to_base64
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Kind
 from dllm_protocol.validator_set import ValidatorSet
@@ -68,7 +68,7 @@ async def broadcast_evidence(context: RpcContext, evidence: object) -> JsonObjec
         verify_evidence(found, StoredHistory(context.engine), age)
     except InvalidEvidence as error:
         raise internal_error(f"failed to add evidence: Invalid evidence: {error.message}") from error
-    return {"hash": to_hex(found.hash())}
+    return {"hash": to_base64(found.hash())}
 
 
 METHODS: Methods = {"broadcast_evidence": Method({"evidence": Kind.JSON}, broadcast_evidence)}

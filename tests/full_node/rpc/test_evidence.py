@@ -14,7 +14,7 @@ from dllm_protocol.block_json import (
 )
 from dllm_protocol.commit import BlockID, Commit, PartSetHeader, VoteType, vote_sign_bytes
 from dllm_protocol.evidence import DuplicateVoteEvidence, Vote
-from dllm_protocol.json_shape import to_hex
+from dllm_protocol.json_shape import to_base64, to_hex
 from dllm_protocol.light_attack import ConflictingBlock, LightClientAttackEvidence
 from dllm_protocol.signing import SeedSigner
 from dllm_protocol.validator_set import ValidatorSet
@@ -58,7 +58,7 @@ async def test_two_votes_are_judged(tmp_path: Path) -> None:
         power = members.total_power
         evidence = DuplicateVoteEvidence(votes[0], votes[1], power, power, signed.header.time)
         found = await node.result("broadcast_evidence", evidence=evidence_to_json(evidence))
-        assert found == {"hash": to_hex(evidence.hash())}
+        assert found == {"hash": to_base64(evidence.hash())}
 
         swapped = replace(evidence, vote_a=votes[1], vote_b=votes[0])
         words = await _refusal(node, evidence_to_json(swapped))
@@ -90,7 +90,7 @@ async def test_an_attack_on_light_clients_is_judged(tmp_path: Path) -> None:
             common.header.time,
         )
         found = await node.result("broadcast_evidence", evidence=evidence_to_json(attack))
-        assert found == {"hash": to_hex(attack.hash())}
+        assert found == {"hash": to_base64(attack.hash())}
         nobody = await _refusal(node, evidence_to_json(replace(attack, byzantine_validators=())))
         assert nobody == (
             "failed to add evidence: Invalid evidence: expected 1 byzantine validators from evidence but got 0"
