@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dllm_protocol.bundle import NetworkBundle
+from dllm_protocol.params import check_times
 from dllm_protocol.receipt import BADGE_LOCAL
 from dllm_protocol.verification.options import CLOCK_DRIFT_NS
 from light_node.client import TrustOptions
@@ -13,7 +14,12 @@ LOCAL_DRIFT_NS = 3600 * 1_000_000_000
 
 
 def trust_options_of(bundle: NetworkBundle, height: int = 0, header_hash: bytes = b"") -> TrustOptions:
-    """The bundle's root, or another one, under the chain's own trusting period."""
+    """The bundle's root, or another one, under the chain's own trusting period.
+
+    Raises:
+        TimesOutOfOrder: who signs what is trusted for that long could no longer be punished for it.
+    """
+    check_times(bundle.genesis.params)
     return TrustOptions(
         height or bundle.trust_height,
         header_hash or bundle.trust_hash,
