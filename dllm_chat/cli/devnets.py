@@ -16,7 +16,16 @@ from dllm_chat.devnet.door import calling, is_running, start_detached, stop_runn
 from dllm_chat.devnet.errors import DevnetRefused, NoDevnet
 from dllm_chat.devnet.homes import OwnHome
 from dllm_chat.devnet.logs import follow, log_files
-from dllm_chat.devnet.plan import COMETBFT, SOLO, Folder, Plan, make_plan, read_plan, remove_parts
+from dllm_chat.devnet.plan import (
+    COMETBFT,
+    SOLO,
+    Folder,
+    Plan,
+    check_folder,
+    make_plan,
+    read_plan,
+    remove_parts,
+)
 from dllm_chat.devnet.status import devnet_status
 from dllm_chat.devnet.supervisor import Order, hold_and_run
 from dllm_chat.paths import LockBusy, find_paths, make_private_folder
@@ -50,7 +59,6 @@ def bring_up(wanted: Wanted, *, foreground: bool) -> Report:
     folder = _folder(wanted.home)
     if is_running(folder):
         raise DevnetRefused(f"the devnet in {folder.root} runs already", hint="dllm devnet status shows it")
-    make_private_folder(folder.root)
     caller = _callers_home(wanted.home)
     order = _order(folder, wanted, caller)
     if foreground:
@@ -132,7 +140,10 @@ def _order(folder: Folder, wanted: Wanted, caller: OwnHome | None) -> Order:
     try:
         plan = read_plan(folder)
     except NotFound:
-        return Order(_new_plan(wanted), _funded(caller))
+        check_folder(folder)
+        plan = _new_plan(wanted)
+        make_private_folder(folder.root)
+        return Order(plan, _funded(caller))
     _refuse_another(folder, plan, wanted)
     return Order()
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from dllm_chat.devnet.errors import DevnetFailed, NoDevnet
+from dllm_chat.devnet.errors import DevnetFailed, DevnetRefused, NoDevnet
 from dllm_chat.devnet.plan import Folder
 from dllm_chat.devnet.supervisor import Order
 from dllm_chat.embedded.wire import MAX_LINE_BYTES, SupervisorLost, read_line, send_line
@@ -155,8 +155,8 @@ async def stop_running(folder: Folder) -> bool:
 
 def is_running(folder: Folder) -> bool:
     """Whether a supervisor holds the folder now."""
-    if not folder.root.is_dir():
-        return False
+    if not folder.lock.exists():
+        return False  # and where nothing was, nothing is left by asking
     try:
         with file_lock(folder.lock, timeout_s=0.0):
             return False
@@ -165,7 +165,11 @@ def is_running(folder: Folder) -> bool:
 
 
 def _checked(message: dict[str, Any]) -> dict[str, Any]:
-    if "error" in message:
-        error = message["error"]
-        raise DevnetFailed(str(error.get("message")), hint=str(error.get("hint", "")))
-    return message
+    """The message; its error as what it was on the other side."""
+    if "error" not in message:
+        return message
+    error = message["error"]
+    kinds = {kind.code: kind for kind in (DevnetRefused, NoDevnet)}
+    raise kinds.get(str(error.get("code")), DevnetFailed)(
+        str(error.get("message")), hint=str(error.get("hint", ""))
+    )

@@ -190,8 +190,8 @@ def read_plan(folder: Folder) -> Plan:
         raise _damaged(folder, str(error)) from error
 
 
-def prepare_folder(folder: Folder) -> None:
-    """Make room for founding a devnet; sweep what a killed founding left.
+def check_folder(folder: Folder) -> None:
+    """Whether a devnet can be founded there: it is new, empty, a home, or holds what a killed founding left.
 
     Raises:
         DevnetRefused: the folder holds something else.
@@ -204,7 +204,16 @@ def prepare_folder(folder: Folder) -> None:
             f"{folder.root} is no devnet's folder: it holds {', '.join(strange[:5])}",
             hint="name an empty or a new folder with --home",
         )
-    write_private(marker, b"")
+
+
+def prepare_folder(folder: Folder) -> None:
+    """Make room for founding a devnet; sweep what a killed founding left.
+
+    Raises:
+        DevnetRefused: the folder holds something else.
+    """
+    check_folder(folder)
+    write_private(folder.root / _UNFINISHED, b"")
     remove_parts(folder, keep_logs=True)
 
 

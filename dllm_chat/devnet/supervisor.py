@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -27,8 +28,8 @@ from dllm_protocol.errors import DllmError
 
 MAX_CALLERS = 64
 TOKEN_TIMEOUT_S = 5.0
-LAST_WORDS_S = 2.0
-"""How long a supervisor that could not start stays, so that those who wait read the reason."""
+LAST_WORDS_S = 30.0
+"""How long a supervisor that could not start waits for whoever started it, to tell the reason."""
 BUSY = 75
 """Exit code where another supervisor holds the folder."""
 _LOG_BYTES = 1 << 20
@@ -67,7 +68,12 @@ class Order:
 class Supervisor:
     """Runs one devnet and answers those who ask about it."""
 
-    def __init__(self, folder: Folder, order: Order) -> None:
+    def __init__(self, folder: Folder, order: Order, *, has_starter: bool) -> None:
+        """Prepare.
+
+        Args:
+            has_starter: another process waits for the start, and hears how it goes through the door.
+        """
         self._folder = folder
         self._order = order
         self._devnet = Devnet(folder)
@@ -78,6 +84,8 @@ class Supervisor:
         self._outcome: dict[str, Any] | None = None
         self._stop = asyncio.Event()
         self._orders = asyncio.Lock()
+        self._has_starter = has_starter
+        self._told = asyncio.Event()
 
     async def run(
         self, on_progress: Callable[[str], None], on_ready: Callable[[dict[str, Any]], None]
@@ -117,7 +125,9 @@ class Supervisor:
         except DllmError as error:
             log.error("cannot start: %s", error.message)
             await self._settle({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
-            await asyncio.sleep(LAST_WORDS_S if self._callers else 0)
+            if self._has_starter:
+                with contextlib.suppress(TimeoutError):  # a starter that died asks no more
+                    await asyncio.wait_for(self._told.wait(), LAST_WORDS_S)
             raise
         await self._settle({"ready": ready})
         self._tell_ready(ready)
@@ -182,6 +192,7 @@ class Supervisor:
                 outcome, said = self._outcome, self._progress
             await send_line(writer, outcome or {"progress": said})
             if outcome is not None:
+                self._told.set()
                 return
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -210,6 +221,8 @@ def hold_and_run(
     order: Order,
     on_progress: Callable[[str], None] = lambda text: None,
     on_ready: Callable[[dict[str, Any]], None] = lambda ready: None,
+    *,
+    has_starter: bool = False,
 ) -> None:
     """Run the devnet of a folder in this process until it is told to stop.
 
@@ -219,7 +232,7 @@ def hold_and_run(
     """
     folder = Folder(make_private_folder(root))
     with file_lock(folder.lock, timeout_s=0.5):
-        asyncio.run(Supervisor(folder, order).run(on_progress, on_ready))
+        asyncio.run(Supervisor(folder, order, has_starter=has_starter).run(on_progress, on_ready))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     _log_to(make_private_folder(given.home / "logs") / "supervisor.log")
     try:
-        hold_and_run(given.home, Order.from_text(given.order))
+        hold_and_run(given.home, Order.from_text(given.order), has_starter=True)
     except LockBusy:
         return BUSY
     except DllmError as error:

@@ -129,7 +129,8 @@ class Child:
             code = await self._process.wait()
             deaths = 1 if clock.time() - born > STABLE_S else deaths + 1
             if deaths > len(self.restart_pauses_s):
-                self.failed = f"{self.name} ended {deaths} times, last with code {code}"
+                often = f" {deaths} times, last" if deaths > 1 else ""
+                self.failed = f"{self.name} ended{often} with code {code}"
                 return
             await asyncio.sleep(self.restart_pauses_s[deaths - 1])
             try:
