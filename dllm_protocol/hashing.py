@@ -21,6 +21,7 @@ class Tag(enum.Enum):
     CHANNEL_CLAIM = b"channel-claim"  # signature of a session key over the handshake
     CONSENSUS_KEY = b"consensus-key"  # signature of a consensus key over whose stake it signs for
     BUNDLE = b"network-bundle"  # signature over a network's description
+    INVITATION = b"network-invitation"  # what an invitation's code says of the bundle that it leads to
     GENESIS = b"genesis"  # hash that a chain id ends in
     MANIFEST = b"model-manifest"  # identity of a model
     VOCABULARY = b"vocabulary"  # identity of a tokenizer's pieces

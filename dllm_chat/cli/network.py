@@ -1,4 +1,4 @@
-"""`dllm network status|join|leave`."""
+"""`dllm network status|join|bundle|invite|leave`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.confirming import confirm
-from dllm_chat.cli.output import Report, fields, note
+from dllm_chat.cli.output import Report, fields
 from dllm_chat.cli.service import settings, watching
-from dllm_protocol.errors import Declined, NotFound, VerificationFailed
 
 app = group(
     """The network in use: the embedded one, until another is joined.
@@ -19,10 +17,11 @@ app = group(
     \b
       dllm network status
       dllm network join NETWORK.bundle
+      dllm network join https://HOST/NETWORK.bundle
+      dllm network invite
       dllm network leave
     """
 )
-MAX_BUNDLE_BYTES = 4 << 20
 
 
 @command(app, "status")
@@ -50,46 +49,57 @@ async def status() -> Report:
 
 
 @command(app, "join")
-def join(
-    file: Annotated[Path, typer.Argument(help="The network's bundle.")],
+async def join(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="BUNDLE|URL|CODE", help="A file, an https address, or an invitation's code."),
+    ],
     fingerprint: Annotated[
         str, typer.Option(help="The publisher's fingerprint as you know it from elsewhere: 16 hex digits.")
     ] = "",
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(help="ws://HOST:PORT/websocket of a node that the publisher does not run; repeatable."),
+    ] = None,
 ) -> Report:
     """Use another network from now on.
 
-    The bundle's signer is shown as a fingerprint; compare it with one that reached you on another way.
+    The bundle's publisher must be known to the package, named by an invitation, or compared by fingerprint.
+    One node from outside the bundle must show the same chain, except on a test network on this machine.
+    What this home trusts already is never replaced by a root that does not lead back to it.
     """
-    from dllm_chat.session.networks import BundleRefused, join_network
-    from dllm_protocol import bundle
-    from dllm_protocol.errors import MalformedBytes
+    from dllm_chat.cli.network_joining import join_from
 
-    raw = _read(file)
-    try:
-        signed = bundle.SignedBundle.decode(raw)
-    except MalformedBytes as error:
-        raise BundleRefused(f"{file} is not a network's bundle: {error.message}") from error
-    shown = bundle.fingerprint(signed.signer) if signed.signer else ""
-    if fingerprint:
-        if _digits(fingerprint) != _digits(shown):
-            raise VerificationFailed(
-                f"the bundle's signer is {shown or 'nobody'}, expected was {fingerprint}"
-            )
-    else:
-        note(f"network   {signed.bundle.chain_id}\nsigned by {shown or 'nobody'}")
-        try:
-            confirm("Is this the publisher's fingerprint?", yes=False)
-        except Declined as error:
-            raise Declined(error.message, hint="give --fingerprint") from error
-    paths, _ = settings()
-    joined = join_network(paths, raw, confirmed_signer=signed.signer)
-    data = {
-        "chain_id": joined.bundle.chain_id,
-        "signer": joined.signer.hex(),
-        "fingerprint": shown,
-        "sources": list(joined.bundle.sources),
-    }
-    return Report(data, f"joined {joined.bundle.chain_id}; dllm network status asks it")
+    return await join_from(target, fingerprint, witness or [])
+
+
+@command(app, "bundle")
+async def bundle(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("network.bundle"),
+) -> Report:
+    """Describe the joined network for others, in one signed file.
+
+    Its trust root is verified now. It is signed by this home's publisher key; those who join compare its
+    fingerprint, or name the file's hash: dllm network join https://HOST/network.bundle#HASH
+    """
+    from dllm_chat.cli.network_sharing import write_bundle
+
+    return await write_bundle(out)
+
+
+@command(app, "invite")
+async def invite(
+    minutes: Annotated[int, typer.Option(min=1, max=120, help="How long the bundle is served.")] = 15,
+    address: Annotated[str, typer.Option(help="This machine's address in the local network.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 0,
+) -> Report:
+    """Invite people in your local network by a short code.
+
+    The bundle is served meanwhile. The code names it by its hash, so nobody between you can give another one.
+    """
+    from dllm_chat.cli.network_sharing import invite as serve
+
+    return await serve(minutes, address, port)
 
 
 @command(app, "leave")
@@ -102,18 +112,3 @@ def leave() -> Report:
     leave_network(paths)
     name = left.bundle.chain_id if left else ""
     return Report({"left": name}, f"left {name or 'nothing'}; the embedded network is in use")
-
-
-def _digits(text: str) -> str:
-    return "".join(text.split()).lower()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BUNDLE_BYTES + 1)
-    except OSError as error:
-        raise NotFound(f"cannot read {file}: {error.strerror}") from error
-    if len(raw) > MAX_BUNDLE_BYTES:
-        raise VerificationFailed(f"{file} has more than {MAX_BUNDLE_BYTES} bytes: it is no bundle")
-    return raw

@@ -12,10 +12,17 @@ from dllm_chat.dispatch.purse import NOBODY, ChatKeyPurse, WalletPurse, WatchedP
 from dllm_chat.dispatch.sessions import Purse
 from dllm_chat.embedded.door import EmbeddedLease, join_embedded
 from dllm_chat.embedded.patient_source import PatientSource
+from dllm_chat.network.lighting import light_client_of
+from dllm_chat.network.witnesses import own_witnesses
 from dllm_chat.paths import Paths
 from dllm_chat.session.conversation import Chain
 from dllm_chat.session.events import WorkerStatus
-from dllm_chat.session.networks import joined_network, pays_with_play_wallet, play_wallet_folder
+from dllm_chat.session.networks import (
+    joined_network,
+    light_store_file,
+    pays_with_play_wallet,
+    play_wallet_folder,
+)
 from dllm_chat.wallet.chat_key import ChatKeyStore
 from dllm_chat.wallet.errors import NoSuchWallet
 from dllm_chat.wallet.manager import WalletManager
@@ -26,8 +33,8 @@ from dllm_protocol.bundle import NetworkBundle
 from dllm_protocol.errors import WalletLocked
 from light_node.bundle_trust import trust_options_of
 from light_node.client import LightClient
-from light_node.clock import Clock, SystemClock
-from light_node.source import RpcSource, Source
+from light_node.clock import SystemClock
+from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
 
 
@@ -135,8 +142,8 @@ async def connect(
     if wallet is None and pays_with_play_wallet(paths, config.wallet):
         wallet = open_play_wallet(play_wallet_folder(paths, bundle.chain_id), bundle.chain_id)
     purse = _purse(paths, config, wallet, watch_only=watch_only)
-    store = TrustStore(paths.networks / bundle.chain_id / "light.db", bundle.chain_id)
-    light = _light_client(bundle, store, RpcSource(bundle.sources[0]), SystemClock())
+    store = TrustStore(light_store_file(paths, bundle.chain_id), bundle.chain_id)
+    light = light_client_of(bundle, own_witnesses(paths, bundle.chain_id), store)
     contributing = Contributing(paths.data / "worker", None, wallet, config)
     return Connection(bundle, light, store, purse, contributing, None)
 
@@ -155,7 +162,7 @@ async def _on_lease(lease: EmbeddedLease, config: Config) -> Connection:
     wallet = open_play_wallet(lease.wallet_folder, bundle.chain_id)
     store = TrustStore(lease.home / "light.db", bundle.chain_id)
     node = PatientSource(RpcSource(bundle.sources[0]), lambda: lease.lost)
-    light = _light_client(bundle, store, node, SystemClock())
+    light = LightClient(bundle.chain_id, trust_options_of(bundle), store, node, clock=SystemClock())
     connection = Connection(
         bundle,
         light,
@@ -170,11 +177,6 @@ async def _on_lease(lease: EmbeddedLease, config: Config) -> Connection:
         await light.close()
         raise
     return connection
-
-
-def _light_client(bundle: NetworkBundle, store: TrustStore, source: Source, clock: Clock) -> LightClient:
-    witnesses = [RpcSource(url) for url in bundle.witnesses]
-    return LightClient(bundle.chain_id, trust_options_of(bundle), store, source, witnesses, clock=clock)
 
 
 def _purse(paths: Paths, config: Config, wallet: OpenWallet | None, *, watch_only: bool) -> Purse:

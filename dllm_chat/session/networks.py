@@ -12,6 +12,7 @@ from dllm_protocol.errors import MalformedBytes, NotFound, UsageRefused, Verific
 CURRENT = "current"
 BUNDLE = "bundle"
 PLAY_WALLET = "wallet"
+LIGHT_STORE = "light.db"
 _MAX_BUNDLE_BYTES = 4 << 20
 
 
@@ -36,8 +37,23 @@ def joined_network(paths: Paths) -> SignedBundle | None:
     return _read(paths.networks / name / BUNDLE)
 
 
+def known_network(paths: Paths, chain_id: str) -> SignedBundle | None:
+    """The bundle that a network was last joined with, in use or not; None where it never was.
+
+    Raises:
+        BundleRefused: its file was changed.
+    """
+    file = paths.networks / chain_id / BUNDLE
+    return _read(file) if file.exists() else None
+
+
+def light_store_file(paths: Paths, chain_id: str) -> Path:
+    """Where the light node's trust in a joined network lies."""
+    return paths.networks / chain_id / LIGHT_STORE
+
+
 def join_network(paths: Paths, raw: bytes, *, confirmed_signer: bytes) -> SignedBundle:
-    """Keep a bundle and use its network from now on.
+    """Keep a bundle and use its network from now on; `network.joining` asks first whether that is wise.
 
     Args:
         confirmed_signer: the signer's key that the person compared by fingerprint.
@@ -45,7 +61,7 @@ def join_network(paths: Paths, raw: bytes, *, confirmed_signer: bytes) -> Signed
     Raises:
         BundleRefused: damaged, unsigned, or signed by another key.
     """
-    signed = _decode(raw)
+    signed = decode_bundle(raw)
     if not signed.signer or not signed.signature_fits:
         raise BundleRefused("the bundle's signature does not fit", hint="fetch it again from its publisher")
     if signed.signer != confirmed_signer:
@@ -95,10 +111,11 @@ def _read(path: Path) -> SignedBundle:
         raise BundleRefused(
             f"{path} cannot be read: {error.strerror}", hint="join the network again"
         ) from error
-    return _decode(raw)
+    return decode_bundle(raw)
 
 
-def _decode(raw: bytes) -> SignedBundle:
+def decode_bundle(raw: bytes) -> SignedBundle:
+    """A stranger's bytes as a bundle, whose signature is not looked at. Raises BundleRefused."""
     try:
         return SignedBundle.decode(raw)
     except MalformedBytes as error:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from dllm_chat.contributing import packaged_model
-from dllm_protocol.address import encode_address
+from dllm_protocol.address import decode_address, encode_address
+from dllm_protocol.bundle import TEST_PREFIX as PREFIX
 from tests.e2e.machine import until
 
 PASSWORD = "correct horse battery staple 9"
@@ -76,16 +77,16 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         "--seed-out",
         str(root / "seed"),
     )
-    address = str(made["accounts"][0]["address"])
+    address = encode_address(PREFIX, decode_address(str(made["accounts"][0]["address"]), "dllm"))
     homes = [root / "worker-1", root / "worker-2"]
     funded = [f"{address}=500"]
     for home in homes:
         operator = bytes.fromhex(run_json("local_worker", "init", "--home", str(home))["operator"])
-        funded.append(f"{encode_address('dllm', operator)}=2000")
+        funded.append(f"{encode_address(PREFIX, operator)}=2000")
     accounts = [word for one in funded for word in ("--account", one)]
     node = root / "node"
     run_json(
-        "full_node", "init", "--home", str(node), "--chain-prefix", "dllm", "--name", "testnet", *accounts
+        "full_node", "init", "--home", str(node), "--chain-prefix", PREFIX, "--name", "testnet", *accounts
     )
     with ExitStack() as stack:
         _keep(stack, root / "node.out", "full_node", "start", "--home", str(node))

@@ -1,0 +1,1 @@
+"""Which network is used: how it is joined, shared with others, and how its trust is kept."""
