@@ -7,25 +7,31 @@ together bounds the table as well.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Self
 
+from dllm_protocol.schema_steps import Schema, bring_up_to_date
 from full_node.faucet.errors import FaucetRefused, LimitReached
+from full_node.sqlite_files import keep_old_version
 
 MAX_IN_TOTAL = 100_000
 MAX_WINDOW_S = 366 * 24 * 3600
 _IPV6_PREFIX_BITS = 64
 """One household has so many addresses: they count as one client."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS grants (
-    id INTEGER PRIMARY KEY, at_s INTEGER NOT NULL, address BLOB NOT NULL, client TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS grants_by_time ON grants (at_s);
-"""
+_VERSION_1 = (
+    """
+    CREATE TABLE grants (
+        id INTEGER PRIMARY KEY, at_s INTEGER NOT NULL, address BLOB NOT NULL, client TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX grants_by_time ON grants (at_s)",
+)
+SCHEMA = Schema("faucet's grants", 0x444C4C46, (_VERSION_1,))  # "DLLF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,19 @@ class Grants:
 
         Args:
             now_s: seconds since 1970.
+
+        Raises:
+            SchemaRefused: another program's file, or a newer version's.
         """
         self._limits = limits
         self._now_s = now_s
         path.touch(mode=0o600)
-        self._db = sqlite3.connect(path)
-        with self._db:
-            self._db.executescript(_SCHEMA)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            bring_up_to_date(self._db, SCHEMA, str(path), partial(keep_old_version, path))
+        except BaseException:
+            self._db.close()
+            raise
 
     def reserve(self, address: bytes, client: str) -> int:
         """Write down a grant that is about to be paid; returns its number.
@@ -74,8 +86,8 @@ class Grants:
             LimitReached: the address, the client or everybody together got enough.
         """
         now_s = self._now_s()
-        with self._db:
-            self._forget_old(now_s)
+        self._forget_old(now_s)
+        with self._transaction():
             for what, limit, where, value in (
                 ("this address", self._limits.per_address, "address = ?", (address,)),
                 ("you", self._limits.per_client, "client = ?", (client,)),
@@ -91,19 +103,27 @@ class Grants:
 
     def release(self, number: int) -> None:
         """The grant was not paid, for certain: it does not count."""
-        with self._db:
-            self._db.execute("DELETE FROM grants WHERE id = ?", (number,))
+        self._db.execute("DELETE FROM grants WHERE id = ?", (number,))
 
     def left_in_total(self) -> int:
         """How many grants there are left for everybody now."""
-        with self._db:
-            self._forget_old(self._now_s())
-            with closing(self._db.execute("SELECT count(*) FROM grants")) as rows:
-                return max(0, self._limits.in_total - int(rows.fetchone()[0]))
+        self._forget_old(self._now_s())
+        with closing(self._db.execute("SELECT count(*) FROM grants")) as rows:
+            return max(0, self._limits.in_total - int(rows.fetchone()[0]))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def _check(self, what: str, limit: int, where: str, value: tuple[object, ...], now_s: int) -> None:
         query = f"SELECT at_s FROM grants WHERE {where} ORDER BY at_s DESC LIMIT ?"  # noqa: S608 - our own words
@@ -119,8 +139,9 @@ class Grants:
 
     def _forget_old(self, now_s: int) -> None:
         """What is too old counts no more; what comes from the future, of a clock set back, counts from now."""
-        self._db.execute("DELETE FROM grants WHERE at_s <= ?", (now_s - self._limits.window_s,))
-        self._db.execute("UPDATE grants SET at_s = ? WHERE at_s > ?", (now_s, now_s))
+        with self._transaction():
+            self._db.execute("DELETE FROM grants WHERE at_s <= ?", (now_s - self._limits.window_s,))
+            self._db.execute("UPDATE grants SET at_s = ? WHERE at_s > ?", (now_s, now_s))
 
 
 def client_of(remote: str | None) -> str:

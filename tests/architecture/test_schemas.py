@@ -15,6 +15,7 @@ import pytest
 from dllm_chat.history import schema as history
 from dllm_chat.session import saved
 from dllm_protocol.schema_steps import SchemaRefused
+from full_node.faucet import grants as faucet
 from full_node.state import schema as node
 from full_node.state.store import Store
 from light_node import trust_store
@@ -80,6 +81,13 @@ KINDS = (
         lambda path: saved.SessionStore(path.parent).close(),
         "INSERT INTO opening VALUES (x'01', 'c', x'02', 3)",
         "SELECT count(*) FROM opening",
+    ),
+    Kind(
+        faucet,
+        "grants.db",
+        lambda path: faucet.Grants(path, faucet.Limits(), lambda: 0).close(),
+        "INSERT INTO grants VALUES (1, 2, x'03', 'kept')",
+        "SELECT count(*) FROM grants",
     ),
 )
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

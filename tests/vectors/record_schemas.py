@@ -17,6 +17,7 @@ from pathlib import Path
 from dllm_chat.history import schema as history
 from dllm_chat.session import saved
 from dllm_protocol.schema_steps import Schema, bring_up_to_date
+from full_node.faucet import grants as faucet
 from full_node.state import schema as node
 from light_node import trust_store
 from local_worker import store as worker
@@ -28,6 +29,7 @@ SCHEMAS: tuple[Schema, ...] = (
     worker.SCHEMA,
     history.SCHEMA,
     saved.SCHEMA,
+    faucet.SCHEMA,
 )
 
 
