@@ -11,6 +11,8 @@ from dllm_protocol.hashing import Tag, sha256, tagged_hash
 
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+MAX_CHARACTERS = 90
+"""BIP-173's bound, within which the checksum keeps its promise."""
 PROVIDER_SUFFIX = "prov"
 
 
@@ -46,6 +48,10 @@ def decode_address(text: str, expected_prefix: str) -> bytes:
     Raises:
         BadAddress: wrong prefix, length, character, mixed case or checksum, each named.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise BadAddress(
+            f"an address has at most {MAX_CHARACTERS} characters, not {len(text)}", hint="copy it again, whole"
+        )
     if not text.isascii():
         # Some letters beyond ASCII become ASCII ones in lower case: no look-alike is an address.
         raise BadAddress(

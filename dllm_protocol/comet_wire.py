@@ -75,7 +75,14 @@ class Fields:
         return value
 
     def octets(self, field: int) -> bytes:
-        """Return a bytes field (empty when absent)."""
+        """Return a bytes field (empty when absent), refused where it is written although it is empty."""
+        value = self.message(field)
+        if not value and field in self.values:
+            raise MalformedBlock(f"{self.name} field {field} is written although it is empty")
+        return value
+
+    def message(self, field: int) -> bytes:
+        """Return an embedded message that may be absent, which reads as an empty one."""
         value = self._one(field)
         return value if isinstance(value, bytes) else b""
 
@@ -90,7 +97,7 @@ class Fields:
         """Return an embedded message that is always written."""
         if field not in self.values:
             raise MalformedBlock(f"{self.name} lacks field {field}")
-        return self.octets(field)
+        return self.message(field)
 
     def repeated(self, field: int) -> list[bytes]:
         """Return every element of a repeated field."""

@@ -21,6 +21,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MESSAGE_CHARACTERS_MAX = 2000
+
+
+def _fit(words: str) -> str:
+    """Words that can be written anywhere: of bounded length, and without halves of surrogate pairs."""
+    if len(words) > MESSAGE_CHARACTERS_MAX:
+        words = words[: MESSAGE_CHARACTERS_MAX - 1] + "…"
+    return words if words.isascii() else words.encode("utf-8", "backslashreplace").decode()
+
 
 class DllmError(Exception):
     """Root of the tree.
@@ -28,7 +37,8 @@ class DllmError(Exception):
     Attributes:
         code: stable machine-readable name, printed in JSON envelopes (``E_…``).
         exit_code: what a command-line program exits with.
-        message: one sentence that names what disagreed, both values where there are two.
+        message: one sentence that names what disagreed, both values where there are two; cut at
+            `MESSAGE_CHARACTERS_MAX`, because a stranger may have chosen what it quotes.
         hint: what to do about it; may be empty.
     """
 
@@ -36,9 +46,9 @@ class DllmError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _fit(message)
+        self.hint = _fit(hint)
+        super().__init__(self.message)
 
 
 class UsageRefused(DllmError):

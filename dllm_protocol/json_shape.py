@@ -50,6 +50,8 @@ def text(name: str, value: object, limit: int = 65_536) -> str:
         raise MalformedBlock(f"{name} is {type(value).__name__}, not a string")
     if len(value) > limit:
         raise MalformedBlock(f"{name} has {len(value)} characters, at most {limit}")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise MalformedBlock(f"{name} has half of a surrogate pair, which no UTF-8 can spell")
     return value
 
 

@@ -85,7 +85,7 @@ def read_mark(home: NodeHome) -> HaltMark | None:
             raise ValueError("a field is of another type")
     except FileNotFoundError:
         return None
-    except (ValueError, MalformedBytes) as error:
+    except (ValueError, RecursionError, MalformedBytes) as error:
         raise HaltStands(f"{path} cannot be read: {error}", hint="remove it to go on") from error
     return HaltMark(height, app_version, app_hash)
 

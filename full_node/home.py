@@ -121,7 +121,7 @@ def read_genesis(path: Path) -> Genesis:
             return Genesis.decode(data)
         document = shape("genesis file", json.loads(data), ("chain_id", "genesis"))
         genesis = Genesis.decode(base64_bytes("genesis", document["genesis"], GENESIS_BYTES_MAX))
-    except (ValueError, MalformedBytes) as error:
+    except (ValueError, RecursionError, MalformedBytes) as error:
         raise HomeRefused(f"{path} is not a genesis file: {error}") from error
     if document["chain_id"] != chain_id_of(genesis):
         raise HomeRefused(

@@ -57,7 +57,7 @@ def load_key(path: Path) -> SeedSigner:
         document = shape("key file", json.loads(text), ("address", "pub_key", "priv_key"))
         private = shape("priv_key", document["priv_key"], ("type", "value"))
         both = base64_bytes("priv_key", private["value"], 64)
-    except (ValueError, MalformedBytes, binascii.Error):
+    except (ValueError, RecursionError, MalformedBytes, binascii.Error):
         # Not chained: what could not be read may hold the secret.
         raise KeyFileRefused(f"{path} is not a validator key file", hint="restore it from a backup") from None
     if private["type"] != _PRIVATE_TYPE or len(both) != 2 * SEED_BYTES:

@@ -86,7 +86,7 @@ def read_settings(home: NodeHome) -> NodeSettings:
         settings = NodeSettings().with_(str(document["engine"]), peers, seeds)
         if "state_sync" in document:
             settings = replace(settings, state_sync=_state_sync(document["state_sync"]))
-    except (ValueError, TypeError, MalformedBytes) as error:
+    except (ValueError, TypeError, RecursionError, MalformedBytes) as error:
         raise _damaged(home.settings, str(error)) from error
     except UsageRefused as error:
         raise _damaged(home.settings, error.message) from error

@@ -108,7 +108,7 @@ def _read(home: Path) -> dict[str, bytes]:
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise ValueError("another format or version")
         seeds = {name: bytes.fromhex(content["seeds"][name]) for name in _NAMES}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # The error that json raises would carry the file's text along: it is dropped with its cause.
         raise KeysDamaged(
             f"{path} is not a key file of version {VERSION}", hint="restore it from a backup"

@@ -97,6 +97,6 @@ def read_status(home: Path) -> dict[str, Any] | None:
     try:
         with status_file(home).open("rb") as file:
             content = json.loads(file.read(MAX_STATUS_BYTES))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -171,7 +171,7 @@ def read_plan(folder: Folder) -> Plan:
         found = json.loads(folder.plan.read_bytes())
     except OSError as error:
         raise NoDevnet(f"there is no devnet in {folder.root}", hint="dllm devnet up makes one") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(folder, str(error)) from error
     try:
         if (found["format"], found["version"]) != (_FORMAT, _VERSION):

@@ -48,7 +48,7 @@ async def read_line(reader: asyncio.StreamReader) -> dict[str, Any] | None:
         return None
     try:
         message = json.loads(line)
-    except ValueError as error:  # not JSON, or not even text
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
         raise SupervisorLost("the embedded network's supervisor sent something that is not JSON") from error
     if not isinstance(message, dict):
         raise SupervisorLost("the embedded network's supervisor sent something that is not an object")

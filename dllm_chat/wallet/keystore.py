@@ -189,4 +189,9 @@ def _unpack(plain: bytes) -> WalletSecret:
     if len(plain) != _PLAIN_BYTES or plain[0] not in ENTROPY_BYTES.values():
         raise FileDamaged("the keystore holds no secret of a shape that we know")
     size = int.from_bytes(plain[33:35], "big")
-    return WalletSecret(plain[1 : 1 + plain[0]], plain[35 : 35 + size].decode())
+    try:
+        passphrase = plain[35 : 35 + size].decode()
+    except UnicodeDecodeError:
+        # Not chained: the error carries the bytes, which are the secret.
+        raise FileDamaged("the keystore's passphrase is not UTF-8") from None
+    return WalletSecret(plain[1 : 1 + plain[0]], passphrase)

@@ -17,8 +17,8 @@ from dllm_protocol.block import Block, data_hash
 from dllm_protocol.block_json import validator_from_json, validator_to_json
 from dllm_protocol.commit import ZERO_BLOCK_ID, BlockID, Commit, median_time
 from dllm_protocol.consensus_params import ConsensusParams
-from dllm_protocol.evidence import evidence_hash
 from dllm_protocol.errors import MalformedBytes
+from dllm_protocol.evidence import evidence_hash
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.header import Header
 from dllm_protocol.results import ExecTxResult, last_results_hash

@@ -13,13 +13,17 @@ import struct
 from enum import IntEnum
 from typing import Final
 
+from dllm_protocol.errors import MalformedBytes
+
 MAX_FRAME_BYTES: Final = 1 << 25
 _LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<IBI")
 
 
-class FrameRefused(ValueError):
+class FrameRefused(MalformedBytes):
     """Bytes that are no frame of ours; whoever reads them ends the conversation."""
+
+    code = "E_FRAME"
 
 
 class Kind(IntEnum):

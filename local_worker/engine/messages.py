@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -185,9 +185,10 @@ def read_ready(body: bytes) -> EngineInfo:
     """Parse an engine's first words."""
     try:
         info = EngineInfo(**json.loads(body))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FrameRefused("the engine's first words are not what it should say") from error
-    for name, value in asdict(info).items():
+    for name in (field.name for field in fields(EngineInfo)):
+        value = getattr(info, name)
         text, flag = name == "architecture", name == "adds_bos"
         number = type(value) is int and -1 <= value < 1 << 62
         if not (isinstance(value, str) if text else isinstance(value, bool) if flag else number):

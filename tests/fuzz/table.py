@@ -1,0 +1,23 @@
+"""Everything that reads what a stranger wrote."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tests.fuzz import abci, chat, light, node, protocol, records, worker
+from tests.fuzz.decoder import Decoder
+
+
+@cache
+def decoders() -> tuple[Decoder, ...]:
+    """All decoders of the five packages, by name."""
+    found = [one for part in (protocol, records, light, node, abci, worker, chat) for one in part.decoders()]
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def rooms() -> dict[str, list[Decoder]]:
+    """The decoders by room."""
+    made: dict[str, list[Decoder]] = {}
+    for one in decoders():
+        made.setdefault(one.room, []).append(one)
+    return made

@@ -1,0 +1,115 @@
+"""Decoders of `local_worker`: frames and messages of the engine process, which a hostile model file may have taken
+over, what comes over a sealed channel, and the worker's own files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from dllm_protocol.messages import ROW_PROMPT, Done, Frame, Output, pack_floats, pack_ids
+from local_worker.engine import messages
+from local_worker.engine.frames import FrameReader, Kind, frame
+from local_worker.engine.messages import DecodeRequest, EngineInfo, EngineVocabulary, RowOutput
+from local_worker.keys import create_keys, key_file, load_keys
+from local_worker.status import read_status
+from local_worker.vocabulary import canonical_vocabulary
+from tests.dllm_protocol.session.test_channel import make_pair
+from tests.fuzz.decoder import Decoder
+from tests.fuzz.node import through_file
+from tests.fuzz.protocol import as_json
+
+_INFO = EngineInfo("llama", 4, 64, 256, 2048, 512, 2, 1, 1000, 4000, 100, 1, 2, -1, True)
+_VOCABULARY = EngineVocabulary((b"<s>", b" a"), (8, 4), (1,), 0, 1, -1, True, True, "spm")
+_ROW = RowOutput(3, np.array([5, 6], np.int32), np.array([1.5, 0.5], np.float32), 2.0)
+_HEAD_BYTES = 9
+
+
+def _body(made: bytes) -> bytes:
+    return made[_HEAD_BYTES:]
+
+
+def _frames(data: bytes) -> None:
+    """Whole, and then byte by byte: the cuts must not matter."""
+    whole = FrameReader().feed(data)
+    reader, pieces = FrameReader(), []
+    for at in range(min(len(data), 4096)):
+        pieces += reader.feed(data[at : at + 1])
+    assert pieces == whole or len(data) > 4096
+
+
+def _vocabulary(body: bytes) -> None:
+    canonical_vocabulary(messages.read_vocabulary(body)).encode()
+
+
+def _to_provider(data: bytes) -> None:
+    """The client's bytes inside a seal that fits, taken by a provider's leg."""
+    pair = make_pair()
+    list(pair.provider.receive(pair.client._stream.seal(data)))
+
+
+def _to_client(data: bytes) -> None:
+    """The provider's bytes inside a seal that fits, taken by a client's leg that waits for rows."""
+    pair = make_pair()
+    pair.client.decode(0, [5, 6, 7], kind=ROW_PROMPT, top_k=4)
+    pair.client.receive(pair.provider._stream.seal(data))
+
+
+def decoders() -> list[Decoder]:
+    """Frames, their bodies, sealed messages, files."""
+    request = DecodeRequest(1, 0, 0, 4, True, np.array([1, 2, 3], np.int32))
+    pair = make_pair()
+    _, sealed = pair.client.decode(0, [5, 6, 7], kind=ROW_PROMPT, top_k=4)
+    asked = pair.provider._stream.open(sealed)
+    output = Output(1, 2, pack_ids([9]), pack_floats([1.5]), pack_floats([2.0]))
+    answered = Frame((output, Done(1))).encode()
+    table: list[tuple[str, Callable[[bytes], object], tuple[bytes, ...]]] = [
+        (
+            "engine.frames.FrameReader.feed",
+            _frames,
+            (frame(Kind.CANCEL, 7) + frame(Kind.TOKENS, 8, b"abcd"),),
+        ),
+        (
+            "engine.messages.read_decode",
+            lambda data: messages.read_decode(1, data),
+            (_body(messages.decode_frame(request, 1)),),
+        ),
+        ("engine.messages.read_rows", messages.read_rows, (_body(messages.rows_frame(1, True, 4, [_ROW])),)),
+        (
+            "engine.messages.read_failure",
+            messages.read_failure,
+            (_body(messages.failure_frame(1, messages.Failure.BUSY, "busy")),),
+        ),
+        ("engine.messages.read_tokens", messages.read_tokens, (bytes(8),)),
+        ("engine.messages.read_vocabulary", _vocabulary, (_body(messages.vocabulary_frame(1, _VOCABULARY)),)),
+    ]
+    made = [Decoder(f"local_worker.{name}", "worker", read, examples) for name, read, examples in table]
+    files: list[tuple[str, Callable[[bytes], object], tuple[bytes, ...]]] = [
+        ("engine.messages.read_ready", messages.read_ready, (as_json(asdict(_INFO)),)),
+        ("keys.load_keys", through_file(lambda path: load_keys(path.parent), "keys.json"), (_keys(),)),
+        (
+            "status.read_status",
+            through_file(lambda path: read_status(path.parent), "status.json"),
+            (as_json({"state": "serving"}),),
+        ),
+    ]
+    made += [
+        Decoder(f"local_worker.{name}", "worker-json", read, examples, is_json=True)
+        for name, read, examples in files
+    ]
+    return [
+        *made,
+        Decoder("dllm_protocol.session.provider.ProviderLeg.receive", "channel", _to_provider, (asked,)),
+        Decoder("dllm_protocol.session.client.ClientLeg.receive", "channel", _to_client, (answered,)),
+    ]
+
+
+def _keys() -> bytes:
+    """A key file as `dllm-worker init` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        create_keys(Path(folder))
+        return key_file(Path(folder)).read_bytes()
