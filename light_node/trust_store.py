@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -145,17 +145,20 @@ class TrustStore:
             _insert(db, block)
 
     def _prune(self, db: sqlite3.Connection) -> None:
-        kept = "SELECT height FROM light_blocks ORDER BY height DESC LIMIT ?"
-        gone = db.execute(f"DELETE FROM light_blocks WHERE height NOT IN ({kept})", (self._keep_blocks,))  # noqa: S608
-        if gone.rowcount < 1:
+        lowest = db.execute(
+            "SELECT height, header FROM light_blocks ORDER BY height DESC LIMIT 1 OFFSET ?",
+            (self._keep_blocks - 1,),
+        ).fetchone()
+        if lowest is None:
             return
-        used: set[bytes] = set()
-        for (raw,) in db.execute("SELECT header FROM light_blocks"):
-            header = Header.decode(raw)
-            used |= {header.validators_hash, header.next_validators_hash}
-        for (known,) in db.execute("SELECT hash FROM validator_sets").fetchall():
-            if known not in used:
-                db.execute("DELETE FROM validator_sets WHERE hash = ?", (known,))
+        gone = db.execute(
+            "DELETE FROM light_blocks WHERE height < ? RETURNING header", (lowest[0],)
+        ).fetchall()
+        # Sets seldom change, so the block that is now the lowest mostly needs those of the one that went.
+        unused = _sets_of(row[0] for row in gone) - _sets_of([lowest[1]])
+        if unused:
+            unused -= _sets_of(row[0] for row in db.execute("SELECT header FROM light_blocks"))
+        db.executemany("DELETE FROM validator_sets WHERE hash = ?", [(name,) for name in unused])
 
     def _read(self, clause: str, parameters: tuple[int, ...]) -> LightBlock | None:
         # `clause` comes from the methods above, never from outside.
@@ -259,6 +262,16 @@ def _insert(db: sqlite3.Connection, block: LightBlock) -> None:
             _priorities(block.validators) + _priorities(block.next_validators),
         ),
     )
+
+
+def _sets_of(headers: Iterable[bytes]) -> set[bytes]:
+    """Hashes of the validator sets that these encoded headers name; a damaged header names none."""
+    found: set[bytes] = set()
+    for raw in headers:
+        with suppress(MalformedBytes):  # it is forgotten when it is read
+            header = Header.decode(raw)
+            found |= {header.validators_hash, header.next_validators_hash}
+    return found
 
 
 def _priorities(members: ValidatorSet) -> bytes:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from dllm_protocol.validator_set import ValidatorSet
 from light_node.errors import ForkDetected, RootMismatch, TrustStoreFailed
-from light_node.trust_store import TrustStore
+from light_node.trust_store import KEEP_BLOCKS, TrustStore
 from tests.conftest import ROOT
 from tests.light_node.signed_chain import CHAIN_ID, SignedChain
 
@@ -91,6 +92,45 @@ def test_the_oldest_go_first_and_their_sets_with_them(tmp_path: Path) -> None:
         assert earliest.height == 8
         assert store.validators(made.set_at(2).hash()) is None
         assert store.at(9) == made.light_block(9)
+
+
+def test_a_thousand_light_blocks_are_kept_and_the_file_stops_growing(tmp_path: Path) -> None:
+    made, other = SignedChain(("a", "b")), SignedChain(("a", "c"))
+    made.grow(1)
+    other.grow(1)
+    first, changed = made.light_block(1), other.light_block(1)
+    with TrustStore(tmp_path / "trust.db", CHAIN_ID) as store:
+        sizes = []
+        for height in range(1, 2401):
+            block = changed if height > 1300 else first
+            header = replace(block.header, height=height)
+            store.add(replace(block, signed_header=replace(block.signed_header, header=header)))
+            if height in (1200, 2400):
+                sizes.append(_pages(store))
+        assert store.count() == KEEP_BLOCKS == 1000
+        earliest = store.earliest()
+        assert earliest is not None
+        assert earliest.height == 1401
+        assert store.validators(first.validators.hash()) is None
+        assert store.validators(changed.validators.hash()) == changed.validators
+        assert sizes[1] < 1.1 * sizes[0], "twice as many blocks need no more pages"
+
+
+def _pages(store: TrustStore) -> int:
+    with closing(sqlite3.connect(store.path)) as db:
+        return int(db.execute("PRAGMA page_count").fetchone()[0])
+
+
+def test_a_damaged_header_does_not_stand_in_the_way_of_pruning(tmp_path: Path, chain: SignedChain) -> None:
+    with TrustStore(tmp_path / "trust.db", CHAIN_ID, keep_blocks=3) as store:
+        for height in (1, 2, 3):
+            store.add(chain.light_block(height))
+        with closing(sqlite3.connect(store.path)) as db, db:
+            db.execute("UPDATE light_blocks SET header = x'00' WHERE height < 3")
+        for height in (4, 5, 6):
+            store.add(chain.light_block(height))
+        assert store.count() == 3
+        assert store.latest() == chain.light_block(6)
 
 
 def test_another_process_sees_what_this_one_added(store: TrustStore, chain: SignedChain) -> None:
