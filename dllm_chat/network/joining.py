@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from dllm_chat.network.addresses import websocket_url
 from dllm_chat.network.fetching import Offered
-from dllm_chat.network.lighting import light_client_of
+from dllm_chat.network.lighting import MakeSource, light_client_of
 from dllm_chat.network.pins import PACKAGED, Pins
 from dllm_chat.network.witnesses import distinct, keep_witnesses, own_witnesses, require_outside_witness
 from dllm_chat.paths import Paths
@@ -22,12 +22,17 @@ from dllm_chat.session.networks import (
 )
 from dllm_protocol.bundle import NetworkBundle, SignedBundle, fingerprint
 from dllm_protocol.errors import NetworkUnreachable, TimedOut, VerificationFailed
+from light_node.client import LightClient
 from light_node.clock import Clock
 from light_node.errors import HeightUnavailable, RootMismatch
+from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
 
 AskFingerprint = Callable[[SignedBundle], str]
 """Returns the fingerprint that the person typed; raises what stops the joining when there is nobody."""
+
+
+MakeClient = Callable[[TrustStore], LightClient]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ async def join(
     typed_fingerprint: str = "",
     witnesses: Sequence[str] = (),
     pins: Pins = PACKAGED,
+    make_source: MakeSource = RpcSource,
     clock: Clock | None = None,
 ) -> Joined:
     """Use an offered network from now on, or raise and change nothing.
@@ -90,7 +96,11 @@ async def join(
         ]
     )
     require_outside_witness(bundle, own)
-    height, unanswered = await _checked(paths, bundle, own, known, clock)
+
+    def make_client(store: TrustStore) -> LightClient:
+        return light_client_of(bundle, own, store, make_source=make_source, clock=clock)
+
+    height, unanswered = await _checked(paths, bundle, known, make_client)
     join_network(paths, offered.raw, confirmed_signer=signed.signer)
     keep_witnesses(paths, bundle.chain_id, own)
     return Joined(signed, own, confirmed_by, height, unanswered)
@@ -117,11 +127,7 @@ def _vouched(offered: Offered, signed: SignedBundle, known: SignedBundle | None,
 
 
 async def _checked(
-    paths: Paths,
-    bundle: NetworkBundle,
-    own: Sequence[str],
-    known: SignedBundle | None,
-    clock: Clock | None,
+    paths: Paths, bundle: NetworkBundle, known: SignedBundle | None, make_client: MakeClient
 ) -> tuple[int, str]:
     """Hold the bundle's root against what is trusted already, or at least against all nodes.
 
@@ -133,19 +139,19 @@ async def _checked(
         with TrustStore(file, bundle.chain_id) as store:
             trusted = store.latest()
         if trusted is not None:
-            return await _linked(file, bundle, own, clock), ""
+            return await _linked(file, bundle, make_client), ""
     try:
         with TemporaryDirectory(prefix="dllm-join-") as folder:
-            return await _linked(Path(folder) / "light.db", bundle, own, clock), ""
+            return await _linked(Path(folder) / "light.db", bundle, make_client), ""
     except (NetworkUnreachable, TimedOut) as error:
         # Nothing is trusted yet that could be lost. The root is held against every node at the first use.
         return 0, error.message
 
 
-async def _linked(file: Path, bundle: NetworkBundle, own: Sequence[str], clock: Clock | None) -> int:
+async def _linked(file: Path, bundle: NetworkBundle, make_client: MakeClient) -> int:
     """The tip, after the bundle's root turned out to be on the chain that a store trusts."""
     with TrustStore(file, bundle.chain_id) as store:
-        client = light_client_of(bundle, own, store, clock=clock)
+        client = make_client(store)
         try:
             found = await client.verified_header(bundle.trust_height)
             if found.hash() != bundle.trust_hash:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dllm_chat.network.addresses import place_of
 from dllm_chat.network.errors import RootNotAgreed
 from dllm_chat.network.lighting import MakeSource
 from dllm_chat.network.open_light import OpenLight
+from dllm_chat.network.witnesses import distinct
 from dllm_protocol.errors import UsageRefused, VerificationFailed
 from dllm_protocol.header import Header
 from light_node.bundle_trust import trust_options_of
@@ -113,8 +113,7 @@ def _client(
 
 
 def _two(sources: Sequence[str]) -> tuple[str, str]:
-    different = list({place_of(url): url for url in reversed(sources)}.values())
-    ordered = [url for url in sources if url in different]
+    ordered = distinct(sources)
     if len(ordered) < 2:
         named = ordered[0] if ordered else "no node"
         raise UsageRefused(

@@ -22,6 +22,5 @@ REFUSED = {
     "num_unconfirmed_txs": "how many transactions wait at a node",
     "check_tx": "what a node's mempool thinks of a transaction",
     "block_search": "which blocks had an event",
-    "broadcast_evidence": "whether a node takes evidence",
 }
 """A full node's methods that no header proves anything about, and what they ask."""

@@ -1,4 +1,4 @@
-"""Handing transactions in: broadcast_tx_sync, broadcast_tx_async, broadcast_tx_commit.
+"""Handing in: broadcast_tx_sync, broadcast_tx_async, broadcast_tx_commit, broadcast_evidence.
 
 What a mempool says proves nothing about blocks, so its words are marked as the node's own. The hash is ours, and a
 block that is said to carry the transaction is held against its header.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dllm_protocol.block import tx_hash
 from dllm_protocol.block_errors import require_equal
 from dllm_protocol.block_json import tx_result_to_json
+from dllm_protocol.evidence_json import evidence_from_json
 from dllm_protocol.json_shape import to_hex
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Kind
@@ -55,6 +56,17 @@ async def broadcast_tx_commit(context: ProxyContext, tx: bytes | None) -> JsonOb
     }
 
 
+async def broadcast_evidence(context: ProxyContext, evidence: object) -> JsonObject:
+    """Hands evidence of an attack in; its hash is worked out here."""
+    if evidence is None:
+        raise internal_error("no evidence was provided")
+    found = evidence_from_json(evidence)
+    found.validate_basic()
+    taken = await context.proving.upstream.broadcast_evidence(found)
+    require_equal("hash of the evidence that the node took", taken, found.hash())
+    return {"hash": to_hex(taken)}
+
+
 def _given(tx: bytes | None) -> bytes:
     if not tx:
         raise internal_error("tx is empty")
@@ -77,4 +89,5 @@ METHODS: Methods = {
     "broadcast_tx_sync": Method(_TX, broadcast_tx_sync),
     "broadcast_tx_async": Method(_TX, broadcast_tx_async),
     "broadcast_tx_commit": Method(_TX, broadcast_tx_commit),
+    "broadcast_evidence": Method({"evidence": Kind.JSON}, broadcast_evidence),
 }
