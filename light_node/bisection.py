@@ -125,7 +125,7 @@ def refusal(reason: Reason, height: int) -> HeaderRefused | RootExpired:
     if reason.rule is Rule.TRUST_NOT_EXPIRED:
         return RootExpired(
             reason.message,
-            hint="get a fresh trust root (height and hash) from two sources that are not the same",
+            hint="renew it against two sources that are not the same: dllm light trust refresh",
         )
     if reason.rule is Rule.TIME_NOT_IN_FUTURE:
         hint = "if your own clock is wrong, set it"

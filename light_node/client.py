@@ -334,7 +334,7 @@ class LightClient:
             raise RootExpired(
                 f"trusted header {latest.height} of {latest.header.time} is {age_ns // NS_PER_S} s old, "
                 f"the trusting period is {self._options.trusting_period_ns // NS_PER_S} s",
-                hint="confirm a younger root with two sources and refresh it",
+                hint="renew it against two sources that are not the same: dllm light trust refresh",
             )
         # The root lies ahead of what is trusted: it counts only if what is trusted leads to it.
         root = await self._fetched_root(self.trust_options)

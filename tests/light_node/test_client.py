@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dllm_protocol.block import LightBlock, SignedHeader, block_id_of
-from light_node.client import LightClient, TrustOptions, TrustStatus
+from dllm_protocol.commit import CommitSig
+from light_node.client import LightClient, LightEvent, PeerRole, TrustOptions, TrustStatus
 from light_node.errors import (
     ForkDetected,
     HeaderRefused,
@@ -260,3 +261,74 @@ def test_light_blocks_compare_by_value(chain: SignedChain) -> None:
     assert isinstance(one, LightBlock)
     assert one == other
     assert replace(one, validators=chain.set_at(1)) == other
+
+
+async def test_light_blocks_of_any_height_are_verified(make_client: MakeClient, chain: SignedChain) -> None:
+    chain.add(next_names=("a", "b", "c", "e"))
+    chain.grow(30)
+    client = make_client(root_height=20)
+    client.clock.advance_s(60)  # type: ignore[attr-defined]  # a ManualClock in these tests
+    await client.sync()
+    for height in (20, 41, 30, 11, 12, 13, 1):
+        assert await client.light_block(height) == chain.light_block(height)
+
+
+async def test_a_commit_that_does_not_belong_to_a_verified_header_is_refused(
+    make_client: MakeClient, chain: SignedChain
+) -> None:
+    class CommitLiar(ChainSource):
+        async def signed_header(self, height: int | None) -> SignedHeader:
+            found = await super().signed_header(height)
+            entries = (*found.commit.signatures[:2], CommitSig.absent(), CommitSig.absent())
+            return found if height != 3 else replace(found, commit=replace(found.commit, signatures=entries))
+
+    client = make_client(CommitLiar(chain))
+    await client.sync()
+    assert (await client.verified_header(3)).hash() == chain.blocks[3].hash()
+    with pytest.raises(HeaderRefused, match="power 20 of 40 signed, more than 26 needed"):
+        await client.light_block(3)
+
+
+async def test_being_alone_is_said_where_witnesses_are_expected(
+    chain: SignedChain, source: ChainSource, store: TrustStore, clock: ManualClock
+) -> None:
+    root = TrustOptions(1, chain.blocks[1].hash(), witnesses_expected=True)
+    alone = LightClient(CHAIN_ID, root, store, source, clock=clock)
+    await alone.sync()
+    fresh = alone.status()
+    assert (fresh.state, fresh.problem) == (TrustStatus.VERIFIED, "")
+    assert fresh.warning == "one source only: nobody confirms what it shows"
+    assert [(peer.name, peer.role, peer.height) for peer in fresh.peers] == [("node", PeerRole.PRIMARY, 10)]
+    accompanied = LightClient(CHAIN_ID, root, store, source, [ChainSource(chain, "witness")], clock=clock)
+    assert accompanied.status().warning == ""
+    ours = LightClient(CHAIN_ID, replace(root, witnesses_expected=False), store, source, clock=clock)
+    assert ours.status().warning == ""
+
+
+async def test_events_are_heard_when_they_happen(
+    chain: SignedChain, store: TrustStore, clock: ManualClock
+) -> None:
+    heard: list[LightEvent] = []
+    away, one, two = (ChainSource(chain, name) for name in ("away", "one", "two"))
+    away.offline = True
+    root = TrustOptions(1, chain.blocks[1].hash())
+    client = LightClient(CHAIN_ID, root, store, away, [one, two], clock=clock, on_event=heard.append)
+    await client.sync()
+    assert tuple(heard) == client.events
+    assert heard[0].name == "away"
+    assert heard[0].at == clock.now()
+    assert "cannot talk to away" in heard[0].message
+
+
+async def test_the_last_refusal_stays_after_what_followed_was_good(
+    make_client: MakeClient, chain: SignedChain, source: ChainSource
+) -> None:
+    liar = HeaderLiar(chain, 10, ("stranger",) * 4, app_hash=b"\x07" * 32)
+    client = make_client(liar)
+    with pytest.raises(HeaderRefused) as caught:
+        await client.sync()
+    liar.lie.clear()
+    await client.sync()
+    fresh = client.status()
+    assert (fresh.state, fresh.problem) == (TrustStatus.VERIFIED, "")
+    assert fresh.last_refusal == caught.value.message
