@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dllm_protocol.bundle import TEST_PREFIX
-from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator
+from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisModel, GenesisValidator
+from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.units import UDLLM_PER_DLLM
 
@@ -15,7 +16,7 @@ WALLET_UDLLM = 10_000 * UDLLM_PER_DLLM
 """What a wallet of whoever runs the devnet starts with."""
 FAUCET_UDLLM = 1_000_000 * UDLLM_PER_DLLM
 WORKER_UDLLM = 1_000 * UDLLM_PER_DLLM
-"""What each worker starts with: its bond, a model's bond, and fees."""
+"""What each worker starts with: its bond, and fees."""
 STAKE_UDLLM = 1_000 * UDLLM_PER_DLLM
 """Stake of each validator: all weigh the same."""
 VALIDATOR_OWNER_UDLLM = 100 * UDLLM_PER_DLLM
@@ -45,6 +46,8 @@ class Holders:
     faucet: bytes
     validators: Sequence[tuple[bytes, bytes]]
     """Consensus public key (32 bytes) and its owner's address."""
+    model: Manifest | None = None
+    """What the workers serve, registered by the first wallet."""
 
 
 def make_genesis(holders: Holders, *, seats: int, genesis_time_ms: int, nonce: bytes) -> Genesis:
@@ -65,7 +68,7 @@ def make_genesis(holders: Holders, *, seats: int, genesis_time_ms: int, nonce: b
         address_prefix=TEST_PREFIX,
         params=replace(DEVNET_PARAMS, max_validators=seats),
         accounts=tuple(GenesisAccount(address, amount) for address, amount in sorted(balances.items())),
-        models=(),
+        models=() if holders.model is None else (GenesisModel(holders.wallets[0], holders.model),),
         validators=tuple(GenesisValidator(key, owner, STAKE_UDLLM) for key, owner in holders.validators),
         nonce=nonce,
     )

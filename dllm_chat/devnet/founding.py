@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from dllm_chat.contributing import run_json, worker_keys
+from dllm_chat.contributing import packaged_model, run_json, worker_keys
 from dllm_chat.devnet.chain import Holders, make_genesis
 from dllm_chat.devnet.homes import OwnHome
 from dllm_chat.devnet.parts import program
@@ -25,6 +27,7 @@ from dllm_chat.devnet.plan import (
 )
 from dllm_chat.paths import find_paths, make_private_folder, write_private
 from dllm_protocol.genesis import Genesis, chain_id_of
+from dllm_protocol.model_manifest import Manifest
 
 INIT_TIMEOUT_S = 120.0
 _AT_ONCE = 4
@@ -52,39 +55,61 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
     with await asyncio.to_thread(home.make_wallet) as wallet:
         own = wallet.account_key().address
         owners = [wallet.account_key(index).address for index in range(1, len(names) + 1)]
-    keys = await _bounded([_node_keys(folder, name) for name in names])
+    room = asyncio.Semaphore(_AT_ONCE)
+    keys, workers, faucet, manifest = await asyncio.gather(
+        _all(room, [_node_keys(folder, name) for name in names]),
+        _all(room, [worker_keys(make_private_folder(folder.worker(name))) for name in plan.workers]),
+        _faucet_account(folder),
+        _manifest(folder, plan),
+    )
     nodes = tuple(
         replace(node, peer_id=str(one["node_id"])) for node, one in zip(plan.nodes, keys, strict=True)
     )
     plan = replace(plan, nodes=nodes)
-    workers = await _bounded([worker_keys(make_private_folder(folder.worker(name))) for name in plan.workers])
-    faucet = await run_json(
-        program("faucet", "--home", str(make_private_folder(folder.faucet)), "--init", "--json"),
-        INIT_TIMEOUT_S,
-    )
     genesis = make_genesis(
         Holders(
             wallets=(own, *fund),
             workers=[one["operator"] for one in workers],
-            faucet=bytes.fromhex(faucet["account"]),
+            faucet=faucet,
             validators=[
                 (bytes.fromhex(one["public_key"]), owner) for one, owner in zip(keys, owners, strict=True)
             ],
+            model=manifest,
         ),
         seats=1 if plan.engine == SOLO else MAX_VALIDATORS,
         genesis_time_ms=time.time_ns() // _NS_PER_MS,
         nonce=secrets.token_bytes(32),
     )
-    write_private(folder.genesis, genesis.encode())
-    await _bounded([_init(folder, plan, node) for node in nodes])
+    await asyncio.to_thread(write_private, folder.genesis, genesis.encode())
+    await _all(room, [_init(folder, plan, node) for node in nodes])
     await asyncio.to_thread(home.bind_wallet, chain_id_of(genesis))
     await asyncio.to_thread(write_plan, folder, plan)
     return genesis
 
 
+async def _manifest(folder: Folder, plan: Plan) -> Manifest | None:
+    """What the workers serve, as the registry takes it; None where there are no workers.
+
+    It is registered in genesis: workers that came to register the same model at once would be in each other's way.
+    """
+    if not plan.workers:
+        return None
+    model, out = Path(plan.model) if plan.model else packaged_model(), folder.root / "manifest"
+    words = ["manifest", "--home", str(make_private_folder(folder.worker(plan.workers[0])))]
+    words += ["--model", str(model), "--out", str(out), "--json"]
+    await run_json([sys.executable, "-m", "local_worker", *words], INIT_TIMEOUT_S)
+    return Manifest.decode(await asyncio.to_thread(out.read_bytes))
+
+
 async def _node_keys(folder: Folder, name: str) -> dict[str, Any]:
     home = make_private_folder(folder.node(name))
     return await run_json(program("key", "--home", str(home), "--json"), INIT_TIMEOUT_S)
+
+
+async def _faucet_account(folder: Folder) -> bytes:
+    home = make_private_folder(folder.faucet)
+    answer = await run_json(program("faucet", "--home", str(home), "--init", "--json"), INIT_TIMEOUT_S)
+    return bytes.fromhex(answer["account"])
 
 
 async def _init(folder: Folder, plan: Plan, node: NodePlan) -> dict[str, Any]:
@@ -97,9 +122,8 @@ async def _init(folder: Folder, plan: Plan, node: NodePlan) -> dict[str, Any]:
     return await run_json(program(*words), INIT_TIMEOUT_S)
 
 
-async def _bounded(work: Sequence[Awaitable[T]]) -> list[T]:
-    """Everything, a few at a time, in order."""
-    room = asyncio.Semaphore(_AT_ONCE)
+async def _all(room: asyncio.Semaphore, work: Sequence[Awaitable[T]]) -> list[T]:
+    """Everything, as many at a time as there is room for, in order."""
 
     async def one(part: Awaitable[T]) -> T:
         async with room:

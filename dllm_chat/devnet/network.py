@@ -38,6 +38,8 @@ START_TIMEOUT_S = 120.0
 """For each step: many processes may share few cores."""
 STOP_TIMEOUT_S = 20.0
 FAUCET = "faucet"
+CLIENT_PAUSES_S = (1.0, 3.0)
+"""Workers and the faucet are started again if they end before they serve: the chain may need a moment more."""
 _POLL_S = 0.05
 _STALE_NS = 60 * 1_000_000_000
 _LOG_BYTES = 4 << 20
@@ -150,23 +152,26 @@ class Devnet:
             stale.unlink(missing_ok=True)
         told = SignedBundle.decode(self.folder.bundle.read_bytes()).bundle
         write_private(home / WORKER_BUNDLE, bundle_for_worker(self.plan, name, told))
-        child = await self._start(name, devnet_worker_command(self.folder, self.plan, name))
+        child = await self._start(
+            name, devnet_worker_command(self.folder, self.plan, name), restart_pauses_s=CLIENT_PAUSES_S
+        )
         await self._until(lambda: self._worker_status(name).get("state") == "serving", child)
 
     async def _start_faucet(self) -> None:
         home = self.folder.faucet
         for stale in (home / "faucet.json", *home.glob("light.db*")):
             stale.unlink(missing_ok=True)
-        child = await self._start(FAUCET, faucet_command(self.folder, self.plan))
+        command = faucet_command(self.folder, self.plan)
+        child = await self._start(FAUCET, command, restart_pauses_s=CLIENT_PAUSES_S)
         await self._until((home / "faucet.json").exists, child)
 
-    async def _start(self, name: str, command: list[str]) -> Child:
+    async def _start(self, name: str, command: list[str], restart_pauses_s: tuple[float, ...] = ()) -> Child:
         logs = make_private_folder(self.folder.logs)
         path = logs / f"{name}.out"
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(".old"))
         child = Child(name, command, path)
-        child.restart_pauses_s = ()
+        child.restart_pauses_s = restart_pauses_s
         child.stop_timeout_s = STOP_TIMEOUT_S
         self._children[name] = child
         await child.start()
@@ -181,6 +186,7 @@ class Devnet:
                 tail = child.log_tail()[-_TAIL_CHARACTERS:]
                 raise DevnetFailed(f"{reason}: {tail}", hint=f"see {self.folder.logs}")
             await asyncio.sleep(_POLL_S)
+        child.restart_pauses_s = ()  # from now on it stays as it is
 
     def _worker_status(self, name: str) -> dict[str, Any]:
         """What the worker that runs now says of itself; nothing where only an earlier one spoke."""

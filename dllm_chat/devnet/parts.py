@@ -35,10 +35,10 @@ def node_command(folder: Folder, plan: Plan, node: NodePlan) -> list[str]:
 
 
 def devnet_worker_command(folder: Folder, plan: Plan, name: str) -> list[str]:
-    """Runs one worker; the first one to come registers the model."""
+    """Runs one worker."""
     home = folder.worker(name)
     model = Path(plan.model) if plan.model else None
-    return [*worker_command(home, home / WORKER_BUNDLE, model=model, lifeline=True), "--register-model"]
+    return worker_command(home, home / WORKER_BUNDLE, model=model, lifeline=True)
 
 
 def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:

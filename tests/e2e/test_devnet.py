@@ -97,7 +97,7 @@ def test_a_validator_dies_during_the_answer_and_everything_still_verifies(
 def test_cometbft_light_finds_the_same_headers(
     devnet: RunningDevnet, person: Home, cometbft: Path, tmp_path: Path
 ) -> None:
-    shown = person.dllm("network", "status")
+    shown = person.dllm("light", "status")
     urls = [node["url"] for node in devnet.status()["nodes"]]
     target = LightTarget(devnet.chain_id, urls[0], urls[1:], 1, header_hash(urls[3], 1))
     with CometLight(cometbft, tmp_path, target) as theirs:
