@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from full_node.commands import homes, publishing, running
+from full_node.commands import backups, homes, publishing, running
 from full_node.faucet.cli import faucet
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -15,9 +15,12 @@ for command in (
     running.start,
     running.status,
     publishing.bundle,
+    backups.backup,
+    backups.restore,
     faucet,
 ):
     app.command()(command)
+app.command("confirm-restored")(backups.confirm)
 
 
 def run() -> None:
