@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count, islice
 
 from dllm_protocol.block import Block, LightBlock, SignedHeader, block_id_of, data_hash
 from dllm_protocol.commit import (
@@ -51,44 +53,58 @@ class SignedChain:
         return LightBlock(self.signed_header(height), self.members, self.members)
 
 
-def make_chain(heights: int, validators: int, begins: Timestamp) -> SignedChain:
-    """Make and sign a chain whose set never changes.
+def bench_signers(validators: int) -> list[SeedSigner]:
+    """The keys of a set of so many, in the set's own order."""
+    signers = [SeedSigner(sha256(b"bench validator %d" % number).digest()) for number in range(validators)]
+    return sorted(signers, key=lambda one: address_of(one.public_key))
+
+
+def set_of(signers: Sequence[SeedSigner]) -> ValidatorSet:
+    """Validators of equal power."""
+    return ValidatorSet(tuple(Validator(one.public_key, POWER) for one in signers))
+
+
+def signed_headers(signers: Sequence[SeedSigner], begins: Timestamp) -> Iterator[SignedHeader]:
+    """A chain without end whose set never changes; everybody signs every block.
 
     Args:
-        heights: how many blocks.
-        validators: size of the set; everybody signs every block.
+        signers: in the set's own order.
         begins: time of the first block; each later one is a second after the one before.
     """
-    signers = [SeedSigner(sha256(b"bench validator %d" % number).digest()) for number in range(validators)]
-    members = ValidatorSet(tuple(Validator(one.public_key, POWER) for one in signers))
-    by_address = {address_of(one.public_key): one for one in signers}
-    ordered = [by_address[one.address] for one in members.validators]
-    empty_root, last_id, last_commit = data_hash(()), ZERO_BLOCK_ID, Commit.empty()
-    encoded = []
-    for height in range(1, heights + 1):
+    members = set_of(signers)
+    last_id, last_commit = ZERO_BLOCK_ID, Commit.empty()
+    for height in count(1):
         header = Header(
             chain_id=CHAIN_ID,
             height=height,
             time=begins.add_ms((height - 1) * BLOCK_MS),
             last_block_id=last_id,
             last_commit_hash=last_commit.hash(),
-            data_hash=empty_root,
+            data_hash=data_hash(()),
             validators_hash=members.hash(),
             next_validators_hash=members.hash(),
             consensus_hash=HashedParams().hash(),
             app_hash=sha256(b"state").digest(),
             last_results_hash=last_results_hash(()),
             evidence_hash=evidence_hash(()),
-            proposer_address=members.validators[height % validators].address,
+            proposer_address=members.validators[height % len(members)].address,
         )
         last_id = block_id_of(Block(header, (), (), last_commit))
         at = header.time.add_ms(BLOCK_MS)
         entries = []
-        for index, signer in enumerate(ordered):
+        for index, (signer, validator) in enumerate(zip(signers, members.validators, strict=True)):
             moment = at.add_ns(index)
             message = vote_sign_bytes(CHAIN_ID, VoteType.PRECOMMIT, height, 0, last_id, moment)
-            address = members.validators[index].address
-            entries.append(CommitSig(BlockIDFlag.COMMIT, address, moment, signer.sign(message)))
+            signature = signer.sign(message)
+            entries.append(CommitSig(BlockIDFlag.COMMIT, validator.address, moment, signature))
         last_commit = Commit(height, 0, last_id, tuple(entries))
-        encoded.append((header.encode(), last_commit.encode()))
-    return SignedChain(CHAIN_ID, members, encoded)
+        yield SignedHeader(header, last_commit)
+
+
+def make_chain(heights: int, validators: int, begins: Timestamp) -> SignedChain:
+    """So many blocks of `signed_headers`, by a set of so many."""
+    signers = bench_signers(validators)
+    made = islice(signed_headers(signers, begins), heights)
+    return SignedChain(
+        CHAIN_ID, set_of(signers), [(one.header.encode(), one.commit.encode()) for one in made]
+    )

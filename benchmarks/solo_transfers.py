@@ -21,14 +21,14 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.runner import Result, interleaved_medians
-from dllm_protocol.actions import Transfer
+from benchmarks.transfers import numbered_signers, signed_transfer
 from dllm_protocol.address import address_of
 from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator, chain_id_of
 from dllm_protocol.hashing import Tag
 from dllm_protocol.json_shape import to_base64
 from dllm_protocol.params import NETWORK_PARAMS
-from dllm_protocol.signing import SeedSigner, verify_tagged
-from dllm_protocol.transaction import Transaction, make_body, sign_transaction
+from dllm_protocol.signing import verify_tagged
+from dllm_protocol.transaction import Transaction
 
 NAME = "solo-transfers"
 SENDERS = 2_000
@@ -37,7 +37,6 @@ TRANSFERS_A_ROUND = 10_000
 ROUNDS = 3
 IN_FLIGHT = 4_000
 VERIFIED_A_ROUND = 5_000
-FEE_UDLLM = 10_000
 _POLLS_MAX = 10_000
 _NODE = [sys.executable, "-c", "from full_node.cli import run; run()"]
 
@@ -91,7 +90,7 @@ def _public_key(home: Path) -> bytes:
 
 
 def _prepare(validator_key: bytes) -> _Load:
-    signers = [SeedSigner(number.to_bytes(32, "big")) for number in range(1, SENDERS + 1)]
+    signers = numbered_signers(SENDERS)
     accounts = [GenesisAccount(address_of(one.public_key), 1_000_000_000) for one in signers]
     accounts += [GenesisAccount(b"idle" + number.to_bytes(16, "big"), 1) for number in range(IDLE_ACCOUNTS)]
     params = replace(NETWORK_PARAMS, heartbeat_ms=3_600_000, max_validators=1)
@@ -112,25 +111,13 @@ def _prepare(validator_key: bytes) -> _Load:
     each = TRANSFERS_A_ROUND // SENDERS
     rounds = [
         [
-            _transfer(chain_id, signers[place], number * each + turn, signers[place - 1])
+            signed_transfer(chain_id, signers[place], number * each + turn, signers[place - 1])
             for turn in range(each)
             for place in range(SENDERS)
         ]
         for number in range(ROUNDS + 1)
     ]
     return _Load(genesis, rounds)
-
-
-def _transfer(chain_id: str, sender: SeedSigner, sequence: int, recipient: SeedSigner) -> bytes:
-    body = make_body(
-        chain_id,
-        address_of(sender.public_key),
-        sender.public_key,
-        sequence,
-        [Transfer(address_of(recipient.public_key), 1)],
-        fee_udllm=FEE_UDLLM,
-    )
-    return sign_transaction(sender, body).encode()
 
 
 async def _finalised_a_second(address: str, raws: list[bytes]) -> float:

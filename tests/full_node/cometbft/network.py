@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError
@@ -318,7 +319,7 @@ class Network:
     def wait_for_height(self, height: int, nodes: Sequence[Node] | None = None) -> None:
         """Until all nodes (those that run, when none are named) have a block of this height."""
         for node in self.running() if nodes is None else nodes:
-            until(f"height {height} of {node.name}", lambda node=node: node.height >= height)
+            until(f"height {height} of {node.name}", partial(_has_height, node, height))
 
     def running(self) -> list[Node]:
         """The nodes whose process was started and not ended."""
@@ -369,6 +370,10 @@ class Network:
         write_genesis(place, self.genesis)
         peer_addresses = tuple(peer.peer_address for peer in peers)
         write_settings(place, replace(settings or NodeSettings(), engine=COMETBFT, peers=peer_addresses))
+
+
+def _has_height(node: Node, height: int) -> bool:
+    return node.height >= height
 
 
 def _make_keys(home: Path) -> bytes:

@@ -1,0 +1,98 @@
+"""The load generator of the chain benchmarks: transactions made beforehand, handed in over websockets, timed to the
+block that has the last one.
+
+Many connections, as many wallets have: CometBFT answers the calls of one connection in turn, and waits up to 20 ms
+before it passes a check on to an application outside its own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+
+import aiohttp
+
+from dllm_protocol.json_shape import to_base64
+
+CONNECTIONS = 200
+"""In all; a node gets its part."""
+IN_FLIGHT = 8
+"""Unanswered calls a connection."""
+POLL_S = 0.02
+GIVE_UP_S = 300.0
+METAS_A_PAGE = 20
+
+
+async def finalised_a_second(addresses: Sequence[str], txs: Sequence[bytes]) -> float:
+    """Transactions a second, from the first call to the block in which the last one stands at the first node.
+
+    Args:
+        addresses: host:port of the nodes that transactions are handed to, in equal parts.
+        txs: all of which must be accepted.
+
+    Raises:
+        RuntimeError: one was refused, or the chain did not take them all.
+    """
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        height = await _height(http, addresses[0])
+        parts = [txs[number::CONNECTIONS] for number in range(CONNECTIONS)]
+        started = time.perf_counter()
+        sending = [
+            asyncio.create_task(_hand_in(http, addresses[number % len(addresses)], part))
+            for number, part in enumerate(parts)
+        ]
+        await asyncio.gather(*sending)
+        await _until_in_blocks(http, addresses[0], height, len(txs))
+        return len(txs) / (time.perf_counter() - started)
+
+
+async def _hand_in(http: aiohttp.ClientSession, address: str, txs: Sequence[bytes]) -> None:
+    calls = [
+        json.dumps(
+            {"jsonrpc": "2.0", "id": 1, "method": "broadcast_tx_sync", "params": {"tx": to_base64(tx)}}
+        )
+        for tx in txs
+    ]
+    free = asyncio.Semaphore(IN_FLIGHT)
+    async with http.ws_connect(f"ws://{address}/websocket", max_msg_size=0) as socket:
+
+        async def read() -> None:
+            for _ in calls:
+                answer = json.loads(await socket.receive_str())
+                if answer.get("result", {}).get("code") != 0:
+                    raise RuntimeError(f"{address} refused a transaction: {answer}")
+                free.release()
+
+        reader = asyncio.create_task(read())
+        for call in calls:
+            await free.acquire()
+            await socket.send_str(call)
+        await reader
+
+
+async def _until_in_blocks(http: aiohttp.ClientSession, address: str, above: int, count: int) -> None:
+    deadline = time.perf_counter() + GIVE_UP_S
+    found, seen = 0, above
+    while time.perf_counter() < deadline:
+        tip = await _height(http, address)
+        while seen < tip:
+            top = min(tip, seen + METAS_A_PAGE)
+            found += await _txs_between(http, address, seen + 1, top)
+            seen = top
+        if found >= count:
+            return
+        await asyncio.sleep(POLL_S)
+    raise RuntimeError(f"{found} of {count} transactions are in blocks after {GIVE_UP_S:g} s")
+
+
+async def _height(http: aiohttp.ClientSession, address: str) -> int:
+    async with http.get(f"http://{address}/status") as response:
+        return int((await response.json())["result"]["sync_info"]["latest_block_height"])
+
+
+async def _txs_between(http: aiohttp.ClientSession, address: str, low: int, high: int) -> int:
+    async with http.get(f"http://{address}/blockchain?minHeight={low}&maxHeight={high}") as response:
+        metas = (await response.json())["result"]["block_metas"]
+    return sum(int(meta["num_txs"]) for meta in metas)
