@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dllm_protocol.block import LightBlock, SignedHeader
 from dllm_protocol.errors import DllmError, MalformedBytes, NetworkUnreachable, TimedOut, VerificationFailed
@@ -44,6 +45,9 @@ POLL_FIRST_S = 0.02
 POLL_MAX_S = 0.5
 NS_PER_S = 1_000_000_000
 ALONE = "one source only: nobody confirms what it shows"
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,14 @@ class LightClient:
                 self._latest if self._latest and self._latest.height == height else self._store.at(height)
             )
             return stored or await self._walks.block_of(header)
+
+    async def ask(self, question: Callable[[Source], Awaitable[T]]) -> T:
+        """Ask the primary something that `question` checks; where that fails, a witness that does better takes over.
+
+        Raises:
+            What `question` raised for the primary, where no witness does better.
+        """
+        return await self._providers.ask(question)
 
     async def wait_for_header(self, height: int, timeout_s: float) -> Header:
         """Return the verified header at a height, waiting for the chain to get there.

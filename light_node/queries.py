@@ -18,6 +18,7 @@ from dllm_protocol.offer_book import OfferBook, check_book
 from light_node.answers import QueryAnswer
 from light_node.client import LightClient
 from light_node.errors import AnswerRefused, HeightUnavailable, SourceRefusal
+from light_node.source import Source
 
 STORE_PATH = "/store"
 PROOF_BLOCK_TIMEOUT_S = 10.0
@@ -101,17 +102,22 @@ class ProvedReads:
             VerificationFailed, NetworkUnreachable, TimedOut, MalformedBytes (leaves of `light_node.errors`).
         """
         asked = await self.provable_height() if height is None else height
-        answer = await self.client.primary.abci_query(STORE_PATH, key, asked, prove=True)
-        if asked == 0 and answer.height > 0:
-            # For the RPC, height 0 means the newest provable one, and the chain has just got its second block.
-            if height is not None:
-                raise HeightUnavailable(
-                    f"the state at height 0 is asked, the node has gone on to {answer.height}",
-                    hint="ask again",
-                )
-            asked = answer.height
-            await self.client.wait_for_header(asked + 1, PROOF_BLOCK_TIMEOUT_S)
-        return check_answer(answer, key, asked, await self.client.verified_header(asked + 1))
+
+        async def proved_by(source: Source) -> ProvedValue:
+            answer = await source.abci_query(STORE_PATH, key, asked, prove=True)
+            proved = asked
+            if asked == 0 and answer.height > 0:
+                # For the RPC, height 0 means the newest provable one, and the chain has just got its second block.
+                if height is not None:
+                    raise HeightUnavailable(
+                        f"the state at height 0 is asked, the node has gone on to {answer.height}",
+                        hint="ask again",
+                    )
+                proved = answer.height
+                await self.client.wait_for_header(proved + 1, PROOF_BLOCK_TIMEOUT_S)
+            return check_answer(answer, key, proved, await self.client.verified_header(proved + 1))
+
+        return await self.client.ask(proved_by)
 
     async def record(self, kind: type[R], key: bytes, height: int | None = None) -> R | None:
         """Return the proved record under a key; None when proved absent."""

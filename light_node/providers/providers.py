@@ -66,9 +66,13 @@ class Providers:
         Raises:
             The primary's error, where no witness does better.
         """
+        asked = self.primary
         try:
-            return await question(self.primary)
+            return await question(asked)
         except DllmError as error:
+            if self.primary is not asked:
+                # Somebody else has found out meanwhile; the new one is not to blame.
+                return await question(self.primary)
             return await self.replace_primary(error, question)
 
     async def replace_primary(
@@ -87,8 +91,8 @@ class Providers:
         Raises:
             `error`: another node would not help, there is none, or none answers (so).
         """
-        fault = fault_of(error)
-        self.has_problem(self.primary, error.message)
+        fault, blamed = fault_of(error), self.primary
+        self.has_problem(blamed, error.message)
         if fault is Fault.LIE:
             self.refused(error.message)
         spare = len(self.witnesses) - (fault is Fault.LIE)
@@ -102,7 +106,8 @@ class Providers:
                     if fault_of(answer) is Fault.LIE:
                         liars[witness] = answer.message
                 elif accept(answer):
-                    self.promote(witness, error.message, keep=fault is Fault.SILENT)
+                    if self.primary is blamed:  # else another question has replaced it meanwhile
+                        self.promote(witness, error.message, keep=fault is Fault.SILENT)
                     self.remove_if_spared(liars)
                     return answer
         self.remove_if_spared(liars)

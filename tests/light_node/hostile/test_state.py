@@ -142,3 +142,19 @@ async def test_a_value_without_a_proof(tmp_path: Path, chain: SignedChain) -> No
     async with reads(tmp_path, chain, bare) as client:
         with pytest.raises(AnswerRefused, match="got a value of 1 bytes without one"):
             await client.read(OURS, 9)
+
+
+async def test_who_lies_about_the_state_is_asked_no_more(tmp_path: Path, chain: SignedChain) -> None:
+    def spoilt(result: Any, params: Any) -> None:
+        result["response"]["value"] = to_base64(b"1000000")
+
+    liar, one, two = node_of(chain), node_of(chain), node_of(chain)
+    liar.scripts["abci_query"] = twisted(liar, spoilt)
+    async with client_of(tmp_path, chain, liar, [one, two]) as client:
+        lying = client.primary
+        found = await ProvedReads(client).read(OURS)
+        assert found.value == b"5"
+        assert lying not in (client.primary, *client.witnesses)
+        assert client.status().last_refusal == (
+            f"the proof is for value {b'5'.hex()}, claimed was {b'1000000'.hex()}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dllm_protocol.errors import DllmError
+from dllm_protocol.ics23 import ProofInvalid
 from dllm_protocol.verification.predicates import Rule
 from light_node.errors import (
     AnswerRefused,
@@ -30,6 +31,7 @@ from light_node.providers.faults import Fault, fault_of
         (HeightUnavailable("x"), Fault.SILENT),
         (SourceMalformed("x"), Fault.LIE),
         (AnswerRefused("x"), Fault.LIE),
+        (ProofInvalid("x"), Fault.LIE),
         (HeaderRefused("x", height=3, rule=Rule.TWO_THIRDS_SIGNED), Fault.LIE),
         (HeaderRefused("x", height=3, rule=Rule.TIME_NOT_IN_FUTURE), Fault.NOT_THEIRS),
         (HeaderRefused("too far"), Fault.NOT_THEIRS),

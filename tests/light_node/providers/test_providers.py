@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -193,6 +194,19 @@ async def test_a_walk_backwards_goes_on_with_another_node(
     await client.sync()
     assert (await client.verified_header(3)).hash() == chain.blocks[3].hash()
     assert client.witnesses[-1] is forgetful
+
+
+async def test_two_questions_that_fail_at_once_replace_one_primary(
+    make_client: MakeClient, chain: SignedChain
+) -> None:
+    away, one, two = (ChainSource(chain, name) for name in ("away", "one", "two"))
+    client = make_client(away, [one, two])
+    await client.sync()
+    away.offline = True
+    both = [client.ask(lambda source: source.signed_header(3)) for _ in range(2)]
+    found = await asyncio.gather(*both)
+    assert found == [chain.signed_header(3)] * 2
+    assert kinds(client) == [EventKind.PRIMARY_REPLACED]
 
 
 async def test_closing_reaches_the_removed_too(make_client: MakeClient, chain: SignedChain) -> None:
