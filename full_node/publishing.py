@@ -37,7 +37,7 @@ async def make_bundle(
 ) -> SignedBundle:
     """A signed bundle whose trust root is the running node's newest header.
 
-    The publisher's key is made on first use and lies beside the validator's, which never signs anything but votes.
+    The publisher's key is made on first use and lies beside the validator's, which signs votes, and for whose stake.
 
     Args:
         sources: websockets at which others reach nodes of the network; this node's own address when empty.

@@ -58,7 +58,7 @@ async def send_payment(
         recipient = book.resolve(payment.to, chain.prefix)
         action = Transfer(recipient, amount_udllm)
         fee_udllm = await chain.sender.fee_of(chain.purse, (action,), payment.memo)
-        await _check_funds(chain, amount_udllm, fee_udllm)
+        await check_funds(chain, amount_udllm, fee_udllm)
         to_text = encode_address(chain.prefix, recipient)
         _say_what(book, recipient, chain.prefix, payment, amount_udllm, fee_udllm)
         data = {
@@ -79,7 +79,8 @@ async def send_payment(
     return Report(data, f"{words}\ntransaction {data['tx_hash']}, fee {format_dllm(sent.fee_udllm)} DLLM")
 
 
-async def _check_funds(chain: Chain, amount_udllm: int, fee_udllm: int) -> None:
+async def check_funds(chain: Chain, amount_udllm: int, fee_udllm: int) -> None:
+    """Raises InsufficientFunds unless the payer can spend both."""
     record = await chain.reads.account(chain.purse.account)
     balance_udllm = record.balance_udllm if record else 0
     if balance_udllm < amount_udllm + fee_udllm:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dllm_protocol.actions.validators import key_proof_text
+from dllm_protocol.address import decode_address
 from dllm_protocol.bundle import NetworkBundle, SignedBundle, fingerprint
 from dllm_protocol.errors import MalformedBytes, UsageRefused
 from dllm_protocol.genesis import Genesis, chain_id_of
@@ -82,14 +84,25 @@ def init(
     report(work, as_json, lambda data: f"chain {data['chain_id']} in {data['home']}")
 
 
-def key(home: Home, as_json: AsJson = False) -> None:
+def key(
+    home: Home,
+    owner: Annotated[
+        str, typer.Option(help="Agree to sign for this address's stake; prints the word for its wallet.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Print the validator's public key, making one when there is none yet."""
 
     def work() -> dict[str, Any]:
         place = NodeHome(home)
-        return {"public_key": _make_keys(place).hex(), "node_id": node_id(EngineFolder(place.cometbft))}
+        data = {"public_key": _make_keys(place).hex(), "node_id": node_id(EngineFolder(place.cometbft))}
+        if owner:
+            genesis = read_genesis(place.genesis)
+            staker = decode_address(owner, genesis.address_prefix)
+            data["key_proof"] = key_proof_text(load_key(place.key), chain_id_of(genesis), staker)
+        return data
 
-    report(work, as_json, lambda data: str(data["public_key"]))
+    report(work, as_json, lambda data: str(data.get("key_proof", data["public_key"])))
 
 
 def join(

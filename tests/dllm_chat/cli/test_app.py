@@ -19,8 +19,11 @@ WANTED = {
     "wallet create", "wallet restore", "wallet list", "wallet address", "wallet balance", "wallet send",
     "wallet history", "wallet chat-key", "wallet reveal-seed", "wallet passwd",
     "session list", "session close", "provider list", "provider show",
+    "validator list", "validator show", "validator stake", "validator unstake", "validator collect",
     "model list", "model show", "model found", "worker on", "worker off", "worker status",
-    "receipt list", "receipt show", "receipt verify", "network status", "network join", "network leave",
+    "receipt list", "receipt show", "receipt verify",
+    "network status", "network join", "network leave", "network bundle", "network invite",
+    "light status", "light sync", "light verify", "light proxy", "light trust refresh",
     "faucet request", "devnet up", "devnet status", "devnet logs", "devnet kill", "devnet restart", "devnet down",
     "doctor", "version",
 }  # fmt: skip
