@@ -37,6 +37,7 @@ class Chain(Protocol):
     chain_id: str
     params: Params
     address_prefix: str
+    genesis_time_ms: int
 
     async def session(self, session: bytes) -> tuple[records.Session, records.Route] | None:
         """A session and its route, of one height."""
@@ -102,6 +103,7 @@ class LightChain:
         # The chain id is a hash of the genesis, so parameters that are fixed there need no further proof.
         self.params = genesis.params
         self.address_prefix = genesis.address_prefix
+        self.genesis_time_ms = genesis.genesis_time_ms
         self._client = client
         self._operator = Operator(operator)
         self._reads = ProvedReads(client)

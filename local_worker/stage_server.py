@@ -49,7 +49,9 @@ class StageServer:
         bench: Workbench,
         store: Store,
         limits: ChannelLimits = DEFAULT_LIMITS,
+        last_refused_epoch: int | None = None,
     ) -> None:
+        """``last_refused_epoch``: sessions opened then or before are not served; see `local_worker.restored`."""
         self._chain = chain
         self._keys = keys
         self._provider = provider
@@ -57,6 +59,7 @@ class StageServer:
         self._bench = bench
         self._store = store
         self._limits = limits
+        self._last_refused_epoch = last_refused_epoch
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._hosts: dict[bytes, SessionHost] = {}
         self._claiming: dict[bytes, asyncio.Lock] = {}
@@ -77,6 +80,11 @@ class StageServer:
     def busy(self) -> bool:
         """Whether any session is in the middle of an answer."""
         return any(host.busy for host in self._hosts.values())
+
+    @property
+    def answering(self) -> int:
+        """Sessions in the middle of an answer."""
+        return sum(host.busy for host in self._hosts.values())
 
     async def refresh(self, session: bytes) -> None:
         """Prove a connected session's terms again: its deposit may have grown, or it may be over."""
@@ -113,6 +121,7 @@ class StageServer:
             if self._bench.draining():
                 raise NotServed("this worker is about to stop")
             terms = await self._prove(session, tries=LOOKUP_TRIES)
+            await self._require_newest_ledger(terms)
         except NotServed as error:
             await self._say_goodbye(link, stream, error.message)
             raise
@@ -170,6 +179,21 @@ class StageServer:
                 await asyncio.sleep(LOOKUP_PAUSE_S)
         raise NotServed(f"the chain has no session {session.hex()[:16]}…")
 
+    async def _require_newest_ledger(self, terms: Terms) -> None:
+        """A ledger that knows less than the chain paid is a copy from earlier: what was acknowledged since is lost.
+
+        Raises:
+            NotServed
+        """
+        paid = next((amount for provider, amount in terms.claimed if provider == self._provider), 0)
+        row = await self._store.row(terms.session)
+        owed = row.owed_udllm if row else 0
+        if paid > owed:
+            raise NotServed(
+                f"the chain has paid {paid} udllm for this session, this worker's ledger knows of {owed}: "
+                "it is a copy from earlier and does not go on"
+            )
+
     async def _say_goodbye(self, link: Link, stream: SealedStream, reason: str) -> None:
         """The client hears why, sealed, before any leg stands: after its claim, when it listens."""
         await link.receive(self._limits.handshake_ms)
@@ -178,6 +202,11 @@ class StageServer:
     def _terms(self, session_id: bytes, session: Session, route: Route) -> Terms:
         if session.status != SESSION_OPEN:
             raise NotServed(f"session {session_id.hex()[:16]}… is closing or closed")
+        if self._last_refused_epoch is not None and session.opened_epoch <= self._last_refused_epoch:
+            raise NotServed(
+                f"this worker was restored from a backup in epoch {self._last_refused_epoch}; "
+                f"the session is of epoch {session.opened_epoch}"
+            )
         if session.route_hash != route_hash(route):
             raise NotServed("the session's route is another than its record says")
         if route.manifest_hash != self._manifest_hash:

@@ -136,6 +136,15 @@ class Store:
         )
         await self._write(statement, (claimed_udllm, int(settled), session))
 
+    async def fact(self, name: str) -> str | None:
+        """A named fact about this store."""
+        rows = await self._read("SELECT value FROM facts WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    async def set_fact(self, name: str, value: str) -> None:
+        """Remember a fact; it is on disk when this returns."""
+        await self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     async def close(self) -> None:
         """Finish what is being written, and close."""
         while self._flushing is not None:

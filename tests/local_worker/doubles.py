@@ -38,6 +38,7 @@ class ChainDouble:
     chain_id: str = "local-00000000"
     params: Params = LOCAL_PARAMS
     address_prefix: str = "local"
+    genesis_time_ms: int = 0
     models: dict[str, records.ModelRecord] = field(default_factory=dict)
     providers: dict[bytes, records.Provider] = field(default_factory=dict)
     offers: dict[bytes, records.Offer] = field(default_factory=dict)

@@ -25,7 +25,7 @@ WANTED = {
     "network status", "network join", "network leave", "network bundle", "network invite",
     "light status", "light sync", "light verify", "light proxy", "light trust refresh",
     "faucet request", "devnet up", "devnet status", "devnet logs", "devnet kill", "devnet restart", "devnet down",
-    "doctor", "version",
+    "backup create", "backup show", "backup restore", "doctor", "version",
 }  # fmt: skip
 
 

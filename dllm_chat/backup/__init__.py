@@ -1,0 +1,1 @@
+"""Backup and restore of everything that a person has in their home."""
