@@ -52,6 +52,13 @@ class Chain(Record):
 
 
 @record
+class AppVersion(Record):
+    """Which rules made the state; absent where no upgrade ever changed them."""
+
+    version: int = wire(1, U32)
+
+
+@record
 class Account(Record):
     """Spendable tokens and the next sequence."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CHAIN = b"chain"
+APP_VERSION = b"app_version"
 PARAMS = b"params"
 SUPPLY = b"supply"
 COMMUNITY_POOL = b"pool/community"
