@@ -288,8 +288,11 @@ class LightClient:
         except DllmError as error:
             if fault_of(error) is Fault.NOT_THEIRS:
                 raise
-            # The lead is made up, or the witness is gone again.
-            self._providers.remove_if_spared({witness: f"{witness.name}: {error.message}"})
+            reason = f"{witness.name}: {error.message}"
+            if fault_of(error) is Fault.LIE:
+                self._providers.remove_if_spared({witness: reason})
+            else:
+                self._providers.ignored(witness, reason)
             return trusted
         self._tip_seen = target.height
         self._stalls.replace(witness, trusted.height, target.height)

@@ -23,6 +23,7 @@ from dllm_protocol.transaction import Transaction
 from light_node.client import LightClient
 from light_node.errors import AnswerRefused, SourceMalformed
 from light_node.queries import ProvedReads
+from light_node.source import Source
 
 PROOF_BLOCK_TIMEOUT_S = 10.0
 POLL_FIRST_S = 0.02
@@ -97,7 +98,7 @@ class Outcomes:
             await asyncio.sleep(GAP_PAUSE_S)
 
     async def _hand_in(self, raw: bytes) -> bytes:
-        answer = await self._client.primary.broadcast_tx_sync(raw)
+        answer = await self._client.ask(lambda source: source.broadcast_tx_sync(raw))
         if answer.hash != tx_hash(raw):
             raise AnswerRefused(f"sent transaction {tx_hash(raw).hex()}, the node took {answer.hash.hex()}")
         if answer.code:
@@ -114,7 +115,7 @@ class Outcomes:
         Raises:
             VerificationFailed, NetworkUnreachable, TimedOut, MalformedBytes.
         """
-        found = await self._client.primary.tx(tx_hash(raw))
+        found = await self._client.ask(lambda source: source.tx(tx_hash(raw)))
         if found is not None:
             if found.tx != raw:
                 raise AnswerRefused(
@@ -233,13 +234,17 @@ class Outcomes:
     async def _proved_block(self, height: int) -> tuple[bytes, ...]:
         """All transactions of a block, held against the verified header."""
         header = await self._client.verified_header(height)
-        _, block = await self._client.primary.block(height)
-        require_equal(f"hash of block {height}", block.hash(), header.hash())
-        try:
-            block.validate_basic()
-        except InvalidBlock as error:
-            raise SourceMalformed(f"block {height}: {error.message}") from error
-        return block.txs
+
+        async def shown_by(source: Source) -> tuple[bytes, ...]:
+            _, block = await source.block(height)
+            require_equal(f"hash of block {height}", block.hash(), header.hash())
+            try:
+                block.validate_basic()
+            except InvalidBlock as error:
+                raise SourceMalformed(f"block {height}: {error.message}") from error
+            return block.txs
+
+        return await self._client.ask(shown_by)
 
 
 def _was_refused(result: ExecTxResult) -> bool:

@@ -188,10 +188,14 @@ class ProvedReads:
             )
         # Of the same height as its hash, so that a new epoch in between is not taken for a lie.
         list_key = state_keys.offer_list(model_name, head.epoch)
-        answer = await self.client.primary.abci_query(STORE_PATH, list_key, asked, prove=False)
-        if answer.code or not answer.value:
-            raise SourceRefusal(
-                f"the node does not serve offer book {model_name}@{head.epoch}: {answer.log[:200]}",
-                hint="old books are not kept; ask for the newest",
-            )
-        return check_book(answer.value, model=model_name, epoch=head.epoch, expected_hash=head.book_hash)
+
+        async def listed_by(source: Source) -> OfferBook:
+            answer = await source.abci_query(STORE_PATH, list_key, asked, prove=False)
+            if answer.code or not answer.value:
+                raise SourceRefusal(
+                    f"the node does not serve offer book {model_name}@{head.epoch}: {answer.log[:200]}",
+                    hint="old books are not kept; ask for the newest",
+                )
+            return check_book(answer.value, model=model_name, epoch=head.epoch, expected_hash=head.book_hash)
+
+        return await self.client.ask(listed_by)

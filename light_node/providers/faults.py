@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 
+from dllm_protocol.block_errors import InvalidBlock
 from dllm_protocol.errors import DllmError, MalformedBytes, NetworkUnreachable, TimedOut
 from dllm_protocol.ics23 import ProofInvalid
+from dllm_protocol.offer_book import BookRefused
 from dllm_protocol.verification.predicates import Rule
 from light_node.errors import AnswerRefused, HeaderRefused
+
+_LIES = (AnswerRefused, BookRefused, InvalidBlock, MalformedBytes, ProofInvalid)
 
 
 class Fault(Enum):
@@ -28,4 +32,4 @@ def fault_of(error: DllmError) -> Fault:
     if isinstance(error, HeaderRefused):
         # Without a rule it is we who stopped; a time in the future may be our own clock's doing.
         return Fault.NOT_THEIRS if error.rule in (None, Rule.TIME_NOT_IN_FUTURE) else Fault.LIE
-    return Fault.LIE if isinstance(error, AnswerRefused | ProofInvalid | MalformedBytes) else Fault.NOT_THEIRS
+    return Fault.LIE if isinstance(error, _LIES) else Fault.NOT_THEIRS

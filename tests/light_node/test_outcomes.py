@@ -69,6 +69,30 @@ async def test_a_failure_is_proved_too(make_client: MakeClient) -> None:
     assert outcome.result.code == InsufficientFunds.abci_code
 
 
+async def test_an_outcome_is_found_although_the_primary_has_died(
+    make_client: MakeClient, chain: SignedChain
+) -> None:
+    dying, one, two = (ChainSource(chain, name) for name in ("dying", "one", "two"))
+    client = make_client(dying, [one, two])
+    await client.sync()
+    dying.offline = True
+    outcome = await Outcomes(client).wait_for(_tx(0), timeout_s=60)
+    assert isinstance(outcome, Included)
+    assert client.primary is not dying
+    assert client.witnesses[-1] is dying
+
+
+async def test_a_transaction_is_handed_to_a_node_that_takes_it(
+    make_client: MakeClient, chain: SignedChain
+) -> None:
+    dead, one, two = (ChainSource(chain, name) for name in ("dead", "one", "two"))
+    client = make_client(dead, [one, two])
+    await client.sync()
+    dead.offline = True
+    assert await Outcomes(client).send(_tx(7)) == _tx_hash(_tx(7))
+    assert [_tx(7)] in (one.sent, two.sent)
+
+
 async def test_a_failure_dressed_up_as_success_is_refused(
     make_client: MakeClient, chain: SignedChain
 ) -> None:

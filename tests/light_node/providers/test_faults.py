@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from dllm_protocol.block_errors import InvalidBlock
 from dllm_protocol.errors import DllmError
 from dllm_protocol.ics23 import ProofInvalid
+from dllm_protocol.offer_book import BookRefused
 from dllm_protocol.verification.predicates import Rule
 from light_node.errors import (
     AnswerRefused,
@@ -32,6 +34,8 @@ from light_node.providers.faults import Fault, fault_of
         (SourceMalformed("x"), Fault.LIE),
         (AnswerRefused("x"), Fault.LIE),
         (ProofInvalid("x"), Fault.LIE),
+        (BookRefused("x"), Fault.LIE),
+        (InvalidBlock("x"), Fault.LIE),
         (HeaderRefused("x", height=3, rule=Rule.TWO_THIRDS_SIGNED), Fault.LIE),
         (HeaderRefused("x", height=3, rule=Rule.TIME_NOT_IN_FUTURE), Fault.NOT_THEIRS),
         (HeaderRefused("too far"), Fault.NOT_THEIRS),
