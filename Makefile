@@ -1,6 +1,6 @@
 # `make chat` starts DLLM; `make test` checks it. The rest serves those who work on it.
 .POSIX:
-.PHONY: help setup chat test test-long lint bench guide-model lock clean conformance setup-test cometbft
+.PHONY: help setup chat test test-long lint bench guide-model lock clean conformance fuzz setup-test cometbft
 
 BIN = .venv/bin
 # Two processes: enough for two cores, and real end-to-end processes run beside them. A file stays in one process,
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long    the same tests, deeper"
 	@echo "make lint         format, lint, types and import rules only"
 	@echo "make conformance  agreement with other implementations, counted by family"
+	@echo "make fuzz         every decoder, coverage-guided, FUZZ_SECONDS (60) a room"
 	@echo "make bench        the benchmarks, as ratios"
 	@echo "make guide-model  train the model that ships in the package (under 40 minutes)"
 	@echo "make lock         write requirements/*.lock anew (wants the extra dev)"
@@ -50,6 +51,11 @@ test-long: lint
 conformance: setup-test
 	@sh tools/setup/cometbft.sh --where-possible
 	@$(BIN)/python -m tools.conformance
+
+fuzz: setup-test
+	@$(BIN)/python -c "import atheris" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements/fuzz.lock
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ROOMS)
 
 bench: setup-test
 	@$(BIN)/python -m benchmarks

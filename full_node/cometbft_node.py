@@ -12,14 +12,17 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dllm_protocol.errors import DllmError
+from dllm_protocol.exposition import Family
 from dllm_protocol.genesis import Genesis, chain_id_of
+from full_node.backup.home import require_confirmed
 from full_node.consensus.abci.server import AbciServer
 from full_node.consensus.cometbft.binary import find_cometbft, require_our_line
 from full_node.consensus.cometbft.config import EngineConfig, Listen
@@ -31,8 +34,12 @@ from full_node.files import write_private
 from full_node.halting import Halt, clear_mark, halt_at, require_not_halted
 from full_node.home import NodeHome, hold, read_genesis
 from full_node.keys import load_key
+from full_node.metrics.counts import NodeCounts, watched
+from full_node.metrics.families import NodeFacts, node_families
+from full_node.metrics.server import MetricsServer
 from full_node.node import GC_THRESHOLDS, Running
-from full_node.settings import NodeSettings
+from full_node.rpc.guard import Door
+from full_node.settings import COMETBFT, NodeSettings
 from full_node.state.snapshots import Restoration, Shelf, SnapshotSettings, SnapshotTaker
 from full_node.state.store import DEFAULT_PROOF_WINDOW, Store
 from full_node.state_machine.application import Application
@@ -41,6 +48,7 @@ from full_node.state_machine.genesis import check_genesis
 log = logging.getLogger(__name__)
 PORT_TRIES = 5
 HALT_LINGER_S = 5.0
+_ANY = Listen("127.0.0.1", 0)
 _TAKEN = "address already in use"
 
 
@@ -58,6 +66,7 @@ class CometBftOptions:
         block_window: how many blocks CometBFT keeps at least; 0 = all.
         snapshots: when snapshots are taken for others.
         prometheus: host:port for CometBFT's metrics; empty = none.
+        metrics: where our metrics are served, followed by CometBFT's; None = nowhere.
         halt: where to stop for another program.
     """
 
@@ -71,6 +80,7 @@ class CometBftOptions:
     block_window: int = 0
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     prometheus: str = ""
+    metrics: Door | None = None
     halt: Halt = field(default_factory=Halt)
 
 
@@ -94,6 +104,7 @@ async def run_cometbft_node(
     """
     lock = hold(home)
     try:
+        require_confirmed(home)
         require_not_halted(home, options.halt)
         program = find_cometbft(options.program)
         log.info("cometbft program=%s version=%s", program, require_our_line(program))
@@ -106,13 +117,16 @@ async def run_cometbft_node(
             _forget_half_a_start(home, folder)
         with contextlib.ExitStack() as open_things:
             halted = asyncio.Event()
-            driver = _open_driver(home, genesis, options, halted.set, open_things)
+            counts, store = NodeCounts(), _open_store(home, options, open_things)
+            driver = _open_driver(home, genesis, options, store, counts, halted.set, open_things)
             if not driver.has_halted:
                 server = AbciServer(driver.handle, folder.socket)
                 await server.start()
+                facts = NodeFacts(chain_id_of(genesis), COMETBFT, version("dllm"), home.database)
+                numbers = partial(node_families, facts, counts, store, None)
                 ends = [server.wait_failed(), stopped(), _linger_after(halted)]
                 try:
-                    await _run_engine(home, genesis, options, program, ends, on_ready)
+                    await _run_engine(home, genesis, options, program, numbers, ends, on_ready)
                 except DllmError:
                     # Once halted, CometBFT is refused every other block; how it ends then says nothing.
                     if not driver.has_halted:
@@ -148,16 +162,21 @@ def _forget_half_a_start(home: NodeHome, folder: EngineFolder) -> None:
         forget_blocks(folder)
 
 
+def _open_store(home: NodeHome, options: CometBftOptions, open_things: contextlib.ExitStack) -> Store:
+    return open_things.enter_context(
+        contextlib.closing(Store(home.database, proof_window=options.proof_window))
+    )
+
+
 def _open_driver(
     home: NodeHome,
     genesis: Genesis,
     options: CometBftOptions,
+    store: Store,
+    counts: NodeCounts,
     on_halt: Callable[[], None],
     open_things: contextlib.ExitStack,
 ) -> Driver:
-    store = open_things.enter_context(
-        contextlib.closing(Store(home.database, proof_window=options.proof_window))
-    )
     shelf = Shelf(home.snapshots)
     chain_id = chain_id_of(genesis)
     taker = open_things.enter_context(
@@ -165,7 +184,7 @@ def _open_driver(
     )
     driver = Driver(
         store,
-        Application(store),
+        watched(Application(store), counts, options.metrics),
         genesis,
         StateSync(shelf, taker, Restoration(store, chain_id)),
         version=version("dllm"),
@@ -182,6 +201,7 @@ async def _run_engine(
     genesis: Genesis,
     options: CometBftOptions,
     program: Path,
+    numbers: Callable[[], Iterable[Family]],
     reasons: Sequence[Awaitable[object]],
     on_ready: Callable[[Running], None],
 ) -> None:
@@ -197,8 +217,10 @@ async def _run_engine(
             return
         engine, config = started.result()
         ends.append(asyncio.ensure_future(engine.wait()))
-        running = Running(str(config.rpc), os.getpid(), chain_id_of(genesis))
+        doors = contextlib.AsyncExitStack()
         try:
+            metrics = await _open_metrics(options, config, numbers, doors)
+            running = Running(str(config.rpc), os.getpid(), chain_id_of(genesis), metrics)
             write_private(home.rpc, json.dumps(running.document()).encode() + b"\n")
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
@@ -209,11 +231,30 @@ async def _run_engine(
             _raise_first(ends)
         finally:
             home.rpc.unlink(missing_ok=True)
+            await doors.aclose()
             await engine.stop()
     finally:
         for end in ends:
             end.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _open_metrics(
+    options: CometBftOptions,
+    config: EngineConfig,
+    numbers: Callable[[], Iterable[Family]],
+    doors: contextlib.AsyncExitStack,
+) -> str:
+    """Serves our metrics and, behind them, CometBFT's; returns where, or nothing where nobody asked."""
+    if options.metrics is None:
+        return ""
+
+    async def collect() -> Iterable[Family]:
+        return numbers()
+
+    return await doors.enter_async_context(
+        MetricsServer(options.metrics, collect, passed_on=config.prometheus)
+    )
 
 
 def _raise_first(ends: Sequence[asyncio.Future[Any]]) -> None:
@@ -257,7 +298,7 @@ def _config(genesis: Genesis, options: CometBftOptions) -> EngineConfig:
         heartbeat_ms=genesis.params.heartbeat_ms,
         trusting_period_ms=genesis.params.trusting_period_ms,
         state_sync=options.settings.state_sync,
-        prometheus=options.prometheus,
+        prometheus=options.prometheus or (str(_with_port(_ANY)) if options.metrics else ""),
     )
 
 

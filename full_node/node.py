@@ -8,12 +8,14 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from dllm_protocol.errors import UsageRefused
+from dllm_protocol.exposition import Family
 from dllm_protocol.genesis import chain_id_of
+from full_node.backup.home import require_confirmed
 from full_node.consensus.sign_state import SignState
 from full_node.consensus.solo import SoloEngine
 from full_node.consensus.solo_chain import SoloChain
@@ -22,6 +24,9 @@ from full_node.files import write_private
 from full_node.halting import Halt, clear_mark, halt_at, require_not_halted
 from full_node.home import NodeHome, hold, read_genesis
 from full_node.keys import load_key
+from full_node.metrics.counts import NodeCounts, watched
+from full_node.metrics.families import NodeFacts, node_families
+from full_node.metrics.server import MetricsServer
 from full_node.rpc.context import NodeIdentity, RpcContext
 from full_node.rpc.guard import Door
 from full_node.rpc.server import RpcServer
@@ -54,6 +59,7 @@ class NodeOptions:
         block_window: how many blocks are kept; 0 = all.
         halt: where to stop for another program.
         snapshots: when snapshots of the state are taken.
+        metrics: where Prometheus' metrics are served; None = nowhere.
     """
 
     door: Door
@@ -62,6 +68,7 @@ class NodeOptions:
     block_window: int = 0
     halt: Halt = field(default_factory=Halt)
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    metrics: Door | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +78,13 @@ class Running:
     address: str
     pid: int
     chain_id: str
+    metrics: str = ""
+    """Where the metrics are served, `host:port`; empty = nowhere."""
 
     def document(self) -> dict[str, str | int]:
         """What rpc.json says."""
-        return {"address": self.address, "pid": self.pid, "chain_id": self.chain_id}
+        told: dict[str, str | int] = {"address": self.address, "pid": self.pid, "chain_id": self.chain_id}
+        return told | {"metrics_address": self.metrics} if self.metrics else told
 
 
 async def run_node(
@@ -97,6 +107,7 @@ async def run_node(
     """
     lock = hold(home)
     try:
+        require_confirmed(home)
         require_not_halted(home, options.halt)
         signer, genesis = load_key(home.key), read_genesis(home.genesis)
         check_genesis(genesis)
@@ -106,7 +117,9 @@ async def run_node(
         with contextlib.closing(store), contextlib.closing(taker):
             sign_state = SignState.load(home.sign_state)
             clock = SteadyClock()
-            chain = SoloChain(store, Application(store), genesis, signer, sign_state, clock)
+            counts = NodeCounts()
+            application = watched(Application(store), counts, options.metrics)
+            chain = SoloChain(store, application, genesis, signer, sign_state, clock)
             engine = SoloEngine(
                 chain, clock_ns=clock, halt_height=options.halt.height, on_committed=taker.note_committed
             )
@@ -115,7 +128,7 @@ async def run_node(
                 clear_mark(home)
                 clock.raise_to(chain.state.voted_at.to_ns())
                 await engine.until_provable()
-                await _serve(home, options, engine, stopped, on_ready)
+                await _serve(home, options, engine, counts, stopped, on_ready)
             finally:
                 await engine.stop()
         log.info("stopped chain=%s height=%d", chain_id, chain.state.height)
@@ -129,27 +142,50 @@ async def _serve(
     home: NodeHome,
     options: NodeOptions,
     engine: SoloEngine,
+    counts: NodeCounts,
     stopped: Callable[[], Awaitable[object]],
     on_ready: Callable[[Running], None],
 ) -> None:
     identity = NodeIdentity(options.moniker, version("dllm"))
-    server = RpcServer(RpcContext(engine, identity), options.door)
+    facts = NodeFacts(engine.chain_id, "solo", identity.version, home.database)
+
+    async def collect() -> Iterable[Family]:
+        return node_families(facts, counts, engine.store, await engine.pending(0))
+
+    async with contextlib.AsyncExitStack() as open_doors:
+        metrics = ""
+        if options.metrics is not None:
+            metrics = await open_doors.enter_async_context(MetricsServer(options.metrics, collect))
+        context = RpcContext(engine, identity, requests=counts.rpc_requests)
+        await _serve_rpc(home, options.door, context, metrics, (engine.wait, stopped), on_ready)
+
+
+async def _serve_rpc(
+    home: NodeHome,
+    door: Door,
+    context: RpcContext,
+    metrics: str,
+    reasons: Sequence[Callable[[], Awaitable[object]]],
+    on_ready: Callable[[Running], None],
+) -> None:
+    """Serves until one of the reasons to end returns, or raises."""
+    server = RpcServer(context, door)
     try:
         address = await server.start()
     except OSError as error:
         await server.stop()
         raise CannotListen(
-            f"cannot listen on {options.door.host}:{options.door.port}: {error.strerror or error}",
+            f"cannot listen on {door.host}:{door.port}: {error.strerror or error}",
             hint="give another --rpc-listen; port 0 lets the system choose",
         ) from error
-    running = Running(address, os.getpid(), engine.chain_id)
+    running = Running(address, os.getpid(), context.engine.chain_id, metrics)
     try:
         write_private(home.rpc, json.dumps(running.document()).encode() + b"\n")
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         log.info("listening address=%s chain=%s", running.address, running.chain_id)
         on_ready(running)
-        ends = [asyncio.ensure_future(engine.wait()), asyncio.ensure_future(stopped())]
+        ends = [asyncio.ensure_future(reason()) for reason in reasons]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:

@@ -23,7 +23,7 @@ from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rota
 from local_worker.model_files import packaged_model
 from local_worker.registration import OfferTerms
 from local_worker.runner import run_worker, write_manifest
-from local_worker.service import ServiceOptions
+from local_worker.service import LEDGER, ServiceOptions
 from local_worker.settlement import ClaimPolicy
 from local_worker.status import Status, read_status
 
@@ -43,6 +43,11 @@ def run() -> None:
 def init(home: Home, as_json: Json = False) -> None:
     """Make a home with fresh keys, or keep the keys that it has; prints the public halves."""
     with _reported(as_json):
+        if not key_file(home).exists() and (home / LEDGER).exists():
+            raise HomeRefused(
+                f"{home} has a ledger and no keys: vouchers of a provider whose keys are elsewhere",
+                hint=f"put {key_file(home).name} back, or move {LEDGER} away to begin as another provider",
+            )
         _say(_public(load_keys(home) if key_file(home).exists() else create_keys(home)), as_json)
 
 
@@ -115,6 +120,11 @@ def start(
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
+    metrics_listen: Annotated[
+        str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
+    ] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[str, typer.Option(help="json or logfmt.")] = "json",
     lifeline: Annotated[bool, typer.Option(help="Stop when stdin ends.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +147,7 @@ def start(
             may_register_model=register_model or prefix == LOCAL_PREFIX,
             offer=OfferTerms(prices=_prices(prices), capacity_sessions=capacity),
             claims=replace(policy, threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
+            metrics=_host_and_port(metrics_listen) if metrics_listen else None,
         )
         run_worker(
             options,
@@ -145,6 +156,8 @@ def start(
             sources=tuple(rpc or ()),
             lifeline=lifeline,
             on_ready=lambda now: _say_ready(now, as_json),
+            log_level=log_level,
+            log_format=log_format,
         )
 
 

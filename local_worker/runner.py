@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 
 from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.model_manifest import manifest_hash
+from light_node.log_file import log_to
 from local_worker.chain import LightChain
 from local_worker.engine.client import Engine
 from local_worker.errors import HomeRefused
@@ -24,8 +23,6 @@ from local_worker.model_service import describe
 from local_worker.service import Service, ServiceOptions
 from local_worker.status import Status
 
-LOG_BYTES = 1 << 20
-
 
 def run_worker(
     options: ServiceOptions,
@@ -35,13 +32,15 @@ def run_worker(
     sources: Sequence[str],
     lifeline: bool,
     on_ready: Callable[[Status], None],
+    log_level: str = "info",
+    log_format: str = "json",
 ) -> None:
     """Serve until SIGTERM, SIGINT or the lifeline's end; a second one stops at once.
 
     Raises:
         DllmError: it could not start, or cannot go on.
     """
-    _log_to(options.home / "worker.log")
+    log_to(options.home / "worker.log", level=log_level, form=log_format)
     asyncio.run(_run(options, keys, bundle, sources, lifeline, on_ready))
 
 
@@ -83,13 +82,6 @@ def _watch_lifeline(loop: asyncio.AbstractEventLoop, asked: Callable[[], None]) 
         raise HomeRefused(
             "--lifeline needs a pipe as stdin, not a file", hint="start it from a program"
         ) from error
-
-
-def _log_to(path: Path) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def write_manifest(

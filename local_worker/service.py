@@ -6,21 +6,26 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
 from dllm_protocol.errors import DllmError
+from dllm_protocol.exposition import Family
 from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.session.provider import Standing
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
+from light_node.metrics import MetricsServer
 from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
+from local_worker.metrics import worker_families
 from local_worker.model_service import LoadedModel, describe, registered_manifest
 from local_worker.registration import OfferTerms, Registration
+from local_worker.restored import last_refused_epoch
 from local_worker.sequences import SequencePool
 from local_worker.session_host import Workbench
 from local_worker.settlement import ClaimPolicy, Settlement
@@ -30,6 +35,7 @@ from local_worker.store import Store
 
 _log = logging.getLogger(__name__)
 
+LEDGER = "worker.db"
 CHAIN_WAIT_S = 30.0
 DRAIN_S = 10.0
 FAREWELL_S = 15.0
@@ -53,6 +59,8 @@ class ServiceOptions:
     offer: OfferTerms = field(default_factory=OfferTerms)
     claims: ClaimPolicy = field(default_factory=ClaimPolicy)
     limits: ChannelLimits = DEFAULT_LIMITS
+    metrics: tuple[str, int] | None = None
+    """Host and port where Prometheus' metrics are served; None = nowhere."""
 
 
 class Service:
@@ -66,7 +74,7 @@ class Service:
         self._meter = RowMeter()
         self.status_file = StatusFile(options.home)
         self.status = Status(pid=os.getpid(), chain_id=chain.chain_id)
-        self.store = Store(options.home / "worker.db")
+        self.store = Store(options.home / LEDGER)
         self.engine = EngineHost(options.engine)
         self.pool = SequencePool(self.engine, time.monotonic)
         self.engine.on_new_engine = self.pool.forget_all
@@ -74,6 +82,7 @@ class Service:
         self._server: StageServer | None = None
         self._settlement: Settlement | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._doors = AsyncExitStack()
 
     async def run(
         self,
@@ -88,6 +97,7 @@ class Service:
         """
         self._spawn(self.status_file.keep(self._current_status))
         try:
+            await self._open_metrics()
             if await self._unless(stop, self.start()):
                 on_ready(await self._current_status())
                 await self._until_over(stop)
@@ -121,7 +131,8 @@ class Service:
             name=options.model_name,
             chat_template=options.chat_template,
         )
-        self._server = self._make_server(loaded, manifest)
+        refused = await last_refused_epoch(options.home, self.store, self._chain)
+        self._server = self._make_server(loaded, manifest, refused)
         port = await self._server.listen(options.host, options.port)
         endpoints = options.announced or (f"ws://{_in_url(options.host)}:{port}",)
         self._describe_status(manifest, endpoints)
@@ -134,7 +145,20 @@ class Service:
         self._spawn(self.registration.keep_alive())
         self.status.state = "serving"
 
-    def _make_server(self, loaded: LoadedModel, manifest: Manifest) -> StageServer:
+    async def _open_metrics(self) -> None:
+        if self._options.metrics is None:
+            return
+        server = MetricsServer(*self._options.metrics, self._families)
+        self.status.metrics_address = await self._doors.enter_async_context(server)
+
+    async def _families(self) -> Iterable[Family]:
+        waiting = self.engine.current().waiting_calls if self.engine.alive else 0
+        answering = self._server.answering if self._server is not None else 0
+        return worker_families(await self._current_status(), self._meter.rows, waiting, answering)
+
+    def _make_server(
+        self, loaded: LoadedModel, manifest: Manifest, last_refused_epoch: int | None
+    ) -> StageServer:
         bench = Workbench(
             engine=self.engine,
             pool=self.pool,
@@ -152,6 +176,7 @@ class Service:
             bench=bench,
             store=self.store,
             limits=self._options.limits,
+            last_refused_epoch=last_refused_epoch,
         )
 
     def _make_settlement(self, server: StageServer) -> Settlement:
@@ -204,6 +229,7 @@ class Service:
             _log.warning("left without settling everything: %s", error or "out of time")
 
     async def _end(self) -> None:
+        await self._doors.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

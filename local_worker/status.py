@@ -40,6 +40,8 @@ class Status:
     earned_unclaimed_udllm: int = 0
     claimed_udllm: int = 0
     engine_restarts: int = 0
+    metrics_address: str = ""
+    """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
 
 
 class RowMeter:

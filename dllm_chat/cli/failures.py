@@ -15,6 +15,7 @@ from dllm_chat.cli.output import Failure
 from dllm_chat.paths import find_paths, make_private_folder
 from dllm_chat.version import VERSION
 from dllm_protocol.errors import DllmError
+from dllm_protocol.log_lines import VALUE_CHARACTERS_MAX, LogForm, log_line
 
 INTERRUPTED = Failure("E_INTERRUPTED", 130, "interrupted")
 LOG_NAME = "dllm.log"
@@ -46,8 +47,16 @@ def _log(error: BaseException) -> Path:
     log = make_private_folder(find_paths().logs) / LOG_NAME
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    words = "".join(traceback.format_exception(error))
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z",
+        "level": "error",
+        "logger": "dllm",
+        "version": VERSION,
+        "message": f"a fault in dllm: {type(error).__name__}",
+        # The innermost frames say most, and stand last.
+        "traceback": "".join(traceback.format_exception(error))[-VALUE_CHARACTERS_MAX:],
+    }
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "a") as file:
-        file.write(f"{datetime.now(UTC).isoformat()} dllm {VERSION}\n{words}\n")
+        file.write(log_line(LogForm.JSON, entry) + "\n")
     return log

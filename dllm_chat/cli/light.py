@@ -79,6 +79,9 @@ async def proxy(
         list[str] | None,
         typer.Option(help="Origin of web pages that may call, for example http://localhost:3000."),
     ] = None,
+    metrics_listen: Annotated[
+        str, typer.Option(help="HOST:PORT on this machine for Prometheus' metrics; empty = none.")
+    ] = "",
 ) -> Report:
     """Serve a node's JSON-RPC with every answer verified.
 
@@ -87,7 +90,7 @@ async def proxy(
     """
     from dllm_chat.cli.light_proxying import serve
 
-    return await serve(listen, token_file, origin or [])
+    return await serve(listen, token_file, origin or [], metrics_listen)
 
 
 trust_app = typer.Typer(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from dllm_chat.cli.long_running import announce, ended, told_to_stop
@@ -14,6 +16,9 @@ from dllm_chat.network.open_light import OpenLight, open_light
 from dllm_chat.paths import make_private_folder
 from dllm_chat.version import VERSION
 from dllm_protocol.errors import DllmError, UsageRefused
+from dllm_protocol.exposition import Family
+from light_node.log_file import log_to
+from light_node.metrics import MetricsServer, light_families
 from light_node.proxy.context import ProxyContext
 from light_node.proxy.guard import ProxyDoor
 from light_node.proxy.proving import Proving
@@ -28,23 +33,31 @@ LOOK_S = 60.0
 """How often the proxy syncs while nobody calls, so that trust does not grow too old under it."""
 
 
-async def serve(listen: str, token_file: Path | None, origins: list[str]) -> Report:
+async def serve(listen: str, token_file: Path | None, origins: list[str], metrics_listen: str = "") -> Report:
     """Serve until told to stop."""
     host, port = _place(listen)
+    metrics_place = _place(metrics_listen) if metrics_listen else None
     if len(origins) > ORIGINS_MAX:
         raise UsageRefused(f"{len(origins)} origins are given, at most {ORIGINS_MAX}")
     paths, config = settings()
     file = token_file or make_private_folder(paths.state) / TOKEN_FILE
+    log_to(make_private_folder(paths.logs) / "light-proxy.log", level=config.log_level)
     door = ProxyDoor(read_or_make_token(file), host, port, origins=frozenset(origins))
     async with (
         told_to_stop() as told,
         open_light(paths, config, progress, make_source=UpstreamSource) as light,
+        contextlib.AsyncExitStack() as doors,
     ):
-        server = ProxyServer(_context(light), door)
+        context = _context(light)
+        metrics = ""
+        if metrics_place is not None:
+            numbers = MetricsServer(*metrics_place, partial(_families, light, context))
+            metrics = await doors.enter_async_context(numbers)
+        server = ProxyServer(context, door)
         address = await _started(server, listen)
         try:
             await _sync(light)
-            announce(_ready(light, address, file))
+            announce(_ready(light, address, file, metrics))
             while not told.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -54,6 +67,10 @@ async def serve(listen: str, token_file: Path | None, origins: list[str]) -> Rep
         finally:
             await server.stop()
     raise ended()
+
+
+async def _families(light: OpenLight, context: ProxyContext) -> Iterable[Family]:
+    return light_families(light.bundle.chain_id, light.client.status(), context.requests, context.refusals)
 
 
 async def _sync(light: OpenLight) -> None:
@@ -79,13 +96,14 @@ async def _started(server: ProxyServer, listen: str) -> str:
         ) from error
 
 
-def _ready(light: OpenLight, address: str, file: Path) -> Report:
+def _ready(light: OpenLight, address: str, file: Path, metrics: str) -> Report:
     fresh = light.client.status()
     data = {
         "address": address,
         "url": f"http://{address}",
         "websocket": f"ws://{address}/websocket",
         "token_file": str(file),
+        "metrics_address": metrics,
         "chain_id": light.bundle.chain_id,
         "height": fresh.height,
         "hash": fresh.hash.hex().upper(),

@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from dllm_chat.devnet.plan import Folder, NodePlan, Plan
 from dllm_chat.embedded.wire import MAX_LINE_BYTES, SupervisorLost, read_line, send_line
 from dllm_chat.paths import LockBusy, file_lock, make_private_folder, write_private
 from dllm_protocol.errors import DllmError
+from light_node.log_file import log_to
 
 MAX_CALLERS = 64
 TOKEN_TIMEOUT_S = 5.0
@@ -32,7 +32,6 @@ LAST_WORDS_S = 30.0
 """How long a supervisor that could not start waits for whoever started it, to tell the reason."""
 BUSY = 75
 """Exit code where another supervisor holds the folder."""
-_LOG_BYTES = 1 << 20
 log = logging.getLogger("dllm.devnet")
 
 
@@ -241,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--order", required=True)
     given = parser.parse_args(arguments)
-    _log_to(make_private_folder(given.home / "logs") / "supervisor.log")
+    log_to(make_private_folder(given.home / "logs") / "supervisor.log")
     try:
         hold_and_run(given.home, Order.from_text(given.order), has_starter=True)
     except LockBusy:
@@ -250,12 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%s", error.message)
         return error.exit_code
     return 0
-
-
-def _log_to(path: Path) -> None:
-    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=2)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import secrets
 import signal
 import sys
 import time
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ from dllm_chat.embedded.wire import (
 )
 from dllm_chat.paths import LockBusy, file_lock, make_private_folder, write_private
 from dllm_protocol.errors import DllmError
+from light_node.log_file import log_to
 
 MAX_USERS = 64
 TOKEN_TIMEOUT_S = 5.0
-_LOG_BYTES = 1 << 20
 log = logging.getLogger("dllm.embedded")
 
 
@@ -167,7 +166,7 @@ def main() -> int:
     parser.add_argument("--model", default="", help="GGUF that the workers serve; empty: the packaged one")
     arguments = parser.parse_args()
     home = make_private_folder(arguments.home)
-    _log_to(make_private_folder(home / "logs") / "supervisor.log")
+    log_to(make_private_folder(home / "logs") / "supervisor.log")
     try:
         with file_lock(home / LOCK_FILE, timeout_s=0.5):
             model = Path(arguments.model) if arguments.model else None
@@ -175,12 +174,6 @@ def main() -> int:
     except LockBusy:
         return 0
     return 0
-
-
-def _log_to(path: Path) -> None:
-    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=2)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -134,9 +134,13 @@ def _make_door(paths: Paths) -> ChatDoor:
     # Needed with the first question; imported here, it does not delay it.
     import dllm_chat.tui.asking  # noqa: F401
     from dllm_chat.config import load_config
+    from dllm_chat.paths import make_private_folder
     from dllm_chat.session.service import ChatService
+    from light_node.log_file import log_to
 
-    return ChatService(paths, load_config(paths.config_file))
+    config = load_config(paths.config_file)
+    log_to(make_private_folder(paths.logs) / "chat.log", level=config.log_level)
+    return ChatService(paths, config)
 
 
 def _find_models() -> list[FoundModel]:

@@ -65,6 +65,11 @@ def start(
     prometheus: Annotated[
         str, typer.Option(help="cometbft: HOST:PORT for CometBFT's metrics; empty = none.")
     ] = "",
+    metrics_listen: Annotated[
+        str, typer.Option(help="HOST:PORT for Prometheus' metrics, CometBFT's behind ours; empty = none.")
+    ] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[str, typer.Option(help="json or logfmt.")] = "json",
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run the node. Prints one JSON line when it listens."""
@@ -73,7 +78,8 @@ def start(
         place = NodeHome(home)
         if not home.is_dir():
             raise HomeRefused(f"{home} is not a node's folder", hint="run `dllm-node init` first")
-        log_to(place.logs)
+        log_to(place.logs, level=log_level, form=log_format)
+        metrics = door_of(metrics_listen, option="--metrics-listen") if metrics_listen else None
         halt, snapshots = Halt(halt_height, past_halt), SnapshotSettings(snapshot_every)
         settings = read_settings(place).with_(engine, tuple(peer or ()), tuple(seed or ()))
         door = door_of(rpc_listen, token_file)
@@ -88,11 +94,14 @@ def start(
                 block_window=keep_blocks,
                 snapshots=snapshots,
                 prometheus=prometheus,
+                metrics=metrics,
                 halt=halt,
             )
             run: Run = partial(run_cometbft_node, place, behind)
         else:
-            alone = NodeOptions(door, moniker, block_window=keep_blocks, halt=halt, snapshots=snapshots)
+            alone = NodeOptions(
+                door, moniker, block_window=keep_blocks, halt=halt, snapshots=snapshots, metrics=metrics
+            )
             run = partial(run_node, place, alone)
         _run_until_stopped(run, lifeline)
         return {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dllm_protocol.block import Block
 from dllm_protocol.commit import BlockID, Commit
+from dllm_protocol.exposition import LabelledCounter
 from dllm_protocol.header import Header
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Shape
@@ -35,11 +36,13 @@ class RpcContext:
         engine: blocks, state and mempool.
         identity: name and version.
         address: where the RPC listens, `host:port`; empty before it does.
+        requests: calls by method and outcome, for the metrics.
     """
 
     engine: Engine
     identity: NodeIdentity
     address: str = ""
+    requests: LabelledCounter = field(default_factory=lambda: LabelledCounter("method", "outcome"))
 
     @property
     def latest_height(self) -> int:

@@ -11,7 +11,7 @@ from aiohttp import web
 from dllm_protocol.jsonrpc.errors import RpcError, invalid_request, method_not_found
 from dllm_protocol.jsonrpc.params import from_query
 from dllm_protocol.jsonrpc.requests import URI_ID, Request, failure, load_json, request_from, success
-from full_node.rpc.calls import answer, invoke
+from full_node.rpc.calls import answer, count, invoke
 from full_node.rpc.context import JsonObject, RpcContext
 from full_node.rpc.guard import Door, RpcLimits, guard
 from full_node.rpc.methods import METHODS
@@ -111,7 +111,9 @@ class RpcServer:
         try:
             result = await invoke(self._context, method, from_query(method.shape, request.query))
         except RpcError as error:
+            count(self._context, METHODS, name, error)
             return _json(failure(URI_ID, error), 500)
+        count(self._context, METHODS, name, None)
         return _json(success(URI_ID, result))
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:

@@ -70,6 +70,8 @@ class Store:
         self._writer = open_writer(path)
         self._reader = open_reader(path)
         self._read_lock = Lock()
+        self.proofs_given = 0
+        """Since the file was opened."""
         self._proof_window = proof_window
         self._block_window = block_window
         self._values: OrderedDict[bytes, bytes | None] = OrderedDict()
@@ -215,6 +217,7 @@ class Store:
                 value, proof = self._prover.prove(self._slot_at(version), key)
             finally:
                 self._reader.execute("COMMIT")
+            self.proofs_given += 1
         return ProvedValue(version, value, proof)
 
     def _remember(self, key: bytes, value: bytes | None) -> None:

@@ -30,8 +30,14 @@ class Calls:
             method = method_named(request.method)
             result = await self.invoke(method, from_json(method.shape, request.params))
         except RpcError as error:
+            self.count(request.method, "refused")
             return failure(request.id, error)
+        self.count(request.method, "ok")
         return success(request.id, result)
+
+    def count(self, name: str, outcome: str) -> None:
+        """Notes a call for the metrics; names that are not served are one, for callers choose them."""
+        self.context.requests.add(name if name in METHODS else "unknown", outcome)
 
     async def invoke(self, method: Method, arguments: Mapping[str, Any]) -> JsonObject:
         """Run a method. Raises RpcError for everything that a caller or a full node can cause."""
@@ -40,6 +46,7 @@ class Calls:
             async with asyncio.timeout(timeout_s), self._at_once:
                 return await method.answer(self.context, **arguments)
         except DllmError as error:
+            self.context.refusals.add(error.code)
             raise refused(error) from error
         except TimeoutError as error:
             raise server_error(f"nothing could be proved within {timeout_s:g} s") from error

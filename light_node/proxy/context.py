@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from dllm_protocol.exposition import LabelledCounter
 from dllm_protocol.genesis import Genesis
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Shape
@@ -30,6 +31,10 @@ class ProxyContext:
     """What the light node believes."""
     version: str
     """Of this software, shown in `status`."""
+    requests: LabelledCounter = field(default_factory=lambda: LabelledCounter("method", "outcome"))
+    """Calls, for the metrics."""
+    refusals: LabelledCounter = field(default_factory=lambda: LabelledCounter("code"))
+    """What could not be proved or was not believed, by error code, for the metrics."""
 
 
 @dataclass(frozen=True, slots=True)

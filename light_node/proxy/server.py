@@ -110,7 +110,9 @@ class ProxyServer:
             method = method_named(request.match_info["method"])
             result = await self._calls.invoke(method, from_query(method.shape, request.query))
         except RpcError as error:
+            self._calls.count(request.match_info["method"], "refused")
             return _json(failure(URI_ID, error), 500)
+        self._calls.count(request.match_info["method"], "ok")
         return _json(success(URI_ID, result))
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:

@@ -97,6 +97,11 @@ class Engine(asyncio.Protocol):
         self._reason = ""
         self.alive = False
 
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that were not answered yet."""
+        return len(self._calls)
+
     @classmethod
     async def start(
         cls,

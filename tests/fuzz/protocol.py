@@ -84,7 +84,8 @@ def _use_header(header: Header) -> None:
 def _use_commit(commit: Commit) -> None:
     commit.hash()
     commit.validate_basic()
-    commit.sign_bytes(CHAIN_ID, 0)
+    for index in range(min(len(commit.signatures), 2)):
+        commit.sign_bytes(CHAIN_ID, index)
 
 
 def _use_block(block: Block) -> None:

@@ -3,8 +3,8 @@
 # versions, so that `make setup` and `make test` share one environment. Wants pip-compile (extra `dev`).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-compile="${PIP_COMPILE:-.venv/bin/pip-compile}"
-[ -x "$compile" ] || { echo "no $compile: install the extra 'dev', or name one in PIP_COMPILE" >&2; exit 2; }
+compile="${DLLM_PIP_COMPILE:-.venv/bin/pip-compile}"
+[ -x "$compile" ] || { echo "no $compile: install the extra 'dev', or name one in DLLM_PIP_COMPILE" >&2; exit 2; }
 
 lock() {
   local name="$1"; shift
@@ -17,3 +17,4 @@ lock build requirements/build.in
 lock client pyproject.toml
 lock worker --extra worker --constraint requirements/client.lock pyproject.toml
 lock test --extra worker --extra test --constraint requirements/worker.lock pyproject.toml
+lock fuzz requirements/fuzz.in

@@ -131,7 +131,7 @@ def test_what_stands_behind_two_dashes_is_no_option(dllm: Dllm) -> None:
 def test_a_name_that_is_no_text_is_escaped(dllm: Dllm) -> None:
     ran = dllm("receipt", "verify", "\udcff", "--json")
     assert (ran.code, ran.error["code"]) == (6, "E_NOT_FOUND")
-    assert "\udcff" in ran.error["message"]
+    assert "\\udcff" in ran.error["message"]
 
 
 def test_a_reader_that_goes_away_ends_us_quietly(tmp_home: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a running node counts, for Prometheus: see docs/operating/metrics.md."""
