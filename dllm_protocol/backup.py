@@ -18,11 +18,11 @@ from dllm_protocol.encoding import (
     HASH,
     NAME,
     U64,
+    FormatVersion,
     ListOf,
     Nested,
     Record,
     Text,
-    Unsigned,
     record,
     wire,
 )
@@ -75,7 +75,7 @@ class BackupFile(Record):
 class BackupManifest(Record):
     """What a backup holds."""
 
-    version: int = wire(1, Unsigned(VERSION, minimum=VERSION))
+    version: int = wire(1, FormatVersion(VERSION, minimum=VERSION))
     kind: str = wire(2, NAME)
     """Whose home: ``client`` or ``node``."""
     program: str = wire(3, Text(64))

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import re
 
-from dllm_protocol.encoding import HASH, U64, ByteString, ListOf, Nested, Record, Text, Unsigned, record, wire
+from dllm_protocol.encoding import (
+    HASH,
+    U64,
+    ByteString,
+    FormatVersion,
+    ListOf,
+    Nested,
+    Record,
+    Text,
+    record,
+    wire,
+)
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.receipt import BADGE_LOCAL, BADGE_NETWORK
@@ -29,7 +40,7 @@ _PEER_FORM = re.compile(r"[0-9a-f]{40}@[^@\s/]{1,255}:[0-9]{1,5}")
 class NetworkBundle(Record):
     """What is signed."""
 
-    version: int = wire(1, Unsigned(BUNDLE_VERSION))
+    version: int = wire(1, FormatVersion(BUNDLE_VERSION))
     """1."""
     genesis: Genesis = wire(2, Nested(Genesis))
     """The whole genesis; the chain id follows from it."""

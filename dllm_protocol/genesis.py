@@ -11,11 +11,11 @@ from dllm_protocol.encoding import (
     PUBLIC_KEY,
     U64,
     UDLLM,
+    FormatVersion,
     ListOf,
     Nested,
     Record,
     Text,
-    Unsigned,
     record,
     wire,
 )
@@ -63,7 +63,7 @@ class GenesisValidator(Record):
 class Genesis(Record):
     """Everything that a chain starts from."""
 
-    version: int = wire(1, Unsigned(GENESIS_VERSION, minimum=1))
+    version: int = wire(1, FormatVersion(GENESIS_VERSION, minimum=1))
     name: str = wire(2, _CHAIN_NAME)
     genesis_time_ms: int = wire(3, U64)
     address_prefix: str = wire(4, _PREFIX)

@@ -84,6 +84,18 @@ class Unsigned:
 
 
 @dataclasses.dataclass(frozen=True)
+class FormatVersion(Unsigned):
+    """The version of a format, up to the newest that this program knows (``maximum``)."""
+
+    def _check(self, value: int) -> None:
+        if value > self.maximum:
+            raise MalformedBytes(
+                f"version {value} of this format is newer than this program, which knows up to {self.maximum}"
+            )
+        super()._check(value)
+
+
+@dataclasses.dataclass(frozen=True)
 class ByteString:
     """Bytes of ``minimum`` to ``maximum`` length; with ``optional``, empty is allowed beside that range."""
 

@@ -18,6 +18,7 @@ from dllm_protocol.encoding import (
     U32,
     U64,
     ByteString,
+    FormatVersion,
     ListOf,
     Nested,
     OneOf,
@@ -62,7 +63,7 @@ _PACKED_IDS = ByteString(0, 4 * MAX_DECODE_ROWS)
 class ClientHello(Record):
     """First message, sealed to the provider's sealing key: who is wanted, for which session."""
 
-    version: int = wire(1, Unsigned(CHANNEL_VERSION))
+    version: int = wire(1, FormatVersion(CHANNEL_VERSION))
     chain_id: str = wire(2, CHAIN_ID)
     provider: bytes = wire(3, ADDRESS)
     session: bytes = wire(4, HASH)

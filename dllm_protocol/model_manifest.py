@@ -10,7 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from dllm_protocol.encoding import HASH, NAME, U32, U64, ListOf, Nested, Record, Text, Unsigned, record, wire
+from dllm_protocol.encoding import (
+    HASH,
+    NAME,
+    U32,
+    U64,
+    FormatVersion,
+    ListOf,
+    Nested,
+    Record,
+    Text,
+    Unsigned,
+    record,
+    wire,
+)
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.pricing import RowPrices
 
@@ -37,7 +50,7 @@ class Piece(Record):
 class Manifest(Record):
     """What a model is, to the byte. Its id is `manifest_hash`."""
 
-    version: int = wire(1, Unsigned(MANIFEST_VERSION, minimum=1))
+    version: int = wire(1, FormatVersion(MANIFEST_VERSION, minimum=1))
     name: str = wire(2, NAME)
     architecture: str = wire(3, NAME)
     """llama.cpp's name, e.g. ``llama``."""

@@ -17,6 +17,7 @@ from dllm_protocol.encoding import (
     U64,
     UDLLM,
     ByteString,
+    FormatVersion,
     ListOf,
     Nested,
     Optional,
@@ -58,7 +59,7 @@ class Served(Record):
 class ReceiptBody(Record):
     """What happened."""
 
-    version: int = wire(1, Unsigned(RECEIPT_VERSION))
+    version: int = wire(1, FormatVersion(RECEIPT_VERSION))
     chain_id: str = wire(2, CHAIN_ID)
     badge: int = wire(3, Unsigned(BADGE_NETWORK))
     model: str = wire(4, NAME)

@@ -12,11 +12,11 @@ from dllm_protocol.encoding import (
     SIGNATURE,
     U64,
     UDLLM,
+    FormatVersion,
     ListOf,
     Nested,
     Record,
     Text,
-    Unsigned,
     record,
     wire,
 )
@@ -34,7 +34,7 @@ MAX_TRANSACTION_BYTES = 128 * 1024
 class TransactionBody(Record):
     """What is signed."""
 
-    version: int = wire(1, Unsigned(TRANSACTION_VERSION, minimum=1))
+    version: int = wire(1, FormatVersion(TRANSACTION_VERSION, minimum=1))
     chain_id: str = wire(2, CHAIN_ID)
     account: bytes = wire(3, ADDRESS)
     """Sender: pays the fee and stands behind every action."""

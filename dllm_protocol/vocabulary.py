@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dllm_protocol.encoding import BOOL, U32, ByteString, ListOf, Nested, Record, Unsigned, record, wire
+from dllm_protocol.encoding import (
+    BOOL,
+    U32,
+    ByteString,
+    FormatVersion,
+    ListOf,
+    Nested,
+    Record,
+    Unsigned,
+    record,
+    wire,
+)
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.hashing import Tag, tagged_hash
 
@@ -38,7 +49,7 @@ class TokenPiece(Record):
 class Vocabulary(Record):
     """All pieces of a tokenizer, indexed by token id."""
 
-    version: int = wire(1, Unsigned(1, minimum=1))
+    version: int = wire(1, FormatVersion(1, minimum=1))
     pieces: tuple[TokenPiece, ...] = wire(2, ListOf(Nested(TokenPiece), MAX_PIECES, minimum=1))
     begin_token: int = wire(3, U32)
     """Id of the token that starts a sequence, or NO_TOKEN."""

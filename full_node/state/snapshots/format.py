@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dllm_protocol.encoding import HASH, U64, ListOf, Record, Text, Unsigned, record, wire
+from dllm_protocol.encoding import HASH, U64, FormatVersion, ListOf, Record, Text, record, wire
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.hashing import Tag, tagged_hash
 
@@ -40,7 +40,7 @@ class SnapshotRefused(VerificationFailed):
 class Manifest(Record):
     """What a snapshot claims to be; its hash is the snapshot's identity."""
 
-    format: int = wire(1, Unsigned(FORMAT, minimum=FORMAT))
+    format: int = wire(1, FormatVersion(FORMAT, minimum=FORMAT))
     chain_id: str = wire(2, _CHAIN_ID)
     height: int = wire(3, U64)
     root: bytes = wire(4, HASH)
