@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from dllm_protocol.block import LightBlock, SignedHeader
 from dllm_protocol.errors import DllmError, MalformedBytes, NetworkUnreachable, TimedOut, VerificationFailed
 from dllm_protocol.header import Header
 from dllm_protocol.validator_set import ValidatorSet
-from dllm_protocol.verification.options import CLOCK_DRIFT_NS, TRUSTING_PERIOD_NS, VerificationOptions
-from dllm_protocol.verification.trust_level import ONE_THIRD, TrustLevel
-from dllm_protocol.verification.verifier import Invalid, verify_root
-from light_node.bisection import refusal
+from dllm_protocol.verification.options import VerificationOptions
 from light_node.clock import Clock
 from light_node.comparison import MAX_BLOCK_LAG_NS, Comparer
 from light_node.detector import Detector
-from light_node.errors import ForkDetected, NotYetProvable, RootExpired, RootMismatch
+from light_node.errors import ForkDetected, NotYetProvable
 from light_node.freshness import Freshness, PeerRole, PeerStatus, TrustStatus
 from light_node.providers.events import Journal, LightEvent
 from light_node.providers.faults import Fault, fault_of
@@ -26,6 +22,7 @@ from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.providers.stalls import StallWatch
 from light_node.source import Source
+from light_node.trust_root import Roots, TrustOptions
 from light_node.trust_store import TrustStore
 from light_node.walks import Walks
 
@@ -48,20 +45,6 @@ ALONE = "one source only: nobody confirms what it shows"
 
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class TrustOptions:
-    """A header that a person decided to trust, and for how long trust lasts."""
-
-    height: int
-    hash: bytes
-    """32 bytes."""
-    period_ns: int = TRUSTING_PERIOD_NS
-    clock_drift_ns: int = CLOCK_DRIFT_NS
-    trust_level: TrustLevel = ONE_THIRD
-    witnesses_expected: bool = False
-    """Whether being without a witness is worth a warning; a chain of one's own machine has none to show."""
 
 
 class LightClient:
@@ -101,6 +84,7 @@ class LightClient:
         )
         self._stalls = StallWatch(self._providers, clock, max_block_lag_ns, self._journal)
         self._walks = Walks(self._providers, self._blocks, self._options, clock)
+        self._roots = Roots(self._providers, self._walks, self._detector, self._options, clock)
         self._lock = asyncio.Lock()
         self._latest: LightBlock | None = None
         self._root_checked = False
@@ -200,21 +184,7 @@ class LightClient:
             RootMismatch: the new root does not lead back to the header trusted so far.
         """
         async with self._lock:
-            block = await self._fetched_root(options)
-            old = self._store.latest()
-            if old is not None:
-                if old.height > block.height:
-                    raise RootMismatch(
-                        f"the new root {block.height} is below the trusted header {old.height}"
-                    )
-                found = block.header
-                if old.height < block.height:
-                    found = await self._walks.backwards(old.height, block.header)
-                if found.hash() != old.hash():
-                    raise RootMismatch(
-                        f"the new root leads back to header {found.hash().hex()} at {old.height}, "
-                        f"trusted is {old.hash().hex()}"
-                    )
+            block = await self._roots.refreshed(options, self._store.latest())
             self._store.replace_all(block)
             self.trust_options = options
             self._latest = block
@@ -304,70 +274,29 @@ class LightClient:
         if height == latest.height:
             return latest.header
         if height > latest.height:
-            return (await self._believe(await self._asked(height), latest)).header
+            return (await self._believe(await self._walks.at(height), latest)).header
         above = self._store.at_or_above(height) or latest
         if above.height == height:
             return above.header
         below = self._store.at_or_below(height)
         far = above.height - height > WALK_RATHER_THAN_SKIP
         if below is not None and far and self._age_ns(below.header) < self._options.trusting_period_ns:
-            return (await self._believe(await self._asked(height), below)).header
+            return (await self._believe(await self._walks.at(height), below)).header
         return await self._walks.backwards(height, above.header)
-
-    async def _asked(self, height: int) -> LightBlock:
-        async def at_height(source: Source) -> LightBlock:
-            return await self._blocks.at(source, height, as_told=bool(self.witnesses))
-
-        return await self._providers.ask(at_height)
 
     async def _trusted(self) -> LightBlock:
         """The highest trusted block: in memory, from the store (another process may have gone on), or the root."""
         if not self._root_checked:
-            await self._check_root()
+            ahead = await self._roots.checked(self.trust_options, self._store)
+            if ahead is not None:
+                await self._believe(*ahead)
             self._root_checked = True
         stored = self._store.latest() if self._latest is None else self._latest
         if stored is None:
-            stored = await self._fetched_root(self.trust_options)
+            stored = await self._roots.fetched(self.trust_options)
             self._store.add(stored)
         self._latest = stored
         return stored
-
-    async def _check_root(self) -> None:
-        """A root once trusted is never replaced by one that the store contradicts."""
-        known = self._store.at(self.trust_options.height)
-        if known is not None and known.hash() != self.trust_options.hash:
-            raise RootMismatch(
-                f"trust root at {self.trust_options.height} is {self.trust_options.hash.hex()}, "
-                f"stored there is {known.hash().hex()}",
-                hint="this home trusts another chain: use another home, or the right root",
-            )
-        latest = self._store.latest()
-        if latest is None or known is not None or latest.height >= self.trust_options.height:
-            return
-        age_ns = self._age_ns(latest.header)
-        if age_ns >= self._options.trusting_period_ns:
-            raise RootExpired(
-                f"trusted header {latest.height} of {latest.header.time} is {age_ns // NS_PER_S} s old, "
-                f"the trusting period is {self._options.trusting_period_ns // NS_PER_S} s",
-                hint="renew it against two sources that are not the same: dllm light trust refresh",
-            )
-        # The root lies ahead of what is trusted: it counts only if what is trusted leads to it.
-        root = await self._fetched_root(self.trust_options)
-        await self._believe(root, latest)
-
-    async def _fetched_root(self, options: TrustOptions) -> LightBlock:
-        block = await self._asked(options.height)
-        if block.hash() != options.hash:
-            shown = f"{self.primary.name} shows {block.hash().hex()}"
-            raise RootMismatch(
-                f"trust root at {options.height} is {options.hash.hex()}, {shown}",
-                hint="the node is on another chain, or the root is wrong",
-            )
-        verdict = verify_root(block, self._options, self.clock.now())
-        if isinstance(verdict, Invalid):
-            raise refusal(verdict.reason, block.height)
-        await self._detector.check_root(block)
-        return block
 
     async def _believe(self, target: LightBlock, trusted: LightBlock) -> LightBlock:
         """Verify a target above the trusted block, compare with the witnesses, store it."""

@@ -31,6 +31,14 @@ class Walks:
         self._options = options
         self._clock = clock
 
+    async def at(self, height: int) -> LightBlock:
+        """Return the primary's light block at a height, not verified; see `Providers.ask`."""
+
+        async def at_height(source: Source) -> LightBlock:
+            return await self._blocks.at(source, height, as_told=bool(self._providers.witnesses))
+
+        return await self._providers.ask(at_height)
+
     async def forwards(self, target: LightBlock, trusted: LightBlock) -> Trace:
         """Verify a target of the primary's by skipping.
 
