@@ -28,7 +28,7 @@ from full_node.consensus.cometbft.binary import find_cometbft, require_our_line
 from full_node.consensus.cometbft.config import EngineConfig, Listen
 from full_node.consensus.cometbft.driver import META_NAME, Driver
 from full_node.consensus.cometbft.files import EngineFolder, forget_blocks, prepare_folder, write_files
-from full_node.consensus.cometbft.process import CometBft, CometBftStopped
+from full_node.consensus.cometbft.process import CannotListen, CometBft, CometBftStopped
 from full_node.consensus.cometbft.state_sync import StateSync
 from full_node.files import write_private
 from full_node.halting import Halt, clear_mark, halt_at, require_not_halted
@@ -272,12 +272,13 @@ async def _start_engine(
     for left in reversed(range(PORT_TRIES)):
         config = _config(genesis, options)
         write_files(folder, genesis, config)
-        engine = CometBft(program, folder, home.logs / "cometbft.log", config.rpc)
+        engine = CometBft(program, folder, home.logs / "cometbft.log", config.rpc, config.p2p)
         try:
             await engine.start()
         except CometBftStopped as error:
             await engine.stop()
-            if left and _TAKEN in error.message and 0 in (options.rpc.port, options.p2p.port):
+            taken = isinstance(error, CannotListen) or _TAKEN in error.message
+            if left and taken and 0 in (options.rpc.port, options.p2p.port):
                 continue
             raise
         except BaseException:

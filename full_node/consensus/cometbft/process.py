@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from pathlib import Path
@@ -41,13 +42,21 @@ class CometBftStopped(DllmError):
     exit_code = 3
 
 
+class CannotListen(CometBftStopped):
+    """An address that CometBFT shall listen on is taken, or not this machine's."""
+
+    code = "E_LISTEN"
+    exit_code = 2
+
+
 class CometBft:
     """One run of the program."""
 
-    def __init__(self, program: Path, folder: EngineFolder, log_file: Path, rpc: Listen) -> None:
+    def __init__(self, program: Path, folder: EngineFolder, log_file: Path, rpc: Listen, p2p: Listen) -> None:
         self._program = program
         self._folder = folder
         self._rpc = rpc
+        self._p2p = p2p
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._log = PrivateRotatingFile(
             log_file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8"
@@ -56,9 +65,12 @@ class CometBft:
         self._pump: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts it; returns when its RPC listens. Raises CometBftStopped."""
+        """Starts it; returns when its RPC listens. Raises CannotListen, CometBftStopped."""
         lock = await self._lock()
         try:
+            # Else somebody else's port would be taken for ours as soon as it answers.
+            for listen in (self._rpc, self._p2p):
+                _require_free(listen)
             self._child = await asyncio.create_subprocess_exec(
                 self._program,
                 "start",
@@ -161,6 +173,20 @@ class CometBft:
         text = line[:LINE_BYTES_MAX].decode("utf-8", "replace")
         self._tail.append(text)
         self._log.emit(logging.LogRecord("cometbft", logging.INFO, "", 0, text, None, None))
+
+
+def _require_free(listen: Listen) -> None:
+    """Raises CannotListen."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on {listen}: {error.strerror or error}",
+                hint="give another address; port 0 lets the system choose",
+            ) from error
 
 
 def _die_with_parent() -> None:

@@ -262,7 +262,7 @@ class Network:
                     network._start_all()
                 except AssertionError as error:
                     network.end()
-                    if not left or "address already in use" not in str(error):
+                    if not left or "address already in use" not in str(error).lower():
                         raise
                 else:
                     break
