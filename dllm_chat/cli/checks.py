@@ -1,4 +1,4 @@
-"""What `dllm doctor` looks at. Every check answers; none starts anything or leaves this machine."""
+"""What `dllm doctor` looks at on this machine. Every check answers; none starts or changes anything."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from dllm_chat.cli.check import Check
+from dllm_chat.cli.checks_versions import programs, stores
 from dllm_chat.config import Config, load_config
 from dllm_chat.embedded.clock import read_floor_ns
 from dllm_chat.embedded.door import supervisor_running
@@ -32,18 +33,8 @@ RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
 """A clock before this is wrong: this program is younger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One look."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    found: str
-    hint: str = ""
-
-
 def run_checks() -> list[Check]:
-    """All checks, in the order in which things would fail."""
+    """All checks of this machine, in the order in which things would fail."""
     paths = find_paths()
     checks = [Check("dllm", "ok", f"{VERSION}, Python {platform.python_version()}, {platform.platform()}")]
     try:
@@ -191,5 +182,5 @@ def _network(paths: Paths, _: Config) -> Iterator[Check]:
 
 
 _LOOKS: tuple[Callable[[Paths, Config], Iterator[Check]], ...] = (
-    _folders, _secrets, _disk, _clock, _ports, _llama, _keyring, _model_file, _network
+    _folders, _secrets, _disk, _clock, _ports, programs, stores, _llama, _keyring, _model_file, _network
 )  # fmt: skip
