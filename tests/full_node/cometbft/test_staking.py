@@ -180,6 +180,8 @@ def _prove(staking: Staking, signer: SeedSigner, height: int) -> int:
     node.rpc("broadcast_evidence", evidence=evidence_to_json(evidence))
 
     def look() -> int:
+        # Evidence alone makes no block: it goes into the next one, at the latest that of the heartbeat.
+        staking.network.transfer(staking.payer, RECIPIENT, 1)
         for at in range(asked_from, node.height + 1):
             if node.rpc("block", height=str(at))["block"]["evidence"]["evidence"]:
                 return at
