@@ -25,8 +25,8 @@ from full_node.node_log import FILE_BYTES, FILES_KEPT, PrivateRotatingFile
 log = logging.getLogger(__name__)
 LAST_ONE_GONE_S = 60.0
 """How long to wait for a CometBFT of before, which is ending."""
-ANSWERS_S = 120.0
-"""How long CometBFT may take until its RPC listens; replaying blocks comes before."""
+ANSWERS_S = 3600.0
+"""How long CometBFT may take until its RPC listens; what it may have to replay first can be many blocks."""
 STOP_S = 30.0
 POLL_S = 0.05
 TAIL_LINES = 12

@@ -45,7 +45,7 @@ def wait_for_write(node: Node, since_ns: int) -> bool:
     while last_write_ns(node) == since_ns:
         if time.monotonic() > end_s:
             return False
-        time.sleep(0.0002)
+        time.sleep(0.001)
     return True
 
 
