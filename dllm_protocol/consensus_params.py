@@ -49,6 +49,6 @@ class ConsensusParams:
                 "max_bytes": str(self.evidence_max_bytes),
             },
             "validator": {"pub_key_types": ["ed25519"]},
-            "version": {"app": str(self.app_version)} if self.app_version else {},
+            "version": {"app": str(self.app_version)},
             "abci": {"vote_extensions_enable_height": "0"},
         }

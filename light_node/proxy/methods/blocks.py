@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dllm_protocol.block import Block
 from dllm_protocol.block_json import (
     block_id_to_json,
@@ -100,7 +102,7 @@ async def validators(
 
 
 async def consensus_params(context: ProxyContext, height: int | None) -> JsonObject:
-    """Consensus parameters: those of genesis, which the header's hash says are still in force."""
+    """Consensus parameters: those of genesis, which the header's hash says are still in force; its app version."""
     at = await context.proving.header(asked_height(height))
     params = consensus_params_of(context.genesis)
     if params.hash() != at.consensus_hash:
@@ -108,7 +110,8 @@ async def consensus_params(context: ProxyContext, height: int | None) -> JsonObj
             f"header {at.height} has consensus hash {to_hex(at.consensus_hash)}, genesis gives "
             f"{to_hex(params.hash())}: what changed is proved by nothing"
         )
-    return {"block_height": str(at.height), "consensus_params": params.to_json()}
+    shown = replace(params, app_version=at.app_version)
+    return {"block_height": str(at.height), "consensus_params": shown.to_json()}
 
 
 async def _height_of(context: ProxyContext, block_hash: bytes | None) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from dllm_protocol.genesis import Genesis
+from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.json_shape import to_base64
 from light_node.client import LightClient, TrustOptions
 from light_node.clock import SystemClock
@@ -23,7 +23,7 @@ from light_node.proxy.upstream import UpstreamSource
 from light_node.queries import ProvedReads
 from light_node.trust_store import TrustStore
 from tests.e2e.lying_node import Lie, lying_node
-from tests.full_node.processes import NodeProcess, Sender
+from tests.full_node.processes import Sender
 
 TOKEN = "T" * 40
 DEADLINE_S = 60.0
@@ -33,15 +33,23 @@ DEADLINE_S = 60.0
 class ChainNode:
     """A node with a few transfers in its chain."""
 
-    process: NodeProcess
+    address: str
     genesis: Genesis
     sender: Sender
-    transfers: list[bytes]
+    transfers: list[bytes] = field(default_factory=list)
     """Raw transactions that stand in blocks."""
 
     @property
+    def chain_id(self) -> str:
+        return chain_id_of(self.genesis)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    @property
     def websocket(self) -> str:
-        return f"ws://{self.process.address}/websocket"
+        return f"ws://{self.address}/websocket"
 
 
 @dataclass
@@ -85,7 +93,7 @@ async def proxy_before(
     first = await truth.signed_header(1)
     await truth.close()
     async with lying_node(node.websocket, *lies) as url:
-        chain_id = node.process.chain_id
+        chain_id = node.chain_id
         store = TrustStore(folder / "light.db", chain_id)
         client = LightClient(
             chain_id,
@@ -115,7 +123,7 @@ async def send(node: ChainNode, recipient: bytes = b"\x02" * 20, amount_udllm: i
 
         async def call(method: str, **params: Any) -> Any:
             body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-            async with http.post(f"http://{node.process.address}/", json=body) as response:
+            async with http.post(node.url, json=body) as response:
                 return (await response.json()).get("result")
 
         said = await call("broadcast_tx_sync", tx=to_base64(raw))

@@ -24,13 +24,15 @@ from light_node.proxy.methods import METHODS, REFUSED
 from light_node.proxy.methods.transactions import UNPROVED
 from tests.light_node.proxy.rig import ChainNode, proxy_before, send
 
+ENGINES = ("solo", "cometbft")
+
 
 async def test_headers_commits_blocks_and_validators_are_those_of_the_chain(
     node: ChainNode, tmp_path: Path
 ) -> None:
     async with proxy_before(node, tmp_path) as proxy:
         status = await proxy.result("status")
-        assert status["node_info"]["network"] == node.process.chain_id
+        assert status["node_info"]["network"] == node.chain_id
         tip = int(status["sync_info"]["latest_block_height"])
         assert tip >= 4
         assert await proxy.result("health") == {}
@@ -41,7 +43,7 @@ async def test_headers_commits_blocks_and_validators_are_those_of_the_chain(
                 (await proxy.result("commit", height=str(height)))["signed_header"]
             )
             assert signed.header == header
-            signed.validate_basic(node.process.chain_id)
+            signed.validate_basic(node.chain_id)
             shown = await proxy.result("block", height=str(height))
             block = block_from_json(shown["block"])
             assert block.header == header
@@ -77,7 +79,7 @@ async def test_ranges_results_parameters_and_genesis(node: ChainNode, tmp_path: 
         )
         params = await proxy.result("consensus_params")
         document = (await proxy.result("genesis"))["genesis"]
-        assert document["chain_id"] == node.process.chain_id
+        assert document["chain_id"] == node.chain_id
         assert document["consensus_params"] == params["consensus_params"]
         chunk = await proxy.result("genesis_chunked", chunk="0")
         assert chunk["total"] == "1"
@@ -104,7 +106,7 @@ async def test_what_the_proxy_says_of_the_chain_is_what_the_node_says(
 
 async def _of_node(http: Any, node: ChainNode, method: str, params: dict[str, str]) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    async with http.post(f"http://{node.process.address}/", json=body) as response:
+    async with http.post(node.url, json=body) as response:
         return (await response.json())["result"]
 
 

@@ -115,9 +115,9 @@ async def test_our_light_client_follows_the_chain_through_the_proxy(node: ChainN
         url = f"ws://{proxy.address}/websocket"
         source, witness = RpcSource(url, token=TOKEN), RpcSource(url, token=TOKEN)
         first = await source.signed_header(1)
-        store = TrustStore(tmp_path / "light.db", node.process.chain_id)
+        store = TrustStore(tmp_path / "light.db", node.chain_id)
         root = TrustOptions(1, first.header.hash())
-        behind = LightClient(node.process.chain_id, root, store, source, [witness], clock=SystemClock())
+        behind = LightClient(node.chain_id, root, store, source, [witness], clock=SystemClock())
         try:
             tip = await behind.sync()
             assert tip.hash() == (await proxy.client.sync()).hash()

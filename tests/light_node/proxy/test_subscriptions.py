@@ -16,6 +16,8 @@ from light_node.proxy.guard import ProxyLimits
 from tests.e2e.lying_node import Lie
 from tests.light_node.proxy.rig import DEADLINE_S, ChainNode, Proxy, proxy_before, send
 
+ENGINES = ("solo", "cometbft")
+
 
 class Listener:
     """A websocket to the proxy."""

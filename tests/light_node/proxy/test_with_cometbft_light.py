@@ -18,10 +18,10 @@ async def test_it_verifies_the_chain_through_the_proxy(
         first = await proxy.client.verified_header(1)
         tip = await proxy.client.sync()
         target = LightTarget(
-            node.process.chain_id,
+            node.chain_id,
             # How it sends a token: as the password in the address.
             f"http://dllm:{TOKEN}@{proxy.address}",
-            [node.process.url],
+            [node.url],
             1,
             to_hex(first.hash()),
         )
