@@ -30,6 +30,16 @@ from full_node.state.snapshots import SnapshotSettings
 log = logging.getLogger(__name__)
 Run = Callable[[Callable[[], Awaitable[object]], Callable[[Running], None]], Awaitable[None]]
 
+SnapshotEvery = Annotated[
+    int, typer.Option(help="Take a snapshot of the state every so many blocks; 0 = never.", min=0)
+]
+HaltHeight = Annotated[
+    int, typer.Option(help="Make no block after this one and end with exit code 10; 0 = go on.", min=0)
+]
+PastHalt = Annotated[
+    bool, typer.Option("--past-halt", help="Go on in a folder that was halted, with the same program.")
+]
+
 
 def start(
     home: Home,
@@ -52,16 +62,9 @@ def start(
         int,
         typer.Option(help="Blocks to keep; 0 = all. cometbft: never fewer than evidence may need.", min=0),
     ] = 0,
-    snapshot_every: Annotated[
-        int, typer.Option(help="Take a snapshot of the state every so many blocks; 0 = never.", min=0)
-    ] = 0,
-    halt_height: Annotated[
-        int,
-        typer.Option(help="Make no block after this one and end with exit code 10; 0 = go on.", min=0),
-    ] = 0,
-    past_halt: Annotated[
-        bool, typer.Option("--past-halt", help="Go on in a folder that was halted, with the same program.")
-    ] = False,
+    snapshot_every: SnapshotEvery = 0,
+    halt_height: HaltHeight = 0,
+    past_halt: PastHalt = False,
     prometheus: Annotated[
         str, typer.Option(help="cometbft: HOST:PORT for CometBFT's metrics; empty = none.")
     ] = "",
