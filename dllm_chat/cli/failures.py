@@ -19,12 +19,15 @@ from dllm_protocol.log_lines import VALUE_CHARACTERS_MAX, LogForm, log_line
 
 INTERRUPTED = Failure("E_INTERRUPTED", 130, "interrupted")
 LOG_NAME = "dllm.log"
+COMMANDS_THAT_HELP = {
+    "E_ROOT_EXPIRED": "take a new trust root that two nodes agree on: dllm light trust refresh",
+}
 MAX_LOG_BYTES = 1 << 20
 
 
 def failure_of(error: DllmError) -> Failure:
-    """One of the errors that we declare."""
-    return Failure(error.code, error.exit_code, error.message, error.hint)
+    """One of the errors that we declare; where a command helps, the hint names it."""
+    return Failure(error.code, error.exit_code, error.message, COMMANDS_THAT_HELP.get(error.code, error.hint))
 
 
 def usage_failure(message: str, hint: str = "") -> Failure:

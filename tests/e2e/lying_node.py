@@ -28,6 +28,8 @@ class Lie:
     ask: Callable[[Params], Params] = field(default=lambda params: params)
     answer: Callable[[Any, Params], Any] = field(default=lambda result, _: result)
     """(result, parameters as the client asked); may raise `Hidden`."""
+    becomes: str = ""
+    """Another method that the real node is asked instead."""
 
 
 class Hidden(Exception):
@@ -49,6 +51,7 @@ async def lying_node(real_url: str, *lies: Lie) -> AsyncIterator[str]:
                     for lie in lies:
                         if lie.method == call["method"]:
                             call["params"] = lie.ask(dict(call["params"]))
+                            call["method"] = lie.becomes or call["method"]
                     await real.send(json.dumps(call))
             except ConnectionClosed:
                 return  # the client has seen enough

@@ -10,7 +10,7 @@ from dllm_protocol.block import tx_hash
 from dllm_protocol.block_errors import require_equal
 from dllm_protocol.block_json import tx_result_to_json
 from dllm_protocol.evidence_json import evidence_from_json
-from dllm_protocol.json_shape import to_hex
+from dllm_protocol.json_shape import to_base64, to_hex
 from dllm_protocol.jsonrpc.errors import internal_error
 from dllm_protocol.jsonrpc.params import Kind
 from dllm_protocol.results import ExecTxResult
@@ -64,7 +64,7 @@ async def broadcast_evidence(context: ProxyContext, evidence: object) -> JsonObj
     found.validate_basic()
     taken = await context.proving.upstream.broadcast_evidence(found)
     require_equal("hash of the evidence that the node took", taken, found.hash())
-    return {"hash": to_hex(taken)}
+    return {"hash": to_base64(taken)}  # so CometBFT writes this hash, unlike all others
 
 
 def _given(tx: bytes | None) -> bytes:

@@ -10,10 +10,12 @@ import pytest
 
 from dllm_protocol import state_keys
 from dllm_protocol.block import tx_hash
+from dllm_protocol.evidence_json import evidence_to_json
 from dllm_protocol.json_shape import to_base64, to_hex
 from dllm_protocol.records import Account
 from tests.e2e.lying_node import Hidden, Lie, Params
 from tests.light_node.proxy.rig import ChainNode, proxy_before, send
+from tests.vectors.record_consensus import made_chain, made_evidence
 
 Change = Callable[[Any], object]
 
@@ -262,6 +264,25 @@ async def test_a_block_that_is_only_claimed_after_a_broadcast(node: ChainNode, t
         raw = node.sender.transfer(b"\x04" * 20, 9)
         assert "hash of the transaction" in await proxy.refusal("broadcast_tx_sync", tx=to_base64(raw))
     await send(node)
+
+
+async def test_evidence_that_the_node_took_under_another_name(node: ChainNode, tmp_path: Path) -> None:
+    evidence = evidence_to_json(made_evidence(made_chain()))
+
+    def taken_as(name: str) -> Lie:
+        """The node answers as if it had taken the evidence, whatever it really says."""
+        ask = {"height": "1"}
+        return Lie(
+            "broadcast_evidence", ask=lambda _: ask, becomes="header", answer=lambda *_: {"hash": name}
+        )
+
+    right = to_base64(made_evidence(made_chain()).hash())
+    async with proxy_before(node, tmp_path, taken_as(right)) as proxy:
+        assert await proxy.result("broadcast_evidence", evidence=evidence) == {"hash": right}
+        assert "E_BLOCK" in await proxy.refusal("broadcast_evidence", evidence={"type": "x", "value": {}})
+        assert "no evidence" in await proxy.refusal("broadcast_evidence")
+    async with proxy_before(node, tmp_path, taken_as(to_base64(bytes(32)))) as proxy:
+        assert "hash of the evidence" in await proxy.refusal("broadcast_evidence", evidence=evidence)
 
 
 async def test_a_tip_that_does_not_exist(node: ChainNode, tmp_path: Path) -> None:
