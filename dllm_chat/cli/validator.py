@@ -67,7 +67,7 @@ async def show(validator: Validator) -> Report:
     shown["on_its_way_back"] = [
         f"{format_dllm(one['amount_udllm'])} DLLM from {time_text(one['release_time_ms'])}"
         for one in data["unbonding"]
-    ]
+    ] or "nothing"
     return Report(data, fields(shown))
 
 
