@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from dllm_protocol.block import LightBlock
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, TimedOut
 from dllm_protocol.light_attack import (
     LightClientAttackEvidence,
     attack_kind,
@@ -45,6 +45,8 @@ from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.source import Source
 
+REST_S = 60.0
+"""A witness that let a question time out is left alone for so long, as long as another one vouches."""
 SENDING_TRIES = 4
 SENDING_PAUSE_S = 1.0
 _TOO_EARLY = "don't have commit at height"
@@ -94,6 +96,7 @@ class Detector:
         self._options = options
         self._clock = clock
         self._journal = journal
+        self._rests_until_s: dict[Source, float] = {}
 
     async def check_root(self, root: LightBlock) -> None:
         """No witness may contradict a trust root; those that do not answer are passed over.
@@ -128,8 +131,28 @@ class Detector:
         if not witnesses:
             return
         target = trace[-1]
-        matched = False
         unsound: dict[Source, str] = {}
+        now_s = self._clock.monotonic_s()
+        awake = [one for one in witnesses if self._rests_until_s.get(one, now_s) <= now_s]
+        matched = await self._compared(trace, awake, unsound)
+        if not matched:
+            resting = [one for one in witnesses if one not in awake]
+            matched = await self._compared(trace, resting, unsound)
+        self._providers.remove(unsound)
+        if not matched:
+            told = "; ".join(one.problem for one in self._providers.peers()[1:] if one.problem)
+            raise NoWitnessAgrees(
+                f"no witness shows header {target.height} {target.hash().hex()} "
+                f"of {self._providers.primary.name}: {told}",
+                hint="try again when a witness answers, or add another one",
+            )
+
+    async def _compared(
+        self, trace: Sequence[LightBlock], witnesses: Sequence[Source], unsound: dict[Source, str]
+    ) -> bool:
+        """Ask these witnesses; return whether one shows the target. Who shows what does not hold goes to `unsound`."""
+        target = trace[-1]
+        matched = False
         async with aclosing(as_answered(witnesses, self._question(target))) as answers:
             async for witness, answer in answers:
                 match _found(answer):
@@ -139,14 +162,7 @@ class Detector:
                         unsound[witness] = reason
                     case other:
                         matched = self._take(target, witness, other) or matched
-        self._providers.remove(unsound)
-        if not matched:
-            told = "; ".join(one.problem for one in self._providers.peers()[1:] if one.problem)
-            raise NoWitnessAgrees(
-                f"no witness shows header {target.height} {target.hash().hex()} "
-                f"of {self._providers.primary.name}: {told}",
-                hint="try again when a witness answers, or add another one",
-            )
+        return matched
 
     def waited_for(self, witness: Source, height: int) -> None:
         """A node is known to stand still at a height: it is not waited for again until it moves."""
@@ -174,6 +190,8 @@ class Detector:
                 self._providers.saw(witness, height)
                 self._providers.ignored(witness, f"{witness.name} is at {height}, asked was {target.height}")
             case Absent(error):
+                if isinstance(error, TimedOut):
+                    self._rests_until_s[witness] = self._clock.monotonic_s() + REST_S
                 self._providers.ignored(witness, f"{witness.name}: {error.message}")
             case _:
                 raise AssertionError(f"{found} is taken elsewhere")

@@ -19,6 +19,7 @@ from light_node.errors import (
     NoWitnessLeft,
     PrioritiesDiverge,
     SourceRefusal,
+    SourceTimedOut,
     SourceUnreachable,
 )
 from light_node.providers.events import EventKind
@@ -181,6 +182,34 @@ async def test_nothing_is_believed_that_no_witness_shows(
     assert client.witnesses == (away, stuck)
     away.offline = False
     assert (await client.sync()).height == 10
+
+
+async def test_a_witness_that_hangs_is_left_alone_while_another_vouches(
+    make_client: MakeClient, chain: SignedChain, source: ChainSource, clock: ManualClock
+) -> None:
+    class Hung(ChainSource):
+        asked = 0
+
+        async def signed_header(self, height: int | None) -> SignedHeader:
+            self.asked += 1
+            raise SourceTimedOut(f"{self.name} did not answer commit within 10 s")
+
+    hung, honest = Hung(chain, "hung"), ChainSource(chain, "honest")
+    client = make_client(source, [hung, honest])
+    await client.verified_header(5)
+    asked = hung.asked
+    for height in (6, 7, 8):
+        await client.verified_header(height)
+    assert hung.asked == asked
+    clock.advance_s(60)
+    await client.verified_header(9)
+    assert hung.asked == asked + 1
+    # Where nobody else vouches it is asked at once.
+    honest.offline = True
+    with pytest.raises(NoWitnessAgrees, match="hung did not answer commit within 10 s"):
+        await client.verified_header(10)
+    assert hung.asked == asked + 2
+    assert client.witnesses == (hung, honest)
 
 
 class WrongTurns(ChainSource):
