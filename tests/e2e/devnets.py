@@ -98,7 +98,8 @@ class RunningDevnet:
                 return
             unlucky = any(text in ran.stdout for text in PORT_TAKEN)
             assert unlucky and left, (ran.stdout, ran.stderr, self.logs())
-            self.home.dllm("devnet", "down", "--wipe")
+            if not self.told:  # new ports come with a new devnet; one that ran keeps its chain and waits
+                self.home.dllm("devnet", "down", "--wipe")
 
     def status(self) -> dict[str, Any]:
         """``dllm devnet status --json``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,46 +18,51 @@ SUPERVISOR = "dllm_chat.devnet.supervisor"
 SMALL = ("--engine", "solo", "--workers", "1")
 
 
-def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    with running_devnet(tmp_path / "home", *SMALL) as devnet:
-        home, chain_id = devnet.home, devnet.chain_id
-        refused = home.dllm("devnet", "up", code=2)
-        assert "runs already" in refused["message"]
-        (supervisor,) = home.machine.pids(SUPERVISOR)
-        kill(supervisor)
-        until(lambda: not home.machine.processes(), 60, "the end of the orphans")
-        assert not devnet.status()["running"]
-        devnet.up()
-        assert devnet.chain_id == chain_id
-        assert home.dllm("ask", QUESTION)["chain_id"] == chain_id
-
-        another = home.dllm("devnet", "up", "--workers", "2", code=2)
-        assert "runs already" in another["message"]
-        home.dllm("devnet", "down")
-        another = home.dllm("devnet", "up", "--workers", "2", code=2)
-        assert ("--workers is 2" in another["message"], "--wipe" in another["hint"]) == (True, True)
-        assert home.machine.processes() == {}
-        home.dllm("devnet", "down", "--wipe")
-        assert home.dllm("devnet", "status", code=6)["code"] == "E_NO_DEVNET"
+@pytest.fixture(scope="module")
+def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDevnet]:
+    """A small devnet that the first tests use in their order."""
+    with running_devnet(tmp_path_factory.mktemp("solo") / "home", *SMALL) as running:
+        yield running
 
 
-def test_killed_parts_stay_down_until_they_are_restarted(tmp_path: Path) -> None:
-    with running_devnet(tmp_path / "home", *SMALL) as devnet:
-        home = devnet.home
-        for part in ("worker-1", "faucet", "1"):
-            assert not home.dllm("devnet", "kill", part)["running"]
-        status = devnet.status()
-        assert not any(one["running"] for one in (*status["nodes"], *status["workers"], status["faucet"]))
-        again = home.dllm("devnet", "kill", "worker-1", code=2)
-        assert "does not run" in again["message"]
-        unknown = home.dllm("devnet", "kill", "7", code=2)
-        assert ("node-7" in unknown["message"], "node-1" in unknown["hint"]) == (True, True)
-        for part in ("1", "faucet", "worker-1"):
-            assert home.dllm("devnet", "restart", part)["running"]
-        assert home.dllm("ask", QUESTION)["reply"].strip()
-        told = home.dllm("devnet", "logs", "1", "-n", "5")["logs"]
-        assert {one["part"] for one in told} == {"node-1"}
-        assert all(0 < len(one["lines"]) <= 5 for one in told)
+def test_killed_parts_stay_down_until_they_are_restarted(devnet: RunningDevnet) -> None:
+    home = devnet.home
+    for part in ("worker-1", "faucet", "1"):
+        assert not home.dllm("devnet", "kill", part)["running"]
+    status = devnet.status()
+    assert not any(one["running"] for one in (*status["nodes"], *status["workers"], status["faucet"]))
+    again = home.dllm("devnet", "kill", "worker-1", code=2)
+    assert "does not run" in again["message"]
+    unknown = home.dllm("devnet", "kill", "7", code=2)
+    assert ("node-7" in unknown["message"], "node-1" in unknown["hint"]) == (True, True)
+    for part in ("1", "faucet", "worker-1"):
+        assert home.dllm("devnet", "restart", part)["running"]
+    assert home.dllm("ask", QUESTION)["reply"].strip()
+    told = home.dllm("devnet", "logs", "1", "-n", "5")["logs"]
+    assert {one["part"] for one in told} == {"node-1"}
+    assert all(0 < len(one["lines"]) <= 5 for one in told)
+
+
+def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_start_goes_on(devnet: RunningDevnet) -> None:
+    home, chain_id = devnet.home, devnet.chain_id
+    refused = home.dllm("devnet", "up", code=2)
+    assert "runs already" in refused["message"]
+    (supervisor,) = home.machine.pids(SUPERVISOR)
+    kill(supervisor)
+    until(lambda: not home.machine.processes(), 60, "the end of the orphans")
+    assert not devnet.status()["running"]
+    devnet.up()
+    assert devnet.chain_id == chain_id
+    assert home.dllm("ask", QUESTION)["chain_id"] == chain_id
+
+    another = home.dllm("devnet", "up", "--workers", "2", code=2)
+    assert "runs already" in another["message"]
+    home.dllm("devnet", "down")
+    another = home.dllm("devnet", "up", "--workers", "2", code=2)
+    assert ("--workers is 2" in another["message"], "--wipe" in another["hint"]) == (True, True)
+    assert home.machine.processes() == {}
+    home.dllm("devnet", "down", "--wipe")
+    assert home.dllm("devnet", "status", code=6)["code"] == "E_NO_DEVNET"
 
 
 def test_ctrl_c_ends_a_devnet_in_the_foreground_whole(tmp_path: Path) -> None:
