@@ -33,13 +33,21 @@ class LightBlocks:
         Raises:
             What the source raises.
         """
-        return await self.completed(source, await source.signed_header(height), as_told=as_told)
+        if not as_told or height is None:
+            return await self.completed(source, await source.signed_header(height), as_told=as_told)
+        # Both are wanted whatever the header says, so one need not wait for the other.
+        signed, told = await asyncio.gather(source.signed_header(height), source.validators(height))
+        return await self._with(source, signed, told)
 
     async def completed(self, source: Source, signed: SignedHeader, *, as_told: bool = False) -> LightBlock:
         """Add both validator sets to a signed header; see `at`."""
+        return await self._with(
+            source, signed, None if as_told else self._known(signed.header.validators_hash)
+        )
+
+    async def _with(self, source: Source, signed: SignedHeader, own: ValidatorSet | None) -> LightBlock:
         header = signed.header
         same = header.next_validators_hash == header.validators_hash
-        own = None if as_told else self._known(header.validators_hash)
         following = own if same else self._known(header.next_validators_hash)
         if own is not None and following is not None:
             return LightBlock(signed, own, following)
