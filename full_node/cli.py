@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from full_node.commands import backups, homes, publishing, running
+from full_node.commands import backups, examining, homes, publishing, running
 from full_node.faucet.cli import faucet
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -14,6 +14,7 @@ for command in (
     homes.join,
     running.start,
     running.status,
+    examining.doctor,
     publishing.bundle,
     backups.backup,
     backups.restore,

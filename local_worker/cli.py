@@ -186,12 +186,14 @@ def _say(data: dict[str, Any], as_json: bool) -> None:
 
 
 def _say_ready(now: Status, as_json: bool) -> None:
-    told = {
+    told: dict[str, Any] = {
         "provider": now.provider,
         "owner": now.owner,
         "model": now.model,
         "endpoints": list(now.endpoints),
     }
+    if now.metrics_address:
+        told["metrics_address"] = now.metrics_address
     _say({"state": now.state, **told}, as_json)
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from dllm_protocol import state_keys
 from dllm_protocol.json_shape import to_base64
 from tests.dllm_chat.cli.terminal import Terminal
+from tests.documented_metrics import documented
 from tests.e2e.light_rig import DEADLINE_S, Home, Published, node_before, published, wide_lines
 from tests.e2e.lying_node import Lie
 
@@ -49,10 +51,10 @@ async def _call(network: Published, method: str, **params: Any) -> Any:
         return (await response.json())["result"]
 
 
-@pytest.fixture
-def home(tmp_path: Path, network: Published) -> Home:
-    """Somebody who joined the network."""
-    made = Home(tmp_path / "home")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, network: Published) -> Home:
+    """Somebody who joined the network; tests leave it so."""
+    made = Home(tmp_path_factory.mktemp("person") / "home")
     bundle = network.publish()
     joined = made.dllm("network", "join", bundle["file"], "--fingerprint", bundle["fingerprint"])
     assert joined.code == 0, joined
@@ -218,7 +220,8 @@ def test_a_bundle_is_made_anew_and_joined_by_its_hash_or_fingerprint(
 
 
 def test_the_proxy_serves_until_it_is_told_to_stop(network: Published, home: Home) -> None:
-    with home.serving("light", "proxy", "--listen", "127.0.0.1:0") as (process, told):
+    listen = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+    with home.serving("light", "proxy", *listen) as (process, told):
         token_file = Path(told["token_file"])
         token = token_file.read_text().strip()
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
@@ -230,6 +233,14 @@ def test_the_proxy_serves_until_it_is_told_to_stop(network: Published, home: Hom
         )
         with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             assert json.load(answer)["result"]["header"]["chain_id"] == network.chain_id
+        with urllib.request.urlopen(
+            f"http://{told['metrics_address']}/metrics", timeout=DEADLINE_S
+        ) as numbers:
+            read = {one.name: one for one in text_string_to_metric_families(numbers.read().decode())}
+        assert {name.removesuffix("_total") for name in documented("light")} == set(read)
+        assert read["dllm_light_verified_height"].samples[0].value >= 1
+        (call,) = read["dllm_light_requests"].samples
+        assert (call.labels, call.value) == ({"method": "header", "outcome": "ok"}, 1)
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{told['url']}/status", timeout=DEADLINE_S)
         assert refused.value.code == 401
