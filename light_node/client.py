@@ -15,6 +15,7 @@ from light_node.clock import Clock
 from light_node.comparison import MAX_BLOCK_LAG_NS, Comparer
 from light_node.detector import Detector
 from light_node.errors import ForkDetected, NotYetProvable
+from light_node.examination import Examiner
 from light_node.freshness import Freshness, PeerRole, PeerStatus, TrustStatus
 from light_node.providers.events import Journal, LightEvent
 from light_node.providers.faults import Fault, fault_of
@@ -79,9 +80,8 @@ class LightClient:
         self._providers = Providers(primary, witnesses, self._journal)
         self._blocks = LightBlocks(self._known_set)
         comparer = Comparer(self._blocks, self._options, clock, max_block_lag_ns)
-        self._detector = Detector(
-            self._providers, self._blocks, comparer, self._options, clock, self._journal
-        )
+        examiner = Examiner(self._providers, self._blocks, self._options, clock, self._journal)
+        self._detector = Detector(self._providers, comparer, examiner, clock)
         self._stalls = StallWatch(self._providers, clock, max_block_lag_ns, self._journal)
         self._walks = Walks(self._providers, self._blocks, self._options, clock)
         self._roots = Roots(self._providers, self._walks, self._detector, self._options, clock)
