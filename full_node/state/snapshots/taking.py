@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Thread
@@ -61,10 +61,26 @@ class HeightGone(SnapshotRefused):
     code = "E_SNAPSHOT_HEIGHT"
 
 
-def take_snapshot(database: Path, shelf: Shelf, chain_id: str, height: int) -> Manifest:
+class SnapshotUnwanted(SnapshotRefused):
+    """The node stops before the snapshot is done."""
+
+    code = "E_SNAPSHOT_UNWANTED"
+
+
+def take_snapshot(
+    database: Path,
+    shelf: Shelf,
+    chain_id: str,
+    height: int,
+    is_unwanted: Callable[[], bool] = lambda: False,
+) -> Manifest:
     """Writes the snapshot of a height onto the shelf; the chain may go on meanwhile.
 
+    Args:
+        is_unwanted: asked before each chunk; once it says yes, the work is given up.
+
     Raises:
+        SnapshotUnwanted: it was given up.
         HeightGone: the store does not keep this height's state any more.
         SnapshotRefused: the state does not fit the format.
     """
@@ -78,6 +94,8 @@ def take_snapshot(database: Path, shelf: Shelf, chain_id: str, height: int) -> M
             hashes: list[bytes] = []
             tally = _Tally()
             for content in _contents(connection, height, tally):
+                if is_unwanted():
+                    raise SnapshotUnwanted(f"the snapshot of height {height} was given up")
                 if len(hashes) == CHUNKS_MAX:
                     raise SnapshotRefused(
                         f"the state has more than {CHUNKS_MAX} chunks of {CHUNK_BYTES} bytes"
@@ -147,7 +165,7 @@ class SnapshotTaker:
             return self._changed.wait_for(lambda: self._wanted is None and not self._busy, timeout_s)
 
     def close(self) -> None:
-        """Takes no more; a snapshot under way is finished first."""
+        """Takes no more; a snapshot under way is given up."""
         with self._changed:
             self._stopping, self._wanted = True, None
             self._changed.notify_all()
@@ -156,8 +174,12 @@ class SnapshotTaker:
     def _run(self) -> None:
         while (height := self._next()) is not None:
             try:
-                manifest = take_snapshot(self._database, self._shelf, self._chain_id, height)
+                manifest = take_snapshot(
+                    self._database, self._shelf, self._chain_id, height, lambda: self._stopping
+                )
                 self._shelf.keep_newest(self._settings.keep)
+            except SnapshotUnwanted as unwanted:
+                log.info("%s", unwanted.message)
             except (SnapshotRefused, sqlite3.Error, OSError):
                 log.exception("no snapshot of height %d", height)
             else:

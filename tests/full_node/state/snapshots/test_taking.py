@@ -13,7 +13,7 @@ from dllm_protocol.errors import UsageRefused
 from dllm_protocol.jmt import root_of
 from full_node.state.snapshots import Shelf, SnapshotSettings, SnapshotTaker, take_snapshot
 from full_node.state.snapshots.format import CHUNK_BYTES, Manifest, PairReader, unpack_chunk
-from full_node.state.snapshots.taking import HeightGone
+from full_node.state.snapshots.taking import HeightGone, SnapshotUnwanted
 from full_node.state.store import Store
 from tests.full_node.state.snapshots.parts import CHAIN, grow, history, in_order, on_shelf
 
@@ -120,6 +120,22 @@ def test_a_snapshot_that_fails_is_logged_and_the_next_one_comes(
     taker.close()
     assert "no snapshot of height 77" in caplog.text
     assert [one.height for one in shelf.list()] == [0]
+
+
+def test_a_snapshot_that_nobody_wants_any_more_is_given_up(
+    store: Store, shelf: Shelf, tmp_path: Path
+) -> None:
+    grow(store, {b"key/%d" % n: bytes([n]) * 500_000 for n in range(9)})
+    asked: list[int] = []
+
+    def after_two_chunks() -> bool:
+        asked.append(len(asked))
+        return len(asked) > 2
+
+    with pytest.raises(SnapshotUnwanted):
+        take_snapshot(tmp_path / "data.db", shelf, CHAIN, 0, after_two_chunks)
+    assert len(asked) == 3
+    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 def test_what_a_crash_left_is_swept_and_never_listed(store: Store, tmp_path: Path) -> None:
