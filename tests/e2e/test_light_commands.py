@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import stat
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -168,6 +169,38 @@ def test_a_witness_of_ones_own_is_kept_and_asked(network: Published, tmp_path: P
             witness: "witness",
         }
         assert (data["state"], data["warning"]) == ("verified", "")
+
+
+def test_a_witness_that_begins_to_lie_is_shown_with_what_it_showed(
+    network: Published, tmp_path: Path
+) -> None:
+    lying = threading.Event()
+
+    def forge(result: Any, _: Any) -> Any:
+        if lying.is_set():
+            result["signed_header"]["header"]["app_hash"] = "AB" * 32
+        return result
+
+    home = Home(tmp_path / "home")
+    bundle = network.publish()
+    with node_before(network.url, Lie("commit", answer=forge)) as witness:
+        joined = home.dllm(
+            *("network", "join", bundle["file"], "--fingerprint", bundle["fingerprint"]),
+            *("--witness", witness),
+        )
+        assert joined.code == 0, joined
+        before = home.dllm("light", "sync", "--json").data
+        lying.set()
+        asyncio.run(_one_more_block(network))
+        status = home.dllm("light", "status", "--json").data
+        assert (status["height"], status["hash"]) == (before["height"], before["hash"]), (
+            "nothing new is believed"
+        )
+        assert status["state"] != "verified"
+        assert status["problem"]
+        (liar,) = [one for one in status["peers"] if one["name"] == witness]
+        assert liar["problem"]
+        assert "problem" in home.dllm("light", "status").out
 
 
 def test_offline_only_what_is_trusted_is_shown(network: Published, home: Home) -> None:

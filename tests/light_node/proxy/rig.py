@@ -26,7 +26,7 @@ from tests.e2e.lying_node import Lie, lying_node
 from tests.full_node.processes import Sender
 
 TOKEN = "T" * 40
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @dataclass
