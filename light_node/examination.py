@@ -6,6 +6,7 @@ validators signed twice, and what they signed is evidence for the full nodes of 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.source import Source
 
+EXAMINATION_S = 120.0
+"""Longest time spent on a witness's other chain; a liar could let each of its headers drip in."""
 SENDING_TRIES = 4
 SENDING_PAUSE_S = 1.0
 _TOO_EARLY = "don't have commit at height"
@@ -80,13 +83,17 @@ class Examiner:
             LightClientAttack: it can.
         """
         primary = self._providers.primary
+        differ = (
+            f"height {block.height}: {witness.name} has header {block.hash().hex()}, "
+            f"{primary.name} has {trace[-1].hash().hex()} at {trace[-1].height}"
+        )
         try:
-            there = await self._parting(await self._as_nodes_judge(trace, primary), block, witness)
+            async with asyncio.timeout(EXAMINATION_S):
+                there = await self._parting(await self._as_nodes_judge(trace, primary), block, witness)
         except DllmError as error:
-            return (
-                f"height {block.height}: {witness.name} has header {block.hash().hex()}, {primary.name} has "
-                f"{trace[-1].hash().hex()} at {trace[-1].height}, and the former does not hold: {error.message}"
-            )
+            return f"{differ}, and the former does not hold: {error.message}"
+        except TimeoutError:
+            return f"{differ}, and the former could not be verified within {EXAMINATION_S:g} s"
         against_primary = there.evidence()
         kind = attack_kind(there.conflicting.signed_header, there.trusted.signed_header)
         message = (

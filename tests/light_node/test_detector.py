@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from dllm_protocol.evidence import Evidence
 from dllm_protocol.light_attack import AttackKind, LightClientAttackEvidence
 from dllm_protocol.validator_set import ValidatorSet
 from dllm_protocol.verification.evidence import verify_evidence
+from light_node import examination
 from light_node.client import LightClient, PeerRole, TrustOptions, TrustStatus
 from light_node.errors import (
     ForkDetected,
@@ -324,6 +326,29 @@ async def test_a_liar_that_falls_silent_is_accused_all_the_same(
     judged(error.against_primary, chain)
     assert [event.kind for event in client.events][-1] is EventKind.EVIDENCE_NOT_SENT
     assert isinstance(error.against_primary, LightClientAttackEvidence)
+
+
+async def test_a_liar_does_not_hold_the_client_up(
+    make_client: MakeClient, chain: SignedChain, source: ChainSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(ChainSource):
+        async def signed_header(self, height: int | None) -> SignedHeader:
+            if height == 2 and self.lying:
+                await asyncio.Event().wait()
+            return await super().signed_header(height)
+
+        lying = False
+
+    monkeypatch.setattr(examination, "EXAMINATION_S", 0.2)
+    endless, honest = Endless(lunatic_fork(chain, 8, 3), "endless"), ChainSource(chain, "honest")
+    client = make_client(source, [endless, honest])
+    await client.verified_header(2)
+    endless.lying = True
+    # The examination begins at the trusted header, which the witness never shows.
+    other = make_client(source, [endless, honest])
+    assert (await other.sync()).height == 10
+    assert other.witnesses == (honest,)
+    assert "could not be verified within 0.2 s" in other.status().last_refusal
 
 
 async def test_evidence_that_nobody_takes_changes_nothing(
