@@ -47,7 +47,7 @@ from full_node.state_machine.genesis import check_genesis
 
 log = logging.getLogger(__name__)
 PORT_TRIES = 5
-HALT_LINGER_S = 5.0
+HALT_LINGER_S = 10.0
 _ANY = Listen("127.0.0.1", 0)
 _TAKEN = "address already in use"
 
