@@ -99,11 +99,16 @@ UNLISTED_WEIGHT = 10_000
 
 def weight_of(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:
     """Weight of a transaction: what its work and its bytes cost every node."""
-    weights = {entry.action: entry.weight for entry in schedule.action_weights}
-    actions = sum(
-        weights.get(_NUMBER_OF[type(action)], UNLISTED_WEIGHT) for action in transaction.body.actions
-    )
+    actions = sum(_weight_of_action(schedule, _NUMBER_OF[type(one)]) for one in transaction.body.actions)
     return schedule.base_weight + schedule.weight_per_byte * size_bytes + actions
+
+
+def _weight_of_action(schedule: FeeSchedule, number: int) -> int:
+    # The list ascends and the common actions stand first; a dict would be built anew for every transaction.
+    for entry in schedule.action_weights:
+        if entry.action == number:
+            return entry.weight
+    return UNLISTED_WEIGHT
 
 
 def least_fee(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:

@@ -103,11 +103,16 @@ class NoChain(RuntimeError):
 
 
 def make_event(event_type: str, **attributes: bytes | int | str) -> Event:
-    """An event with its attributes as text."""
+    """An event with its attributes as text; who and what is searchable, how much is not.
+
+    Each searchable attribute costs every node a row in an index for ever, and nobody looks for an amount.
+    """
     return Event(
         event_type,
         tuple(
-            EventAttribute(name, value.hex() if isinstance(value, bytes) else str(value))
+            EventAttribute(
+                name, value.hex() if isinstance(value, bytes) else str(value), not isinstance(value, int)
+            )
             for name, value in attributes.items()
         ),
     )
