@@ -219,7 +219,7 @@ def _report(ready: dict[str, Any], home: Path | None, *, adopted: bool) -> Repor
     }
     shown = {
         "chain": ready["chain_id"],
-        "runs": f"{len(ready['nodes'])} nodes ({ready['engine']}), {len(ready['workers'])} workers, a faucet",
+        "runs": f"{ready['size']} ({ready['engine']})",
         "bundle": ready["bundle"],
         "signed by": ready["fingerprint"],
         "faucet": ready["faucet"],
@@ -228,7 +228,8 @@ def _report(ready: dict[str, Any], home: Path | None, *, adopted: bool) -> Repor
         f"\n\n{title}:" + "".join(f"\n  {line}" for line in lines) for title, lines in then.items()
     )
     commands = [line for lines in then.values() for line in lines]
-    return Report(ready | {"in_use_here": adopted, "next": commands}, fields(shown) + steps)
+    data = {name: value for name, value in ready.items() if name != "size"}
+    return Report(data | {"in_use_here": adopted, "next": commands}, fields(shown) + steps)
 
 
 # -- the home from which it is called -------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Devnet:
             DevnetFailed: with the end of the failing program's log.
         """
         if wanted is not None:
-            await say(f"making {len(wanted.nodes)} nodes, {len(wanted.workers)} workers and a genesis")
+            await say(f"making keys and a genesis: {wanted.size}")
             await found(self.folder, wanted, fund)
         plan = self.plan
         if taken := taken_ports(plan):
@@ -82,10 +82,10 @@ class Devnet:
                 f"another program listens on port {', '.join(map(str, taken))} of {self.folder.root}'s devnet",
                 hint="end that program, or begin a devnet anew: dllm devnet down --wipe",
             )
-        await say(f"starting {len(plan.nodes)} nodes ({plan.engine})")
+        await say(f"starting the nodes ({plan.engine})")
         await asyncio.gather(*(self._start_node(node.name) for node in plan.nodes))
         signed = await self._publish(plan)
-        await say(f"starting {len(plan.workers)} workers and the faucet")
+        await say("starting the workers and the faucet")
         await asyncio.gather(self._start_faucet(), *(self._start_worker(name) for name in plan.workers))
         await say("waiting until the workers are offered")
         await self._until_offered(signed)
@@ -242,6 +242,7 @@ class Devnet:
         return {
             "home": str(self.folder.root),
             "engine": plan.engine,
+            "size": plan.size,
             "chain_id": signed.bundle.chain_id,
             "bundle": str(self.folder.bundle),
             "fingerprint": fingerprint(signed.signer),

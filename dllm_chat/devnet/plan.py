@@ -75,6 +75,13 @@ class Plan:
     """GGUF file that the workers serve; empty: the one in the package."""
 
     @property
+    def size(self) -> str:
+        """How much it is, in words."""
+        parts = ((len(self.nodes), "node"), (len(self.workers), "worker"))
+        counts = [f"{count} {what}" + ("" if count == 1 else "s") for count, what in parts]
+        return ", ".join([*counts, "a faucet"])
+
+    @property
     def faucet_url(self) -> str:
         """Where tokens are given away."""
         return f"http://{LOOPBACK}:{self.faucet_port}"

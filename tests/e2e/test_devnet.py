@@ -82,11 +82,14 @@ def test_a_validator_dies_during_the_answer_and_everything_still_verifies(
     # The one who died is the very node that the bundle names first: all that follows is read from others.
     checked = person.dllm("receipt", "verify", str(heard.answer.receipt))
     assert (checked["anchored"], checked["badge"]) == (True, "NETWORK")
-    again = person.dllm("ask", QUESTION, "--yes", "--password-file", str(person.password_file))
+    unlocked = ("--password-file", str(person.password_file))
+    again = person.dllm("ask", QUESTION, "--yes", *unlocked)
     assert again["reply"].strip()
     assert again["verified"]["height"] > before
     assert person.dllm("receipt", "verify", again["receipt"])["anchored"]
-    assert person.dllm("wallet", "balance")["chain_id"] == devnet.chain_id
+    closed = person.dllm("session", "close", "--all", *unlocked)["closed"]
+    assert closed and all(one["settled"] for one in closed)
+    assert person.dllm("wallet", "balance")["in_sessions_udllm"] == 0
 
     restarted = devnet.home.dllm("devnet", "restart", "1")
     assert restarted["running"]

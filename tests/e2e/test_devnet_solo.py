@@ -85,7 +85,9 @@ def test_whoever_interrupts_the_start_leaves_nothing_and_may_start_again(tmp_pat
     process = home.start("devnet", "up", *SMALL, log=log)
     try:
         until(
-            lambda: "starting 1 nodes" in log.read_text() or process.poll() is not None, 120, "the first node"
+            lambda: "starting the nodes" in log.read_text() or process.poll() is not None,
+            120,
+            "the first node",
         )
         assert interrupt(process) == 130, log.read_text()
         until(lambda: not home.machine.processes(), 60, "the end of what had begun")
