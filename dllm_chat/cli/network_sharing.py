@@ -8,7 +8,6 @@ from pathlib import Path
 from dllm_chat.cli.long_running import announce, ended, told_to_stop
 from dllm_chat.cli.output import Report, fields, note, progress
 from dllm_chat.cli.service import settings
-from dllm_chat.network.invitation import hash_words, write_code
 from dllm_chat.network.inviting import BundleServer, local_address
 from dllm_chat.network.open_light import open_light
 from dllm_chat.network.publishing import sign_as_person, with_fresh_root
@@ -16,6 +15,7 @@ from dllm_chat.paths import Paths, write_private
 from dllm_chat.session.networks import joined_network
 from dllm_protocol.bundle import SignedBundle, fingerprint
 from dllm_protocol.errors import NotFound
+from dllm_protocol.invitation import hash_words, write_code
 
 SECONDS_PER_MINUTE = 60
 

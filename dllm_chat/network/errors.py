@@ -2,10 +2,10 @@
 
 VerificationFailed
 ├── BundleRefused          (in `dllm_chat.session.networks`) damaged, or not signed by whom it says
-├── InvitationRefused      what an invitation leads to is not what it says
+├── InvitationRefused      (in `dllm_protocol.invitation`) what an invitation leads to is not what it says
 └── RootNotAgreed          two sources do not show one header for a trust root
 UsageRefused
-├── BadInvitation          a code with a typing error
+├── BadInvitation          (in `dllm_protocol.invitation`) a code with a typing error
 └── WitnessNeeded          nobody from outside the bundle would notice if its nodes lied
 """
 
@@ -14,22 +14,10 @@ from __future__ import annotations
 from dllm_protocol.errors import UsageRefused, VerificationFailed
 
 
-class InvitationRefused(VerificationFailed):
-    """The bundle that an invitation leads to is another one than it names."""
-
-    code = "E_INVITATION"
-
-
 class RootNotAgreed(VerificationFailed):
     """Two sources show different headers where one is wanted as a trust root."""
 
     code = "E_ROOT_NOT_AGREED"
-
-
-class BadInvitation(UsageRefused):
-    """An invitation's code that cannot be right."""
-
-    code = "E_INVITATION_CODE"
 
 
 class WitnessNeeded(UsageRefused):

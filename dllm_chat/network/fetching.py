@@ -9,9 +9,8 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import aiohttp
 
 from dllm_chat.network.addresses import is_local, is_loopback_host
-from dllm_chat.network.errors import BadInvitation
-from dllm_chat.network.invitation import looks_like_code, read_code, read_hash, require_invited
 from dllm_protocol.errors import NetworkUnreachable, NotFound, TimedOut, UsageRefused, VerificationFailed
+from dllm_protocol.invitation import BadInvitation, looks_like_code, read_code, read_hash, require_invited
 
 BUNDLE_BYTES_MAX = 4 << 20
 TIMEOUT_S = 15.0

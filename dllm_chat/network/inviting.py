@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 from aiohttp import web
 
 from dllm_chat.network.addresses import is_local
-from dllm_chat.network.invitation import BUNDLE_PATH, Invitation, bundle_hash_of
 from dllm_protocol.errors import NetworkUnreachable, UsageRefused
+from dllm_protocol.invitation import BUNDLE_PATH, Invitation, bundle_hash_of
 
 CONNECTIONS_MAX = 32
 STOP_WAIT_S = 1.0

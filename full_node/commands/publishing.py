@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dllm_protocol.bundle import fingerprint
+from dllm_protocol.invitation import hash_words
 from full_node.command_line import AsJson, Home, report
 from full_node.home import NodeHome
 from full_node.publishing import make_bundle, write_bundle
@@ -37,6 +38,7 @@ def bundle(
             "trust_height": signed.bundle.trust_height,
             "trust_hash": signed.bundle.trust_hash.hex().upper(),
             "fingerprint": fingerprint(signed.signer),
+            "bundle_hash": hash_words(signed.encode()),
         }
 
     report(work, as_json, lambda data: f"{data['file']}: publisher's fingerprint {data['fingerprint']}")

@@ -12,11 +12,17 @@ import pytest
 from aiohttp import web
 
 from dllm_chat.network import fetching
-from dllm_chat.network.errors import BadInvitation, InvitationRefused
 from dllm_chat.network.fetching import BUNDLE_BYTES_MAX, REDIRECTS_MAX, fetch_bundle
-from dllm_chat.network.invitation import Invitation, bundle_hash_of, hash_words, write_code
 from dllm_chat.network.inviting import BundleServer, local_address
 from dllm_protocol.errors import NetworkUnreachable, NotFound, TimedOut, UsageRefused, VerificationFailed
+from dllm_protocol.invitation import (
+    BadInvitation,
+    Invitation,
+    InvitationRefused,
+    bundle_hash_of,
+    hash_words,
+    write_code,
+)
 
 RAW = b"a bundle, as far as fetching cares"
 HERE = IPv4Address("127.0.0.1")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dllm_chat.network.base32 import ALPHABET, grouped, read_base32, write_base32
-from dllm_chat.network.errors import BadInvitation, InvitationRefused
-from dllm_chat.network.invitation import (
+from dllm_protocol.base32 import ALPHABET, grouped, read_base32, write_base32
+from dllm_protocol.invitation import (
+    BadInvitation,
     Invitation,
+    InvitationRefused,
     bundle_hash_of,
     hash_words,
     looks_like_code,

@@ -1,4 +1,4 @@
-"""An invitation's code: where a bundle lies in the local network, and which bundle that must be.
+"""An invitation's code [format]: where a bundle lies in the local network, and which bundle that must be.
 
     4 bits version ‖ 32 bits IPv4 address ‖ 16 bits port ‖ 80 bits of the bundle's hash ‖ 8 bits check sum
 
@@ -12,8 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from dllm_chat.network.base32 import grouped, read_base32, write_base32
-from dllm_chat.network.errors import BadInvitation, InvitationRefused
+from dllm_protocol.base32 import grouped, read_base32, write_base32
+from dllm_protocol.errors import UsageRefused, VerificationFailed
 from dllm_protocol.hashing import Tag, tagged_hash
 
 VERSION = 1
@@ -21,6 +21,18 @@ HASH_BITS = 80
 HASH_DIGITS = 16
 CODE_DIGITS = 28
 BUNDLE_PATH = "/network.bundle"
+
+
+class BadInvitation(UsageRefused):
+    """An invitation's code that cannot be right."""
+
+    code = "E_INVITATION_CODE"
+
+
+class InvitationRefused(VerificationFailed):
+    """The bundle that an invitation leads to is another one than it names."""
+
+    code = "E_INVITATION"
 
 
 @dataclass(frozen=True, slots=True)
