@@ -26,7 +26,7 @@ FEE_UDLLM = 100_000
 def dllm_node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs `dllm-node` to its end."""
     return subprocess.run(
-        [*NODE, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [*NODE, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
 
 
