@@ -132,7 +132,7 @@ async def test_values_are_proved_at_the_height_whose_root_a_header_has(tmp_path:
                 )
                 response = answer["response"]
                 if height == 0:
-                    assert response["height"] == str(latest - 1)
+                    assert int(response["height"]) >= latest - 1  # a heartbeat may have come meanwhile
                     continue
                 assert (response["code"], response["height"]) == (0, str(height))
                 assert base64.b64decode(response["key"]) == key
@@ -144,11 +144,8 @@ async def test_values_are_proved_at_the_height_whose_root_a_header_has(tmp_path:
                 else:
                     verify_membership(proof, header.app_hash, key, base64.b64decode(response["value"]))
         newest = (await node.result("abci_query", path="/key", data=b"note/x".hex()))["response"]
-        assert (newest["height"], newest["value"], newest["proofOps"]) == (
-            str(latest - 1),
-            to_base64(b"1"),
-            None,
-        )
+        assert int(newest["height"]) >= latest - 1
+        assert (newest["value"], newest["proofOps"]) == (to_base64(b"1"), None)
 
 
 @pytest.mark.parametrize(
