@@ -214,7 +214,7 @@ class Application:
         check_against_chain(self._decoder, raw, arrival, self._check_state, scope)
         trial = Overlay(self._check_state)
         charge_fee(arrival, trial)
-        run_actions(_context(arrival, trial, scope), arrival.transaction.body.actions)
+        run_actions(_context(arrival, trial, scope, silent=True), arrival.transaction.body.actions)
         trial.merge()
 
     def _deliver(
@@ -251,8 +251,9 @@ class Application:
         }
 
 
-def _context(arrival: Arrival, state: Overlay, scope: Scope) -> ActionContext:
-    return ActionContext(scope, state, arrival.transaction.body.account, arrival.by_chat_key)
+def _context(arrival: Arrival, state: Overlay, scope: Scope, *, silent: bool = False) -> ActionContext:
+    account = arrival.transaction.body.account
+    return ActionContext(scope, state, account, arrival.by_chat_key, silent=silent)
 
 
 def _priority(fee_udllm: int, weighed: int) -> int:

@@ -77,6 +77,8 @@ class ActionContext:
     events: list[Event] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
     """What the result carries, joined in the order of the actions."""
+    silent: bool = False
+    """Whether nobody will read the events, as in CheckTx, which runs far more often than blocks do."""
 
     @property
     def block(self) -> BlockContext:
@@ -95,7 +97,8 @@ class ActionContext:
 
     def emit(self, event_type: str, **attributes: bytes | int | str) -> None:
         """Tell searchers what happened; bytes are shown as hex."""
-        self.events.append(make_event(event_type, **attributes))
+        if not self.silent:
+            self.events.append(make_event(event_type, **attributes))
 
 
 class NoChain(RuntimeError):
