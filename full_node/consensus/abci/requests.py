@@ -1,4 +1,8 @@
-"""What CometBFT asks of an application: the sixteen requests of ABCI 2.0 as v0.38 sends them."""
+"""What CometBFT asks of an application: the sixteen requests of ABCI 2.0 as v0.38 sends them.
+
+A request that cannot be read ends the node. So whatever a stranger may put into one is read in full: CometBFT passes
+the path and height of a query on as its RPC was given them, and the height of a chunk as a peer named it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dllm_protocol.block_errors import MalformedBlock
-from dllm_protocol.comet_wire import BYTES, INT64_MAX, VARINT, Fields, read_fields
+from dllm_protocol.comet_wire import BYTES, VARINT, Fields, read_fields
 from dllm_protocol.consensus_params import ConsensusParams
 from dllm_protocol.protobuf import read_fields as walk_fields
 from dllm_protocol.timestamp import Timestamp
@@ -227,7 +231,8 @@ def _init_chain(data: bytes) -> InitChain:
 
 def _query(data: bytes) -> Query:
     fields = read_fields("RequestQuery", data, {1: BYTES, 2: BYTES, 3: VARINT, 4: VARINT})
-    return Query(fields.octets(1), fields.text(2), fields.signed(3), bool(fields.unsigned(4, 1)))
+    path = fields.octets(2).decode("utf-8", "backslashreplace")
+    return Query(fields.octets(1), path, fields.signed(3), bool(fields.unsigned(4, 1)))
 
 
 def _check_tx(data: bytes) -> CheckTx:
@@ -253,7 +258,7 @@ def _offer_snapshot(data: bytes) -> OfferSnapshot:
 def _load_chunk(data: bytes) -> LoadSnapshotChunk:
     fields = read_fields("RequestLoadSnapshotChunk", data, {1: VARINT, 2: VARINT, 3: VARINT})
     return LoadSnapshotChunk(
-        fields.unsigned(1, INT64_MAX), fields.unsigned(2, UINT32_MAX), fields.unsigned(3, UINT32_MAX)
+        fields.unsigned(1), fields.unsigned(2, UINT32_MAX), fields.unsigned(3, UINT32_MAX)
     )
 
 

@@ -100,6 +100,24 @@ def test_requests_that_no_run_shows_are_read(number: int, body: bytes, wanted: R
     assert decode_request(message_field(number, body)) == wanted
 
 
+PASSED_ON = (
+    # GET /abci_query?path=0xff00 hands CometBFT a path that is no text, and it checks none.
+    (6, bytes_field(2, b"\xff\x00/store"), requests.Query(b"", "\\xff\x00/store", 0, prove=False)),
+    (6, bytes_field(2, b"/store") + varint_field(3, -(2**63)), requests.Query(b"", "/store", -(2**63), prove=False)),
+    # A peer may ask for a chunk of any height but 0.
+    (14, varint_field(1, 2**64 - 1) + varint_field(2, 2**32 - 1) + varint_field(3, 2**32 - 1),
+     requests.LoadSnapshotChunk(2**64 - 1, 2**32 - 1, 2**32 - 1)),
+    (8, b"", requests.CheckTx(b"", recheck=False)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "body", "wanted"), PASSED_ON)
+def test_whatever_cometbft_passes_on_from_strangers_is_read(
+    number: int, body: bytes, wanted: Request
+) -> None:
+    assert decode_request(message_field(number, body)) == wanted
+
+
 @pytest.mark.parametrize("number", [4, 7, 9, 10, 21])
 def test_requests_of_other_protocols_are_refused(number: int) -> None:
     with pytest.raises(MalformedBlock, match=f"field {number} is not one of ABCI 2.0"):
