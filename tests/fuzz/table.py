@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.fuzz import abci, chat, light, node, protocol, records, worker
+from tests.fuzz import abci, carried, chat, light, node, protocol, records, worker
 from tests.fuzz.decoder import Decoder
 
 
 @cache
 def decoders() -> tuple[Decoder, ...]:
     """All decoders of the five packages, by name."""
-    found = [one for part in (protocol, records, light, node, abci, worker, chat) for one in part.decoders()]
+    found = [
+        one
+        for part in (protocol, records, light, node, abci, worker, chat, carried)
+        for one in part.decoders()
+    ]
     return tuple(sorted(found, key=lambda one: one.name))
 
 

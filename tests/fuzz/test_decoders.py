@@ -44,9 +44,9 @@ def test_the_first_example_is_read(decoder: Decoder) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda data: repr(data[:12]))
-def test_inputs_that_break_careless_readers(decoder: Decoder, hostile: bytes) -> None:
-    refused(decoder, hostile)
+def test_inputs_that_break_careless_readers(decoder: Decoder) -> None:
+    for hostile in HOSTILE:
+        refused(decoder, hostile)
 
 
 @ALL
