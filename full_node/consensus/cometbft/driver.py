@@ -22,7 +22,7 @@ from full_node.consensus.abci.types import Offence, ValidatorPower
 from full_node.consensus.chain_state import META_NAME as SOLO_META_NAME
 from full_node.consensus.chain_state import NS_PER_MS
 from full_node.consensus.cometbft.proposals import fitting, order_by_priority, reason_to_reject
-from full_node.consensus.cometbft.queries import answer_query
+from full_node.consensus.cometbft.queries import CODESPACE, REFUSED, answer_query
 from full_node.consensus.cometbft.retention import Retention
 from full_node.consensus.cometbft.state_sync import StateSync
 from full_node.consensus.engine import JudgedOutcome, ProposingApplication
@@ -202,6 +202,9 @@ class Driver:
         return answer_query(self._store, self._application, request)
 
     def _check_tx(self, request: requests.CheckTx) -> Response:
+        if self._store.version < 0:
+            # While the state still comes from peers, they and callers send transactions already.
+            return responses.CheckTx(REFUSED, "this node has no state yet", codespace=CODESPACE)
         result = self._application.check_tx(request.tx)
         return responses.CheckTx(result.code, result.log, result.gas_wanted, result.codespace)
 

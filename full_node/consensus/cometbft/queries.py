@@ -13,8 +13,9 @@ from full_node.consensus.engine import ProposingApplication
 from full_node.rpc.methods.state import KEY_BYTES_MAX, PROOF_OP, STORE_PATHS
 from full_node.state.store import HeightPruned, Store
 
-_REFUSED = 1
-_CODESPACE = "node"
+REFUSED = 1
+CODESPACE = "node"
+"""Whose number it is when the node itself refuses, whatever the rules of the chain say."""
 
 
 def answer_query(store: Store, application: ProposingApplication, asked: requests.Query) -> responses.Query:
@@ -27,7 +28,7 @@ def answer_query(store: Store, application: ProposingApplication, asked: request
             raise NotFound(f"nothing is served at {asked.path!r} for {asked.data!r}")
     except DllmError as error:
         return responses.Query(
-            code=_REFUSED, log=error.message, key=asked.data, height=asked.height, codespace=_CODESPACE
+            code=REFUSED, log=error.message, key=asked.data, height=asked.height, codespace=CODESPACE
         )
     return responses.Query(key=asked.data, value=value, height=max(0, store.version))
 

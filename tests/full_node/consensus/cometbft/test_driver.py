@@ -250,6 +250,22 @@ def test_what_is_prepared_is_accepted_and_leaves_out_what_is_invalid(tmp_path: P
         assert prepare(node, waiting, max_tx_bytes=10) == ()
 
 
+def test_before_there_is_a_state_nothing_waits_and_nothing_fails(tmp_path: Path) -> None:
+    raw = payer(1).transfer(bytes(20), 1)
+    with opened(tmp_path) as node:
+        early = node.ask(requests.CheckTx(raw, recheck=False))
+        assert isinstance(early, responses.CheckTx)
+        assert early.code != 0
+        for path in ("/store", "/offers"):
+            asked = node.ask(requests.Query(b"account", path, 0, prove=True))
+            assert isinstance(asked, responses.Query)
+            assert asked.code != 0
+        replay(node, blocks(conversation("validator"))[:1])
+        later = node.ask(requests.CheckTx(raw, recheck=False))
+        assert isinstance(later, responses.CheckTx)
+        assert later.code == 0
+
+
 def test_a_folder_of_the_solo_engine_is_refused(tmp_path: Path) -> None:
     chain = open_chain(tmp_path)
     chain.open()
