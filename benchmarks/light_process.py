@@ -69,8 +69,10 @@ class OurLight:
 
 
 async def _follow(store: str, chain_id: str, url: str, trust_height: int, trust_hash: str) -> None:
+    asked = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
     print("loaded", flush=True)
-    first = await asyncio.to_thread(sys.stdin.readline)
+    line = await asked.readline()
     client = LightClient(
         chain_id,
         TrustOptions(trust_height, bytes.fromhex(trust_hash)),
@@ -80,11 +82,10 @@ async def _follow(store: str, chain_id: str, url: str, trust_height: int, trust_
         clock=SystemClock(),
     )
     try:
-        line = first
         while height := line.strip():
             header = await client.verified_header(int(height))
             print(header.hash().hex().upper(), flush=True)
-            line = await asyncio.to_thread(sys.stdin.readline)
+            line = await asked.readline()
     finally:
         await client.close()
 
