@@ -123,8 +123,10 @@ def start(
     metrics_listen: Annotated[
         str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
     ] = "",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option(help="json or logfmt.")] = "json",
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")
+    ] = "info",
+    log_format: Annotated[str, typer.Option(help="json or logfmt.", envvar="DLLM_LOG_FORMAT")] = "json",
     lifeline: Annotated[bool, typer.Option(help="Stop when stdin ends.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -36,6 +36,8 @@ SnapshotEvery = Annotated[
 HaltHeight = Annotated[
     int, typer.Option(help="Make no block after this one and end with exit code 10; 0 = go on.", min=0)
 ]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")]
+LogFormat = Annotated[str, typer.Option(help="json or logfmt.", envvar="DLLM_LOG_FORMAT")]
 PastHalt = Annotated[
     bool, typer.Option("--past-halt", help="Go on in a folder that was halted, with the same program.")
 ]
@@ -71,8 +73,8 @@ def start(
     metrics_listen: Annotated[
         str, typer.Option(help="HOST:PORT for Prometheus' metrics, CometBFT's behind ours; empty = none.")
     ] = "",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option(help="json or logfmt.")] = "json",
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "json",
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run the node. Prints one JSON line when it listens."""

@@ -64,3 +64,20 @@ def test_a_taken_address_is_said(node: NodeProcess, tmp_path: Path) -> None:
     taken = metrics_url(tmp_path / "n").removeprefix("http://").removesuffix("/metrics")
     ended = dllm_node("start", "--home", tmp_path / "other", "--metrics-listen", taken)
     assert ended.returncode == 2 and "--metrics-listen" in ended.stderr
+
+
+def test_the_log_has_the_form_and_level_of_flag_or_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_with(tmp_path / "n", [ALICE])
+    log = tmp_path / "n" / "logs" / "node.log"
+    monkeypatch.setenv("DLLM_LOG_FORMAT", "logfmt")
+    first = NodeProcess.start(tmp_path / "n")
+    first.end()
+    assert "level=info logger=full_node.node message=" in log.read_text()
+    before = log.stat().st_size
+    second = NodeProcess.start(tmp_path / "n", "--log-level", "error")
+    second.end()
+    assert log.stat().st_size == before
+    refused = dllm_node("start", "--home", tmp_path / "n", "--log-level", "loud")
+    assert refused.returncode == 2 and "loud" in refused.stderr
