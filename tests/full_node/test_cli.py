@@ -126,6 +126,8 @@ def test_a_token_file_closes_the_door(tmp_path: Path) -> None:
     try:
         with urlopen(Request(f"{node.url}/health", headers={"Authorization": "Bearer let-me-in"})) as answer:
             assert answer.status == 200
+        told = json.loads(dllm_node("status", "--home", home, "--json").stdout)["data"]
+        assert (told["address"], told["height"]) == (node.address, None)  # it does not have the token
         try:
             urlopen(f"{node.url}/health")
         except HTTPError as error:
