@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ def done(*words: str | Path) -> dict[str, Any]:
     return data
 
 
-@pytest.fixture
-def pair(tmp_path: Path, cometbft: Path) -> list[Node]:
-    """Two validators of one chain: keys first, then a genesis that names both, then the other's folder."""
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, cometbft: Path) -> list[Node]:
+    """Two validators of one chain: keys first, then a genesis that names both, then the other's folder.
+
+    Every test leaves them stopped.
+    """
+    folder = tmp_path_factory.mktemp("pair")
     ports = free_ports(4)
-    nodes = [Node(f"node-{n}", tmp_path / f"node-{n}", ports[2 * n], ports[2 * n + 1]) for n in range(2)]
+    nodes = [Node(f"node-{n}", folder / f"node-{n}", ports[2 * n], ports[2 * n + 1]) for n in range(2)]
     keys = [done("key", "--home", node.home) for node in nodes]
     addresses = [f"{key['node_id']}@127.0.0.1:{node.p2p_port}" for key, node in zip(keys, nodes, strict=True)]
     owners = [encode_address("local", Sender.numbered(n).address) for n in (1, 2)]
@@ -102,15 +107,14 @@ def test_a_node_whose_engine_died_ends_and_says_why(pair: list[Node]) -> None:
 
 
 def test_a_port_that_is_taken_is_told(pair: list[Node]) -> None:
-    one, other = pair
+    one, other = pair[0], replace(pair[1], rpc_port=pair[0].rpc_port)
     try:
         one.restart()
-        other.rpc_port = one.rpc_port
         other.begin()
         with pytest.raises(AssertionError, match=r"cannot listen on .*in use"):
             other.ready()
     finally:
-        for node in pair:
+        for node in (one, other):
             node.end()
 
 
