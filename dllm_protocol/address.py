@@ -50,7 +50,8 @@ def decode_address(text: str, expected_prefix: str) -> bytes:
     """
     if len(text) > MAX_CHARACTERS:
         raise BadAddress(
-            f"an address has at most {MAX_CHARACTERS} characters, not {len(text)}", hint="copy it again, whole"
+            f"an address has at most {MAX_CHARACTERS} characters, not {len(text)}",
+            hint="copy it again, whole",
         )
     if not text.isascii():
         # Some letters beyond ASCII become ASCII ones in lower case: no look-alike is an address.
