@@ -22,6 +22,8 @@ from light_node.proxy.upstream import Upstream
 
 PROOF_BLOCK_TIMEOUT_S = 10.0
 """How long an answer waits for the header that proves it."""
+INDEX_TIMEOUT_S = 5.0
+INDEX_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,16 @@ class Proving:
         """A transaction under its header; None where the node says that it knows none."""
         answer = await self.upstream.tx(tx_hash)
         return None if answer is None else await self.proved_tx(answer)
+
+    async def indexed_transaction(self, tx_hash: bytes) -> ProvedTx | None:
+        """A transaction that the node says is in a block: its index may learn of it a moment after that."""
+        clock = self.client.clock
+        deadline_s = clock.monotonic_s() + INDEX_TIMEOUT_S
+        while True:
+            found = await self.transaction(tx_hash)
+            if found is not None or clock.monotonic_s() >= deadline_s:
+                return found
+            await clock.sleep(INDEX_POLL_S)
 
     async def proved_tx(self, answer: TxAnswer) -> ProvedTx:
         """What a node says of a transaction: its place under data_hash, its result under last_results_hash."""

@@ -40,7 +40,7 @@ async def broadcast_tx_commit(context: ProxyContext, tx: bytes | None) -> JsonOb
     said, height = await context.proving.upstream.broadcast_tx_commit(raw)
     result, proved_height = ExecTxResult(), 0
     if height:
-        proved = await context.proving.transaction(tx_hash(raw))
+        proved = await context.proving.indexed_transaction(tx_hash(raw))
         if proved is None:
             raise AnswerRefused(
                 f"transaction {to_hex(tx_hash(raw))} is said to stand in block {height}, the node cannot show it"
