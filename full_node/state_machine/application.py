@@ -14,6 +14,7 @@ from dllm_protocol import state_keys
 from dllm_protocol.errors import TransactionRefused
 from dllm_protocol.genesis import Genesis
 from dllm_protocol.results import Event, ExecTxResult
+from dllm_protocol.transaction import transaction_hash
 from full_node.state_machine.actions import run_actions
 from full_node.state_machine.admission import (
     Arrival,
@@ -41,6 +42,8 @@ from full_node.state_machine.upgrades.plan import Release, app_version_of, apply
 from full_node.state_machine.upgrades.released import RELEASE
 
 CODESPACE = "dllm"
+ACCEPTED_MAX = 1 << 16
+"""Transactions that CheckTx remembers to have accepted since the newest block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Application:
         self._decoder = Decoder()
         self._check_state = Overlay(reader)
         self._check_scope: Scope | None = None
+        self._accepted: dict[bytes, CheckResult] = {}
 
     @property
     def app_version(self) -> int:
@@ -117,6 +121,7 @@ class Application:
             WrongProgram: the next block needs other rules than this program runs.
         """
         self._check_state = Overlay(self._reader)
+        self._accepted.clear()
         chain_id = chain_of(self._check_state).chain_id
         version = app_version_of(self._reader)
         self._release.require_fit(chain_id, height, version)
@@ -127,7 +132,9 @@ class Application:
     def check_tx(self, raw: bytes) -> CheckResult:
         """Whether a transaction may wait for the next block, judged after those that wait already.
 
-        Its actions run too, at the last block's time, so that what is doomed is refused early.
+        Its actions run too, at the last block's time, so that what is doomed is refused early. Until the next block
+        the same bytes get the same yes: engines also ask on behalf of callers who hand nothing in, and whoever
+        asked about a transaction, perhaps another's, must not be in its way when it comes.
 
         Raises:
             NoChain: before the first `note_committed`.
@@ -135,6 +142,9 @@ class Application:
         scope = self._check_scope
         if scope is None:
             raise NoChain("no block was noted as committed yet")
+        name = transaction_hash(raw)
+        if (known := self._accepted.get(name)) is not None:
+            return known
         try:
             arrival = self._decoder.decode(raw)
         except TransactionRefused as refusal:
@@ -146,9 +156,11 @@ class Application:
             self._try(raw, arrival, scope)
         except TransactionRefused as refusal:
             code, log, codespace = refusal.abci_code, refusal.message, CODESPACE
-        return CheckResult(
-            code, log, codespace, _priority(body.fee_udllm, wanted), body.account, body.sequence, wanted
-        )
+        priority = _priority(body.fee_udllm, wanted)
+        result = CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
+        if result.code == 0 and len(self._accepted) < ACCEPTED_MAX:
+            self._accepted[name] = result
+        return result
 
     def appraise(self, raw: bytes) -> Appraisal | None:
         """What the bytes are worth to a proposer; None where they are no transaction.

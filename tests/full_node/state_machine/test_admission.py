@@ -148,9 +148,19 @@ def test_check_refuses_what_its_actions_would_fail_at(world: World) -> None:
     assert world.check(world.sign("alice", PAY_BOB)).code == 0
 
 
+def test_whoever_asked_about_a_transaction_before_is_not_in_its_way(world: World) -> None:
+    first, second = (world.sign("alice", PAY_BOB, sequence=sequence) for sequence in (0, 1))
+    asked = [world.check(one) for one in (first, second)]
+    assert [world.check(one) for one in (first, second)] == asked
+    assert [one.code for one in asked] == [0, 0]
+    world.block(first)
+    refused(world.check(first), refusals.WrongSequence)
+    assert world.check(second) == asked[1]
+
+
 def test_checks_start_anew_after_each_block(world: World) -> None:
     assert world.check(world.sign("alice", PAY_BOB)).code == 0
-    refused(world.check(world.sign("alice", PAY_BOB)), refusals.WrongSequence)
+    refused(world.check(world.sign("alice", PAY_BOB, timeout_height=9)), refusals.WrongSequence)
     world.block()
     assert world.check(world.sign("alice", PAY_BOB)).code == 0
 
