@@ -161,7 +161,8 @@ class Driver:
         self._application.note_committed(self._store.version, time_ns)
 
     def _info(self, request: requests.Info) -> Response:
-        log.info("cometbft version=%s abci=%s height=%d", request.version, request.abci_version, self.height)
+        # Strangers cause it too, by `abci_info`: not a line of the log each time.
+        log.debug("cometbft version=%s abci=%s height=%d", request.version, request.abci_version, self.height)
         root = self._store.root if self.height else b""
         return responses.Info("dllm", self._version, self._application.app_version, self.height, root)
 
