@@ -18,7 +18,7 @@ from light_node.errors import ForkDetected, NotYetProvable
 from light_node.examination import Examiner
 from light_node.freshness import Freshness, PeerRole, PeerStatus, TrustStatus
 from light_node.providers.events import Journal, LightEvent
-from light_node.providers.faults import Fault, fault_of
+from light_node.providers.faults import Fault, fault_of, is_from_the_future
 from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.providers.stalls import StallWatch
@@ -256,7 +256,7 @@ class LightClient:
             target = await self._blocks.completed(witness, tip, as_told=True)
             trace = await self._walks.forwards_of(witness, target, trusted)
         except DllmError as error:
-            if fault_of(error) is Fault.NOT_THEIRS:
+            if fault_of(error) is Fault.NOT_THEIRS and not is_from_the_future(error):
                 raise
             reason = f"{witness.name}: {error.message}"
             if fault_of(error) is Fault.LIE:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing, suppress
+
 from dllm_protocol.block import LightBlock
 from dllm_protocol.errors import DllmError
 from dllm_protocol.header import Header
 from dllm_protocol.verification.options import VerificationOptions
+from dllm_protocol.verification.predicates import is_not_from_the_future
 from dllm_protocol.verification.verifier import Invalid, TrustedState, verify_shown
 from light_node.bisection import refusal, skip_forwards, walk_backwards
 from light_node.clock import Clock
 from light_node.errors import AnswerRefused, HeaderRefused
-from light_node.providers.faults import Fault, fault_of
+from light_node.providers.asking import as_answered
+from light_node.providers.faults import Fault, fault_of, is_from_the_future
 from light_node.providers.light_blocks import LightBlocks
 from light_node.providers.providers import Providers
 from light_node.source import Source
@@ -42,19 +46,22 @@ class Walks:
     async def forwards(self, target: LightBlock, trusted: LightBlock) -> Trace:
         """Verify a target of the primary's by skipping.
 
-        A primary that shows an invalid header on the way is replaced by a witness that shows the same target; if the
-        target itself is invalid, that is said at once, and the next question goes to a witness.
+        A primary that shows an invalid header on the way, or none, is replaced by a witness that shows the same target;
+        if the target itself is invalid, that is said at once, and the next question goes to a witness.
 
         Raises:
             HeaderRefused, RootExpired, and what the primary raises.
         """
-        while True:
+        for _ in range(len(self._providers.witnesses) + 1):
             try:
                 return await self.forwards_of(self._providers.primary, target, trusted)
             except DllmError as error:
-                if fault_of(error) is not Fault.LIE:
+                if is_from_the_future(error):
+                    await self._in_time(error, trusted)
+                if fault_of(error) is Fault.NOT_THEIRS:
                     raise
                 target = await self._of_another(target, error)
+        return await self.forwards_of(self._providers.primary, target, trusted)
 
     async def forwards_of(self, source: Source, target: LightBlock, trusted: LightBlock) -> Trace:
         """Verify a node's target by skipping through its own headers."""
@@ -101,18 +108,41 @@ class Walks:
         return await self._providers.ask(sound)
 
     async def _of_another(self, target: LightBlock, error: DllmError) -> LightBlock:
+        """The same target as a witness shows it, which takes the primary's place.
+
+        Where no witness shows it, the target itself may be made up: `error` is raised, and the next question goes to
+        a witness all the same, so that one liar does not stop a client.
+        """
         is_invalid = isinstance(error, HeaderRefused) and error.height == target.height
+        blamed = self._providers.primary
 
         async def at_target(source: Source) -> LightBlock:
             return await self._blocks.at(source, target.height, as_told=True)
 
-        def is_the_same(block: LightBlock) -> bool:
-            return is_invalid or block.hash() == target.hash()
+        if not is_invalid:
+            with suppress(type(error)):  # the same error, raised below
+                return await self._providers.replace_primary(
+                    error, at_target, lambda block: block.hash() == target.hash()
+                )
+        if self._providers.primary is blamed:
+            # Its own newest header, because a made-up target may lie above the end of the chain.
+            await self._providers.replace_primary(error, lambda source: source.signed_header(None))
+        raise error
 
-        found = await self._providers.replace_primary(error, at_target, is_the_same)
-        if is_invalid:
-            raise error
-        return found
+    async def _in_time(self, error: DllmError, trusted: LightBlock) -> None:
+        """A header from the future: our clock is wrong, or the primary lies. A witness that shows none takes its place.
+
+        The old primary stays as a witness, because it may be the clock after all.
+        """
+        witnesses = self._providers.witnesses
+        async with aclosing(as_answered(witnesses, lambda source: source.signed_header(None))) as answers:
+            async for witness, tip in answers:
+                if isinstance(tip, DllmError) or tip.header.height < trusted.height:
+                    continue
+                drift_ns, now = self._options.clock_drift_ns, self._clock.now()
+                if is_not_from_the_future(tip.header, drift_ns, now) is None:
+                    self._providers.promote(witness, error.message, keep=True)
+                    return
 
     async def _walked_back(self, height: int, above: Header) -> Header:
         primary = self._providers.primary

@@ -33,3 +33,8 @@ def fault_of(error: DllmError) -> Fault:
         # Without a rule it is we who stopped; a time in the future may be our own clock's doing.
         return Fault.NOT_THEIRS if error.rule in (None, Rule.TIME_NOT_IN_FUTURE) else Fault.LIE
     return Fault.LIE if isinstance(error, _LIES) else Fault.NOT_THEIRS
+
+
+def is_from_the_future(error: DllmError) -> bool:
+    """Whether a header's time lies ahead of our clock: a lie that anybody can tell, or a clock that is wrong."""
+    return isinstance(error, HeaderRefused) and error.rule is Rule.TIME_NOT_IN_FUTURE

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from dllm_protocol.block import SignedHeader
+from dllm_protocol.block import SignedHeader, block_id_of
+from dllm_protocol.errors import DllmError
+from dllm_protocol.validator_set import ValidatorSet, address_of
 from light_node.client import LightClient, PeerRole, TrustOptions, TrustStatus
 from light_node.errors import (
     HeaderRefused,
@@ -21,7 +23,16 @@ from light_node.providers.events import EventKind
 from light_node.trust_store import TrustStore
 from tests.light_node.attacks import lunatic_fork
 from tests.light_node.conftest import MakeClient
-from tests.light_node.signed_chain import ChainSource, ManualClock, SignedChain
+from tests.light_node.signed_chain import (
+    CHAIN_ID,
+    ChainSource,
+    ManualClock,
+    SignedChain,
+    forged,
+    signed_commit,
+    signer,
+    validator_set,
+)
 
 
 def kinds(client: LightClient) -> list[EventKind]:
@@ -138,7 +149,7 @@ async def test_a_liar_on_the_way_is_replaced_by_a_witness_with_the_same_target(
     assert "commit block hash: claimed" in client.status().last_refusal
 
 
-async def test_a_witness_with_another_target_does_not_take_over(
+async def test_a_liar_whose_target_nobody_shares_is_asked_no_more(
     store: TrustStore, clock: ManualClock
 ) -> None:
     chain = _changing(40)
@@ -150,8 +161,90 @@ async def test_a_witness_with_another_target_does_not_take_over(
     client = LightClient(chain.chain_id, root, store, liar, others, clock=clock)
     with pytest.raises(HeaderRefused, match="commit block hash: claimed"):
         await client.sync()
-    assert client.primary is liar
-    assert client.witnesses == tuple(others)
+    assert {client.primary, *client.witnesses} == set(others)
+
+
+class TargetLiar(ChainSource):
+    """Shows a made-up newest header, perhaps beyond the end of the chain, and nothing in between."""
+
+    def __init__(self, chain: SignedChain, error: type[DllmError], **lies: object) -> None:
+        super().__init__(chain, "liar")
+        self.error = error
+        self.lies = lies
+
+    async def signed_header(self, height: int | None) -> SignedHeader:
+        honest = await super().signed_header(None if height is None else min(height, self.chain.height))
+        if height == 1:
+            return honest
+        if height not in (None, self.lies.get("height", self.chain.height)):
+            raise self.error(f"{self.name} shows no header {height}")
+        block = forged(self.chain.blocks[self.chain.height], **self.lies)
+        names = [f"x{number}" for number in range(4)]
+        made_up = replace(block.header, validators_hash=validator_set(names).hash())
+        made_up = replace(made_up, next_validators_hash=made_up.validators_hash)
+        block = replace(block, header=made_up)
+        ordered = {address_of(signer(name).public_key): name for name in names}
+        in_order = [ordered[one.address] for one in validator_set(names).validators]
+        commit = signed_commit(
+            CHAIN_ID, block_id_of(block), made_up.height, in_order, honest.header.time.add_ms(1000)
+        )
+        return SignedHeader(made_up, commit)
+
+    async def validators(self, height: int) -> ValidatorSet:
+        if height < 3:
+            return await super().validators(height)
+        return validator_set([f"x{number}" for number in range(4)])
+
+
+@pytest.mark.parametrize("error", [SourceMalformed, SourceTimedOut, HeightUnavailable])
+@pytest.mark.parametrize("height", [10, 1000])
+async def test_a_made_up_target_that_nothing_leads_to_stops_nobody(
+    make_client: MakeClient, chain: SignedChain, error: type[DllmError], height: int
+) -> None:
+    liar = TargetLiar(chain, error, height=height)
+    client = make_client(liar, [ChainSource(chain, "one"), ChainSource(chain, "two")])
+    with pytest.raises(error):
+        await client.sync()
+    assert (await client.sync()).hash() == chain.blocks[10].hash()
+
+
+async def test_an_invalid_target_beyond_the_end_of_the_chain_stops_nobody(
+    make_client: MakeClient, chain: SignedChain
+) -> None:
+    liar = TargetLiar(chain, SourceMalformed, height=1000, chain_id="another-chain")
+    client = make_client(liar, [ChainSource(chain, "one"), ChainSource(chain, "two")])
+    with pytest.raises(HeaderRefused, match="claimed another-chain"):
+        await client.sync()
+    assert (await client.sync()).hash() == chain.blocks[10].hash()
+    assert liar not in (client.primary, *client.witnesses)
+
+
+async def test_a_primary_that_shows_the_future_is_one_of_two_liars(
+    make_client: MakeClient, chain: SignedChain, clock: ManualClock
+) -> None:
+    liar = TargetLiar(chain, SourceMalformed, time=clock.now().add_ms(3_600_000))
+    client = make_client(liar, [ChainSource(chain, "one"), ChainSource(chain, "two")])
+    with pytest.raises(HeaderRefused, match="from the future"):
+        await client.sync()
+    assert client.witnesses[-1] is liar
+    assert (await client.sync()).hash() == chain.blocks[10].hash()
+
+
+async def test_a_primary_that_is_silent_on_the_way_is_replaced(store: TrustStore, clock: ManualClock) -> None:
+    chain = _changing(40)
+    clock.advance_s(60)
+
+    class Silent(ChainSource):
+        async def signed_header(self, height: int | None) -> SignedHeader:
+            if height not in (None, 1, 40):
+                raise SourceTimedOut(f"{self.name} does not say")
+            return await super().signed_header(height)
+
+    silent, one, two = Silent(chain, "silent"), ChainSource(chain, "one"), ChainSource(chain, "two")
+    root = TrustOptions(1, chain.blocks[1].hash())
+    client = LightClient(chain.chain_id, root, store, silent, [one, two], clock=clock)
+    assert (await client.sync()).hash() == chain.blocks[40].hash()
+    assert client.witnesses[-1] is silent
 
 
 async def test_an_invalid_target_is_said_at_once_and_the_next_question_goes_elsewhere(

@@ -94,3 +94,18 @@ async def test_witnesses_are_not_looked_at_all_the_time(
     clock.advance_s(10)
     await client.sync()
     assert len(witness.headers_asked) == 2
+
+
+async def test_a_witness_from_the_future_does_not_disturb_an_idle_chain(
+    make_client: MakeClient, chain: SignedChain, source: ChainSource, clock: ManualClock
+) -> None:
+    liar, honest = ChainSource(chain, "liar"), ChainSource(chain, "honest")
+    client = make_client(source, [liar, honest])
+    await client.sync()
+    fork = chain.forked(11)
+    fork.add(lie={"time": clock.now()})
+    fork.add(lie={"time": clock.now().add_ms(3_600_000)})
+    liar.chain = fork
+    clock.advance_s(60)
+    assert (await client.sync()).height == 10
+    assert "from the future" in client.status().peers[1].problem
