@@ -230,6 +230,7 @@ class LightClient:
             tip = await source.signed_header(None)
             self._providers.saw(source, tip.header.height)
             if tip.header.height <= trusted.height:
+                self._walks.require_known_signers(source, tip, trusted)
                 return tip
             return await self._blocks.completed(source, tip, as_told=bool(self.witnesses))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import aclosing, suppress
 
-from dllm_protocol.block import LightBlock
+from dllm_protocol.block import LightBlock, SignedHeader
+from dllm_protocol.block_errors import InvalidBlock
 from dllm_protocol.errors import DllmError
 from dllm_protocol.header import Header
 from dllm_protocol.verification.options import VerificationOptions
 from dllm_protocol.verification.predicates import is_not_from_the_future
 from dllm_protocol.verification.verifier import Invalid, TrustedState, verify_shown
+from dllm_protocol.verification.voting_power import tally_by_address
 from light_node.bisection import refusal, skip_forwards, walk_backwards
 from light_node.clock import Clock
 from light_node.errors import AnswerRefused, HeaderRefused
@@ -71,6 +73,28 @@ class Walks:
 
         state = TrustedState.of(trusted)
         return (trusted, *await skip_forwards(target, state, fetch, self._options, self._clock.now))
+
+    def require_known_signers(self, source: Source, shown: SignedHeader, trusted: LightBlock) -> None:
+        """Another header at the trusted height says something only where its validators signed it too.
+
+        Raises:
+            AnswerRefused: less than a third of them did, so anybody could have made it up.
+        """
+        if shown.header.height != trusted.height or shown.header.hash() == trusted.hash():
+            return
+        try:
+            shown.validate_basic(self._options.chain_id)
+            tally = tally_by_address(
+                self._options.chain_id, trusted.validators, shown.commit, self._options.trust_level
+            )
+            reason = "" if tally.is_enough else f"power {tally}"
+        except InvalidBlock as error:
+            reason = error.message
+        if reason:
+            raise AnswerRefused(
+                f"height {trusted.height}: trusted has header {trusted.hash().hex()}, "
+                f"{source.name} has {shown.header.hash().hex()}, and the latter does not hold: {reason}"
+            )
 
     async def backwards(self, height: int, above: Header) -> Header:
         """Verify the header at a lower height by the hash chain.

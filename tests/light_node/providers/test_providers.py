@@ -230,6 +230,19 @@ async def test_a_primary_that_shows_the_future_is_one_of_two_liars(
     assert (await client.sync()).hash() == chain.blocks[10].hash()
 
 
+async def test_an_unsigned_header_at_the_trusted_height_stops_nobody(
+    make_client: MakeClient, chain: SignedChain, source: ChainSource
+) -> None:
+    client = make_client(source, [ChainSource(chain, "one"), ChainSource(chain, "two")])
+    await client.sync()
+    fork = chain.forked(10)
+    fork.add(lie={"app_hash": bytes(32)}, signing=())
+    source.chain = fork
+    assert (await client.sync()).hash() == chain.blocks[10].hash()
+    assert source not in (client.primary, *client.witnesses)
+    assert "0 of 40 signed" in client.status().last_refusal
+
+
 async def test_a_primary_that_is_silent_on_the_way_is_replaced(store: TrustStore, clock: ManualClock) -> None:
     chain = _changing(40)
     clock.advance_s(60)
