@@ -31,6 +31,7 @@ LOCAL_PREFIX = "local"
 """Address prefix of embedded networks; their money is play money."""
 TEST_PREFIX = "tdllm"
 """Address prefix of test networks: their tokens are given away by faucets, and are worth nothing."""
+FINGERPRINT_DIGITS = 24
 _URL = Text(300, minimum=1)
 _PEER = Text(300, minimum=1)
 _PEER_FORM = re.compile(r"[0-9a-f]{40}@[^@\s/]{1,255}:[0-9]{1,5}")
@@ -96,9 +97,12 @@ def sign_bundle(signer: Signer, bundle: NetworkBundle) -> SignedBundle:
 
 
 def fingerprint(signer: bytes) -> str:
-    """What people compare of a signer's key: four groups of four hex digits."""
-    digest = tagged_hash(Tag.BUNDLE, signer).hex()[:16]
-    return " ".join(digest[i : i + 4] for i in range(0, 16, 4))
+    """What people compare of a signer's key: six groups of four hex digits.
+
+    96 bits, because whoever makes a key that shows the same can publish in the signer's name; 64 can be searched.
+    """
+    digest = tagged_hash(Tag.BUNDLE, signer).hex()[:FINGERPRINT_DIGITS]
+    return " ".join(digest[i : i + 4] for i in range(0, FINGERPRINT_DIGITS, 4))
 
 
 def is_test_network(genesis: Genesis) -> bool:

@@ -55,7 +55,7 @@ async def join(
         typer.Argument(metavar="BUNDLE|URL|CODE", help="A file, an https address, or an invitation's code."),
     ],
     fingerprint: Annotated[
-        str, typer.Option(help="The publisher's fingerprint as you know it from elsewhere: 16 hex digits.")
+        str, typer.Option(help="The publisher's fingerprint as you know it from elsewhere: 24 hex digits.")
     ] = "",
     witness: Annotated[
         list[str] | None,

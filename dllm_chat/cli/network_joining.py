@@ -31,7 +31,7 @@ def _asked(signed: SignedBundle, origin: str) -> str:
     """The fingerprint that the person knows from elsewhere. It is typed, because what is shown is easily agreed to."""
     note(f"The bundle from {origin}")
     note(f"describes the network {signed.bundle.chain_id}.")
-    note("Its publisher has a fingerprint of 16 hex digits. Ask for it on another way than")
+    note("Its publisher has a fingerprint of 24 hex digits. Ask for it on another way than")
     note("the bundle came: by telephone, on paper, on a page that you know.")
     if not person_is_there():
         raise Declined(

@@ -70,9 +70,9 @@ def test_an_unsigned_bundle_fits_no_signer() -> None:
     assert not SignedBundle(make_bundle(), b"", b"").signature_fits
 
 
-def test_a_fingerprint_is_four_groups_that_differ_by_key() -> None:
+def test_a_fingerprint_is_six_groups_that_differ_by_key() -> None:
     shown = fingerprint(SIGNER.public_key)
-    assert [len(group) for group in shown.split()] == [4, 4, 4, 4]
+    assert [len(group) for group in shown.split()] == [4, 4, 4, 4, 4, 4]
     assert shown != fingerprint(b"\x09" * 32)
 
 
