@@ -123,6 +123,10 @@ class WireField:
 
 _Packer = tuple[str, bytes, Callable[[Any], bool], Callable[[Any], bytes], bool]
 """What `Record.encode` needs of a field, looked up once: name, key, is_default, pack (of an element), repeated."""
+_Unpacker = tuple[str, int, Callable[[Any], bool], Callable[[Any], Any], int]
+"""What `Record.decode` needs of a field: name, wire type, is_default, unpack (of an element), most elements of a
+list (0: not repeated).
+"""
 
 
 class Record:
@@ -132,6 +136,7 @@ class Record:
     __wire__: ClassVar[tuple[WireField, ...]] = ()
     __wire_by_number__: ClassVar[Mapping[int, WireField]] = {}
     __packers__: ClassVar[tuple[_Packer, ...]] = ()
+    __unpackers__: ClassVar[Mapping[int, _Unpacker]] = {}
 
     def encode(self) -> bytes:
         """The canonical bytes.
@@ -144,7 +149,8 @@ class Record:
         try:
             for name, key, is_default, pack, repeated in self.__packers__:
                 value = getattr(self, name)
-                if is_default(value):
+                # Defaults are falsy; what is not is bounded by its packing, a list by `is_default`.
+                if (repeated or not value) and is_default(value):
                     continue
                 if repeated:
                     for element in value:
@@ -164,40 +170,32 @@ class Record:
             MalformedBytes: any other departure from the canonical form.
         """
         values: dict[str, Any] = {}
+        unpackers = cls.__unpackers__
         last = 0
         for number, wire_type, raw in read_fields(data):
-            field = cls.__wire_by_number__.get(number)
-            if field is None:
+            if number not in unpackers:
                 raise UnknownField(f"{cls.__name__} has no field {number}")
-            kind = field.kind
-            if number < last or (number == last and not kind.repeated):
-                raise MalformedBytes(f"{cls.__name__}.{field.name} is out of order or repeated")
+            name, wanted, is_default, unpack, longest = unpackers[number]
+            if number <= last and (number < last or not longest):
+                raise MalformedBytes(f"{cls.__name__}.{name} is out of order or repeated")
             last = number
-            if wire_type != kind.wire_type:
-                raise MalformedBytes(
-                    f"{cls.__name__}.{field.name} has wire type {wire_type}, not {kind.wire_type}"
-                )
-            _take(cls, field, raw, values)
+            if wire_type != wanted:
+                raise MalformedBytes(f"{cls.__name__}.{name} has wire type {wire_type}, not {wanted}")
+            try:
+                value = unpack(raw)
+                if not longest:
+                    # Defaults are falsy.
+                    if not value and is_default(value):
+                        raise MalformedBytes("a default value is written out")
+                    values[name] = value
+                else:
+                    elements = values.setdefault(name, [])
+                    elements.append(value)
+                    if len(elements) > longest:
+                        is_default(elements)  # refuses the length
+            except MalformedBytes as error:
+                raise type(error)(f"{cls.__name__}.{name}: {error.message}") from error
         return cls(**_complete(cls, values))
-
-
-def _take(cls: type[Record], field: WireField, raw: int | bytes, values: dict[str, Any]) -> None:
-    """Unpack one wire value into ``values``, refusing a default that is written out."""
-    kind = field.kind
-    try:
-        if kind.repeated:
-            many = cast(ListOf[Any], kind)
-            elements = values.setdefault(field.name, [])
-            elements.append(many.element.unpack(raw))
-            if len(elements) > many.maximum:
-                many.check_length(len(elements))
-            return
-        value = kind.unpack(raw)
-        if kind.is_default(value):
-            raise MalformedBytes("a default value is written out")
-        values[field.name] = value
-    except MalformedBytes as error:
-        raise type(error)(f"{cls.__name__}.{field.name}: {error.message}") from error
 
 
 def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +215,12 @@ def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:
 def _element(kind: Kind[Any]) -> Kind[Any]:
     """What is packed one by one."""
     return cast(ListOf[Any], kind).element if kind.repeated else kind
+
+
+def _unpacker(field: WireField) -> _Unpacker:
+    kind = field.kind
+    longest = cast(ListOf[Any], kind).maximum if kind.repeated else 0
+    return field.name, kind.wire_type, kind.is_default, _element(kind).unpack, longest
 
 
 def wire(number: int, kind: Kind[T]) -> T:
@@ -249,4 +253,5 @@ def record(cls: type[R]) -> type[R]:
         (field.name, field.key, field.kind.is_default, _element(field.kind).pack, field.kind.repeated)
         for field in fields
     )
+    made.__unpackers__ = {field.number: _unpacker(field) for field in fields}
     return made

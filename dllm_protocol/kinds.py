@@ -168,6 +168,12 @@ class Text:
     def _check(self, value: str, size: int) -> None:
         if not self.minimum <= size <= self.maximum:
             raise MalformedBytes(f"text of {size} bytes where {self.minimum}..{self.maximum} are wanted")
+        if (
+            value.isascii()
+            and value.isprintable()
+            and (self.allowed is None or self.allowed.issuperset(value))
+        ):
+            return
         for character in value:
             if self.allowed is not None and character not in self.allowed:
                 raise MalformedBytes(f"character {character!r} is not allowed here")

@@ -21,6 +21,7 @@ from dllm_protocol.encoding import (
     wire,
 )
 from dllm_protocol.hashing import Tag, sha256
+from dllm_protocol.protobuf import read_uvarint
 from dllm_protocol.signing import Signer, sign_tagged, verify_tagged
 from dllm_protocol.voucher import CHAIN_ID
 
@@ -28,6 +29,8 @@ TRANSACTION_VERSION = 1
 MAX_ACTIONS = 64
 MAX_MEMO_BYTES = 256
 MAX_TRANSACTION_BYTES = 128 * 1024
+_BODY_LENGTH_AT = 1
+"""The body comes first, after its key of one byte."""
 
 
 @record
@@ -66,6 +69,15 @@ class Transaction(Record):
     def by_chat_key(self) -> bool:
         """Whether another key than the account's own signed."""
         return address_of(self.body.public_key) != self.body.account
+
+
+def signature_fits_in(raw: bytes, transaction: Transaction) -> bool:
+    """`signature_fits` over the bytes that `transaction` was decoded from: they are canonical, so that the body need
+    not be written anew.
+    """
+    length, start = read_uvarint(raw, _BODY_LENGTH_AT)
+    signed = raw[start : start + length]
+    return verify_tagged(transaction.body.public_key, Tag.TRANSACTION, signed, transaction.signature)
 
 
 def sign_transaction(signer: Signer, body: TransactionBody) -> Transaction:

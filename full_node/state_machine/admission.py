@@ -24,7 +24,7 @@ from dllm_protocol.refusals import (
     WrongChain,
     WrongSequence,
 )
-from dllm_protocol.transaction import MAX_TRANSACTION_BYTES, Transaction
+from dllm_protocol.transaction import MAX_TRANSACTION_BYTES, Transaction, signature_fits_in
 from full_node.state_machine.accounts import changes, view
 from full_node.state_machine.context import Scope
 from full_node.state_machine.state import Overlay, StateReader
@@ -86,7 +86,7 @@ class Decoder:
         """Raises BadSignature."""
         if raw in self._signed:
             return
-        if not arrival.transaction.signature_fits:
+        if not signature_fits_in(raw, arrival.transaction):
             raise BadSignature(
                 f"the key {arrival.transaction.body.public_key.hex()} did not sign this transaction"
             )

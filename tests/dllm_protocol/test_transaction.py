@@ -18,6 +18,7 @@ from dllm_protocol.transaction import (
     TransactionBody,
     make_body,
     sign_transaction,
+    signature_fits_in,
     transaction_hash,
 )
 
@@ -51,6 +52,14 @@ def test_a_signed_transaction_fits_its_key() -> None:
 def test_a_signature_is_for_this_body_only(change: dict[str, object]) -> None:
     body = replace(BODY, **change)  # type: ignore[arg-type]  # fields by name
     assert not replace(SIGNED, body=body).signature_fits
+
+
+@pytest.mark.parametrize("memo", ["", "hi", "m" * MAX_MEMO_BYTES])
+def test_the_signature_fits_the_bytes_as_they_came(memo: str) -> None:
+    signed = sign_transaction(KEY, replace(BODY, memo=memo))
+    assert signature_fits_in(signed.encode(), signed)
+    forged = replace(signed, signature=sign_transaction(OTHER, signed.body).signature)
+    assert not signature_fits_in(forged.encode(), forged)
 
 
 def test_every_flipped_byte_is_refused_or_breaks_the_signature() -> None:
