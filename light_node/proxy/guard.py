@@ -95,4 +95,5 @@ def _has_token(request: web.Request, token: str) -> bool:
             return False
     elif kind != "Bearer":
         return False
-    return hmac.compare_digest(given.encode(), token.encode())
+    # Header bytes that are no text arrive as lone surrogates.
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())

@@ -103,6 +103,18 @@ async def test_a_body_that_drips_is_cut_off(node: ChainNode, tmp_path: Path) -> 
         writer.close()
 
 
+async def test_a_token_that_is_no_text_is_a_wrong_token(node: ChainNode, tmp_path: Path) -> None:
+    async with proxy_before(node, tmp_path) as proxy:
+        host, _, port = proxy.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"GET /health HTTP/1.1\r\nHost: {proxy.address}\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"Authorization: Bearer \xff\xfe\r\n\r\n")
+        async with asyncio.timeout(60):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 401")
+        writer.close()
+
+
 async def test_a_call_that_cannot_be_proved_in_time_ends(node: ChainNode, tmp_path: Path) -> None:
     async with proxy_before(node, tmp_path, limits=ProxyLimits(call_timeout_s=0.3)) as proxy:
         tip = (await proxy.client.sync()).height
