@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from dllm_chat.network.addresses import websocket_url
 from dllm_chat.network.fetching import Offered
 from dllm_chat.network.lighting import MakeSource, light_client_of
+from dllm_chat.network.outside_word import require_outside_word
 from dllm_chat.network.pins import PACKAGED, Pins
 from dllm_chat.network.witnesses import distinct, keep_witnesses, own_witnesses, require_outside_witness
 from dllm_chat.paths import Paths
@@ -71,6 +72,7 @@ async def join(
     Raises:
         BundleRefused: damaged, unsigned, or another genesis than the chain's that is known here.
         WitnessNeeded: nobody from outside the bundle.
+        RootNotAgreed: its nodes answer, and nobody from outside the bundle shows its trust root.
         RootMismatch: its trust root is not on the chain that is trusted here.
         Declined, VerificationFailed, NetworkUnreachable, UsageRefused
     """
@@ -101,6 +103,8 @@ async def join(
         return light_client_of(bundle, own, store, make_source=make_source, clock=clock)
 
     height, unanswered = await _checked(paths, bundle, known, make_client)
+    if height and known is None:
+        await require_outside_word(bundle, own, make_source)
     join_network(paths, offered.raw, confirmed_signer=signed.signer)
     keep_witnesses(paths, bundle.chain_id, own)
     return Joined(signed, own, confirmed_by, height, unanswered)

@@ -115,6 +115,32 @@ async def test_a_witness_that_shows_another_chain_stops_the_joining(world: World
     assert joined_network(world.paths) is None
 
 
+@pytest.mark.parametrize("silent", [True, False])
+async def test_the_bundle_s_own_witnesses_do_not_speak_for_the_one_from_outside(
+    world: World, silent: bool
+) -> None:
+    inside = "ws://inside.example:1/websocket"
+    made_up = world.chain.forked(5)
+    made_up.add([b"other"])
+    made_up.grow(10)
+    world.chains[NODE] = world.chains[inside] = made_up
+    if silent:
+        world.silent = {WITNESS}
+    # Otherwise it is merely behind a chain that was made longer than the true one.
+    bundle = replace(world.bundle(15, made_up), witnesses=(inside,))
+    offered = Offered(sign_bundle(PUBLISHER, bundle).encode(), "here", is_named=True)
+    with pytest.raises(VerificationFailed):
+        await join(
+            world.paths,
+            offered,
+            ask_fingerprint=nobody,
+            witnesses=(WITNESS,),
+            make_source=world.source,
+            clock=world.clock,
+        )
+    assert joined_network(world.paths) is None
+
+
 async def test_without_a_network_the_first_joining_is_checked_later(world: World) -> None:
     world.silent = {NODE, WITNESS}
     joined = await joining(world, world.signed(), named=True)
