@@ -70,7 +70,13 @@ async def test_a_killed_engine_costs_the_rows_in_it_and_nothing_else(
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         before = await client.stream(0, 300, 5)
+        # Held still, so that the rows are surely in it when it dies.
+        engine = worker.service.engine.current()
+        os.kill(engine_pid(worker), signal.SIGSTOP)
+        waiting_calls = engine.waiting_calls
         request = await client.send_decode(5, [5] * 400)
+        while engine.waiting_calls == waiting_calls:
+            await asyncio.sleep(0.01)
         os.kill(engine_pid(worker), signal.SIGKILL)
         *_, last = await client.answers(request)
         assert isinstance(last, Refused) and last.reason == REFUSED_ENGINE
@@ -88,7 +94,7 @@ async def test_a_killed_engine_costs_the_rows_in_it_and_nothing_else(
 async def test_while_the_engine_is_down_requests_are_refused_by_name(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_worker.engine_host.FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr("local_worker.engine_host.FIRST_PAUSE_S", 3.0)
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         await client.ask(0, PROMPT)
