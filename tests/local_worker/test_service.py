@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,14 @@ def engine_pid(worker: RunningWorker) -> int:
     return worker.service.engine.current()._process.pid
 
 
-async def until_restarted(worker: RunningWorker) -> None:
-    async with asyncio.timeout(30):
-        while not worker.service.engine.restarts:  # noqa: ASYNC110  the service announces it in its status only
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110  nothing announces what these tests wait for
             await asyncio.sleep(0.02)
+
+
+async def until_restarted(worker: RunningWorker) -> None:
+    await until(lambda: worker.service.engine.restarts)
 
 
 async def test_it_registers_everything_in_one_transaction_and_says_how_it_is(
@@ -75,8 +80,7 @@ async def test_a_killed_engine_costs_the_rows_in_it_and_nothing_else(
         os.kill(engine_pid(worker), signal.SIGSTOP)
         waiting_calls = engine.waiting_calls
         request = await client.send_decode(5, [5] * 400)
-        while engine.waiting_calls == waiting_calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: engine.waiting_calls > waiting_calls)
         os.kill(engine_pid(worker), signal.SIGKILL)
         *_, last = await client.answers(request)
         assert isinstance(last, Refused) and last.reason == REFUSED_ENGINE
