@@ -192,7 +192,8 @@ class RpcConnection:
             return socket
 
     def _unreachable(self, error: BaseException) -> SourceUnreachable:
-        words = str(error)[:_ERROR_TEXT_MAX] or type(error).__name__
+        refused = isinstance(error, ConnectionRefusedError)
+        words = "nobody listens there" if refused else str(error)[:_ERROR_TEXT_MAX] or type(error).__name__
         return SourceUnreachable(f"cannot talk to {self.url}: {words}", hint="is the node running?")
 
     async def _read(self, socket: ClientConnection) -> None:

@@ -293,7 +293,8 @@ def _status_text(data: Mapping[str, Any]) -> str:
     head = {
         "chain": data["chain_id"],
         "runs": f"{data['engine']}, {data['home']}" if data["running"] else "no: dllm devnet up starts it",
-        "height": f"{data['height']}, application hash {data['app_hash'] or '-'}",
+        "height": data["height"],
+        "app hash": data["app_hash"] or "-",
         "faucet": f"{data['faucet']['url']} ({'runs' if data['faucet']['running'] else 'down'})",
         "bundle": data["bundle"],
     }

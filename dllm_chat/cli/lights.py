@@ -82,6 +82,8 @@ def _status_report(light: OpenLight, fresh: Freshness, *, offline: bool) -> Repo
 
 def _peer(name: str, height: int, problem: str) -> str:
     seen = f", height {height}" if height else ""
+    # The reason may name the peer once more, and once more again: its name stands in front already.
+    problem = problem.removeprefix(f"{name}: ").removeprefix(f"cannot talk to {name}: ")
     return f"{name}{seen}{': ' + problem if problem else ''}"
 
 

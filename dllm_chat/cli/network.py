@@ -27,6 +27,7 @@ app = group(
 @command(app, "status")
 async def status() -> Report:
     """Chain, verified height, how fresh that is, who was asked and who validates."""
+    from dllm_chat.cli.lights import span
     from dllm_chat.cli.networks import status_data
 
     async with watching() as service:
@@ -38,9 +39,9 @@ async def status() -> Report:
         "chain": data["chain_id"],
         "verified": f"height {data['height']}, {data['state']}, {data['lag_blocks']} behind the source",
         "header": data["hash"],
-        "time": f"{data['time']}, {data['age_s']} s ago; trust lasts {data['trust_expires_in_s']} s more",
+        "time": f"{data['time']}, {span(data['age_s'])} ago; trust lasts {span(data['trust_expires_in_s'])} more",
         "source": data["source"],
-        "witnesses": ", ".join(data["witnesses"]) or "none",
+        "witnesses": "\n".join(data["witnesses"]) or "none",
         "validators": "\n".join(f"{one['address']} power {one['power']}" for one in data["validators"]),
     }
     if data["problem"]:

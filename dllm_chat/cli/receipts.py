@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from dllm_chat.cli.output import fields
 from dllm_chat.paths import find_paths
 from dllm_chat.sanitize import clean_line
+from dllm_chat.session.networks import known_network
 from dllm_chat.session.receipts import SUFFIX, Checked, badge_name, load_receipt
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
 from dllm_protocol.bundle import LOCAL_PREFIX
 from dllm_protocol.errors import DllmError, NotFound
-from dllm_protocol.receipt import BADGE_LOCAL, Receipt
+from dllm_protocol.receipt import BADGE_LOCAL, Receipt, ReceiptBody
 from dllm_protocol.units import format_dllm
 
 NETWORK_PREFIX = "dllm"
@@ -47,7 +49,7 @@ def listed(limit: int) -> list[dict[str, Any]]:
 def described(path: Path, receipt: Receipt) -> dict[str, Any]:
     """Everything that a receipt claims."""
     body = receipt.body
-    prefix = LOCAL_PREFIX if body.badge == BADGE_LOCAL else NETWORK_PREFIX
+    prefix = _prefix_of(body)
     return {
         "file": str(path),
         "badge": badge_name(body.badge),
@@ -78,7 +80,7 @@ def described(path: Path, receipt: Receipt) -> dict[str, Any]:
 def verdict(path: Path, checked: Checked, *, anchored: bool) -> tuple[dict[str, Any], str]:
     """What checking came to, as data and as words."""
     body = checked.receipt.body
-    prefix = LOCAL_PREFIX if body.badge == BADGE_LOCAL else NETWORK_PREFIX
+    prefix = _prefix_of(body)
     state = "anchored" if anchored else "consistent but not anchored"
     data = described(path, checked.receipt) | {
         "verdict": state,
@@ -106,6 +108,19 @@ def verdict(path: Path, checked: Checked, *, anchored: bool) -> tuple[dict[str, 
     if not anchored:
         shown["not anchored"] = "no verified header of this machine leads to it; --online asks the network"
     return data, fields(shown)
+
+
+def _prefix_of(body: ReceiptBody) -> str:
+    """What addresses of the receipt's chain begin with: its joined network says it, a receipt does not."""
+    if body.badge == BADGE_LOCAL:
+        return LOCAL_PREFIX
+    with contextlib.suppress(
+        DllmError
+    ):  # a damaged bundle is reported where it is used; offline checks need none
+        known = known_network(find_paths(), body.chain_id)
+        if known is not None:
+            return known.bundle.genesis.address_prefix
+    return NETWORK_PREFIX
 
 
 def _summary(path: Path) -> dict[str, Any]:

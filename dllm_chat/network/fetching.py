@@ -47,7 +47,10 @@ def _from_file(file: Path) -> Offered:
         with file.open("rb") as stream:
             raw = stream.read(BUNDLE_BYTES_MAX + 1)
     except OSError as error:
-        raise NotFound(f"cannot read {file}: {error.strerror}") from error
+        raise NotFound(
+            f"cannot read {file}: {error.strerror}",
+            hint="name a bundle's file or https address, or a code from: dllm network invite",
+        ) from error
     return Offered(_bounded(raw, str(file)), str(file), is_named=False)
 
 

@@ -206,5 +206,5 @@ def _chat_key_purse(paths: Paths, config: Config) -> ChatKeyPurse:
     except WalletLocked as error:
         raise WalletLocked(
             f"asking on this network needs a wallet: {error.message}",
-            hint="unlock it with --password-file, or let a capped chat key pay: dllm wallet chat-key",
+            hint="let a capped key pay: dllm wallet chat-key --cap 5; or ask with dllm ask --password-file FILE",
         ) from error

@@ -28,13 +28,16 @@ def joined_network(paths: Paths) -> SignedBundle | None:
     Raises:
         BundleRefused: its file was changed.
     """
+    name = network_in_use(paths)
+    return _read(paths.networks / name / BUNDLE) if name else None
+
+
+def network_in_use(paths: Paths) -> str:
+    """The chain id of the joined network in use; empty where none was joined."""
     try:
-        name = (paths.networks / CURRENT).read_text().strip()
+        return (paths.networks / CURRENT).read_text().strip()
     except OSError:
-        return None
-    if not name:
-        return None
-    return _read(paths.networks / name / BUNDLE)
+        return ""
 
 
 def known_network(paths: Paths, chain_id: str) -> SignedBundle | None:
@@ -43,8 +46,10 @@ def known_network(paths: Paths, chain_id: str) -> SignedBundle | None:
     Raises:
         BundleRefused: its file was changed.
     """
-    file = paths.networks / chain_id / BUNDLE
-    return _read(file) if file.exists() else None
+    # A chain id may be a stranger's: it picks among the folders that are there, and is never made into a path.
+    folders = paths.networks.iterdir() if paths.networks.is_dir() else ()
+    file = next((folder / BUNDLE for folder in folders if folder.name == chain_id), None)
+    return _read(file) if file is not None and file.exists() else None
 
 
 def light_store_file(paths: Paths, chain_id: str) -> Path:

@@ -149,6 +149,7 @@ def make_app(
     history: History,
     *,
     find_models: Callable[[], Sequence[FoundModel]],
+    find_network: Callable[[], str] = str,
     clock: Callable[[], float] = time.time,
     conversation_id: int | None = None,
 ) -> ChatApp:
@@ -158,10 +159,16 @@ def make_app(
         door_factory: imports and makes the door to the network; runs in a thread after the first paint.
         history: the conversations; the caller closes it.
         find_models: looks for GGUF files; runs in a thread, on the first run only.
+        find_network: the joined network's name, empty where none is; runs in a thread, on the first run only.
         clock: Unix time in seconds.
         conversation_id: which conversation to open; None begins a new one.
     """
     chat = ChatScreen(
-        door_factory, history, clock=clock, find_models=find_models, conversation_id=conversation_id
+        door_factory,
+        history,
+        clock=clock,
+        find_models=find_models,
+        find_network=find_network,
+        conversation_id=conversation_id,
     )
     return ChatApp(chat, history)

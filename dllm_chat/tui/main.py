@@ -110,7 +110,11 @@ def _show(paths: Paths, history: History, conversation_id: int | None) -> int:
     from dllm_chat.tui.stderr_guard import guarded_terminal
 
     app = make_app(
-        lambda: _make_door(paths), history, find_models=_find_models, conversation_id=conversation_id
+        lambda: _make_door(paths),
+        history,
+        find_models=_find_models,
+        find_network=lambda: _find_network(paths),
+        conversation_id=conversation_id,
     )
 
     def painted() -> None:
@@ -141,6 +145,12 @@ def _make_door(paths: Paths) -> ChatDoor:
     config = load_config(paths.config_file)
     log_to(make_private_folder(paths.logs) / "chat.log", level=config.log_level)
     return ChatService(paths, config)
+
+
+def _find_network(paths: Paths) -> str:
+    from dllm_chat.session.networks import network_in_use
+
+    return network_in_use(paths)
 
 
 def _find_models() -> list[FoundModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from dllm_chat.history.store import TITLE_LIMIT, History
 from dllm_chat.sanitize import clean, clean_line
 from dllm_chat.tui.keys import CHAT_ACTIONS, CHAT_BINDINGS
 from dllm_chat.tui.network_watch import POLL_S, NetworkWatch
-from dllm_chat.tui.notices import complain
+from dllm_chat.tui.notices import complain, say_offline
 from dllm_chat.tui.view import AnswerProgress, NetworkView, Phase
 from dllm_chat.tui.widgets.header import TopLine
 from dllm_chat.tui.widgets.prompt import Prompt
@@ -61,6 +62,7 @@ class ChatScreen(Screen[None]):
         *,
         clock: Callable[[], float],
         find_models: Callable[[], Sequence[FoundModel]],
+        find_network: Callable[[], str],
         conversation_id: int | None = None,
     ) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class ChatScreen(Screen[None]):
         self.network.wanted_model = history.setting("model")
         self._history = history
         self._clock = clock
-        self._find_models = find_models
+        self._find_models, self._find_network = find_models, find_network
         self._conversation_id = conversation_id
         self._asking: Asking | None = None
         self._waiting_text = ""
@@ -103,6 +105,8 @@ class ChatScreen(Screen[None]):
 
     async def _open_then_send(self) -> None:
         waited, door = await self.network.open(), self.network.door
+        if not waited:
+            say_offline(self.app, self.network.view.progress)
         prompt, text = self.query_one(Prompt), self._waiting_text
         self._waiting_text = ""
         if waited and door is not None and text and prompt.text == text and self._asking is None:
@@ -112,7 +116,8 @@ class ChatScreen(Screen[None]):
     async def _welcome(self) -> None:
         from dllm_chat.tui.screens.first_run import FirstRunScreen
 
-        model_file = await self.app.push_screen_wait(FirstRunScreen(self._find_models))
+        network = await asyncio.to_thread(self._find_network)
+        model_file = await self.app.push_screen_wait(FirstRunScreen(self._find_models, network))
         self._history.remember(WELCOMED, "1")
         if model_file is not None:
             await self._contribute(on=True, model_file=model_file)

@@ -16,23 +16,25 @@ from dllm_chat.sanitize import clean_line
 from dllm_chat.tui.screens.dialog import Dialog
 from dllm_chat.tui.wording import size
 
-_WORDS = Content("\n").join(
-    [
-        Content(
-            "Ask, and machines you need not trust answer, token by token. You pay them from a"
-            " wallet that only you hold, and your own machine checks the proofs."
-        ),
-        Content(""),
-        Content.assemble(
-            ("LOCAL ", "bold $text-warning"),
-            "You joined no network yet, so a whole one starts on this machine: a chain, two"
-            " workers and a wallet with ",
-            ("play money", "bold"),
-            ". Nothing leaves this machine and nothing costs anything.",
-        ),
-        Content(""),
-    ]
+_PROMISE = Content(
+    "Ask, and machines you need not trust answer, token by token. You pay them from a"
+    " wallet that only you hold, and your own machine checks the proofs."
 )
+_EMBEDDED = Content.assemble(
+    ("LOCAL ", "bold $text-warning"),
+    "You joined no network yet, so a whole one starts on this machine: a chain, two"
+    " workers and a wallet with ",
+    ("play money", "bold"),
+    ". Nothing leaves this machine and nothing costs anything.",
+)
+
+
+def _joined(network: str) -> Content:
+    return Content.assemble(
+        ("NETWORK ", "bold $text-primary"),
+        f"You joined {clean_line(network, 60)}. Questions go to its workers, who can read them, and are"
+        " paid with its tokens.",
+    )
 
 
 class FirstRunScreen(Dialog[Path]):
@@ -44,23 +46,29 @@ class FirstRunScreen(Dialog[Path]):
     FirstRunScreen OptionList { max-height: 8; margin-top: 1; }
     """
 
-    def __init__(self, find: Callable[[], Sequence[FoundModel]]) -> None:
+    def __init__(self, find: Callable[[], Sequence[FoundModel]], network: str = "") -> None:
         """Ask.
 
         Args:
             find: looks for models; runs in a thread, after the screen is painted.
+            network: the joined network's name; empty: the embedded one starts.
         """
         super().__init__()
+        self._network = network
         self._find = find
         self._models: Sequence[FoundModel] = ()
 
     def compose(self) -> ComposeResult:
         with self.box("Welcome to DLLM"):
-            yield Static(_WORDS, markup=False)
+            where = _joined(self._network) if self._network else _EMBEDDED
+            yield Static(Content("\n").join([_PROMISE, Content(""), where, Content("")]), markup=False)
             yield Static("Looking for models on this machine…", id="offer", markup=False)
-            yield OptionList(
-                Option(_line("Start with the small model in the package", "knows DLLM only")), markup=False
-            )
+            yield OptionList(Option(self._start_line()), markup=False)
+
+    def _start_line(self) -> Content:
+        if self._network:
+            return _line("Begin", "the network's workers answer")
+        return _line("Start with the small model in the package", "knows DLLM only")
 
     def on_mount(self) -> None:
         box = self.query_one("#box")

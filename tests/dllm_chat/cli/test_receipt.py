@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from dllm_chat.cli.receipt import verify
+from dllm_chat.paths import find_paths, write_private
+from dllm_chat.session.networks import BUNDLE
 from dllm_chat.session.receipts import ReceiptRefused, check_receipt, cost_between
+from dllm_protocol.bundle import NetworkBundle, sign_bundle
 from dllm_protocol.errors import MalformedBytes, VerificationFailed
 from dllm_protocol.receipt import BADGE_NETWORK
 from dllm_protocol.voucher import sign_ack
 from tests.dllm_chat.cli.conftest import Ran
 from tests.dllm_chat.cli.receipt_maker import Made, make_receipt, resigned
+from tests.dllm_protocol.test_bundle import make_bundle
 from tests.full_node.state_machine.world import provider_id, signer
 
 Dllm = Callable[..., Ran]
@@ -175,3 +179,16 @@ def test_a_network_receipt_shows_network_addresses(dllm: Dllm, made: Made, tmp_p
     data = dllm("receipt", "verify", path, "--json").data
     assert data["badge"] == "NETWORK"
     assert data["providers"][0]["address"].startswith("dllmprov1")
+
+
+def test_a_receipt_of_a_joined_network_shows_its_addresses(dllm: Dllm, made: Made, tmp_path: Path) -> None:
+    receipt = resigned(made, badge=BADGE_NETWORK)
+    genesis = replace(make_bundle().genesis, address_prefix="tdllm")
+    bundle = NetworkBundle(1, genesis, 1, bytes(32), ("ws://127.0.0.1:1/websocket",), (), (), "")
+    kept = find_paths().networks / receipt.body.chain_id / BUNDLE
+    write_private(kept, sign_bundle(signer("publisher"), bundle).encode())
+    path = tmp_path / "network.receipt"
+    path.write_bytes(receipt.encode())
+    data = dllm("receipt", "verify", path, "--json").data
+    assert data["providers"][0]["address"].startswith("tdllmprov1")
+    assert data["owners"][0]["owner"].startswith("tdllm1")

@@ -192,6 +192,7 @@ def app_for(
     *,
     welcomed: bool = True,
     models: Sequence[FoundModel] = (),
+    network: str = "",
     conversation_id: int | None = None,
 ) -> ChatApp:
     """The application over a scripted door."""
@@ -201,6 +202,7 @@ def app_for(
         lambda: door,
         history,
         find_models=lambda: models,
+        find_network=lambda: network,
         clock=lambda: NOW_S,
         conversation_id=conversation_id,
     )
