@@ -80,14 +80,21 @@ async def skip_forwards(
                             hint="begin at a younger trust root",
                         )
                     fetched += 1
-                    waiting.append(await fetch(_pivot(trusted.header.height, block.height)))
+                    waiting.append(await _fetched_pivot(fetch, trusted.header.height, block.height))
                 depth += 1
             case Invalid(reason):
                 raise refusal(reason, block.height)
 
 
-def _pivot(low: int, high: int) -> int:
-    return low + (high - low) * PIVOT_NUMERATOR // PIVOT_DENOMINATOR
+async def _fetched_pivot(fetch: FetchBlock, low: int, high: int) -> LightBlock:
+    """The block at 9/16 of the way; another height would not bring the walk nearer. Raises HeaderRefused."""
+    height = low + (high - low) * PIVOT_NUMERATOR // PIVOT_DENOMINATOR
+    block = await fetch(height)
+    if block.height != height:
+        raise HeaderRefused(
+            f"asked for header {height}, was given header {block.height}", hint="use another node"
+        )
+    return block
 
 
 async def walk_backwards(height: int, trusted: Header, fetch: FetchHeader, chain_id: str) -> Header:

@@ -76,6 +76,18 @@ async def test_a_pivot_that_lies_is_refused(clock: ManualClock) -> None:
         await skip_forwards(made.light_block(40), trusted, lying, OPTIONS, clock.now)
 
 
+async def test_a_pivot_of_another_height_is_refused(clock: ManualClock) -> None:
+    made = _changing_chain(40)
+    clock.advance_s(60)
+
+    async def elsewhere(height: int) -> LightBlock:
+        return made.light_block(height + 1)
+
+    trusted = TrustedState.of(made.light_block(1))
+    with pytest.raises(HeaderRefused, match="asked for header 22, was given header 23"):
+        await skip_forwards(made.light_block(40), trusted, elsewhere, OPTIONS, clock.now)
+
+
 async def test_expired_trust_says_what_to_do(chain: SignedChain, clock: ManualClock) -> None:
     clock.advance_s(8 * 24 * 3600)
     fetcher = Fetcher(chain)
