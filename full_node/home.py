@@ -170,4 +170,6 @@ def running_node(home: NodeHome) -> dict[str, Any]:
             ) from None
         if isinstance(found, dict):
             return found
-    raise NodeNotRunning(f"no node runs from {home.folder}", hint="start it with `dllm-node start`")
+    raise NodeNotRunning(
+        f"no node runs from {home.folder}", hint=f"start it with `dllm-node start --home {home.folder}`"
+    )

@@ -56,7 +56,8 @@ async def invite(minutes: int, address: str, port: int) -> Report:
             text = (
                 f"People in your local network join {signed.bundle.chain_id} with\n\n"
                 f"  dllm network join {code}\n\n"
-                f"for {minutes} minutes, or until Ctrl-C. The code is no secret: it says where\n"
+                f"for {minutes} minute{'s' if minutes > 1 else ''}, or until Ctrl-C. The code is no secret: it says "
+                "where\n"
                 "the bundle lies and which one it must be."
             )
             announce(Report(data, text))

@@ -154,7 +154,9 @@ def join(
     report(
         work,
         as_json,
-        lambda data: f"chain {data['chain_id']} in {data['home']}; start it with `dllm-node start`",
+        lambda data: (
+            f"chain {data['chain_id']} in {data['home']}; start it with `dllm-node start --home {data['home']}`"
+        ),
     )
 
 
