@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ RECIPIENT = Sender.numbered(78).address
 QUIET_S = 3.0
 HEARTBEAT_MS = 2_000
 BEATS = 3
+CLOCK_STEP_MS = 5
+"""Timers and timestamps come from two clocks."""
 
 
 class Chain:
@@ -108,7 +109,8 @@ def test_an_idle_chain_beats_no_faster_than_its_heartbeat(
             for height in range(start, start + BEATS + 3)
         ]
         # A header's time is that of the votes one block before it; so the first gap is the proof block's.
-        times = [header.time.to_ms() for header in headers][2:]
-        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert all(gap >= HEARTBEAT_MS for gap in gaps), gaps
+        times = [header.time.to_ms() for header in headers][1:]
+        # A beat that a busy machine delays does not delay those after it: two of them keep the pace of two.
+        for first, middle, last in zip(times, times[1:], times[2:], strict=False):
+            assert last + CLOCK_STEP_MS >= min(middle + HEARTBEAT_MS, first + 2 * HEARTBEAT_MS), times
         assert len({header.app_hash for header in headers}) == 1
