@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import islice
 from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
+from dllm_protocol.codegen import make_checker, make_reader, make_writer
 from dllm_protocol.errors import MalformedBytes, UnknownField
 from dllm_protocol.kinds import (
     ADDRESS,
@@ -144,6 +146,35 @@ class Record:
         Raises:
             MalformedBytes: a field's value is outside the bounds of its kind.
         """
+        # At its first use a type gets a writer of its own, which then stands in this one's place; so do the next two.
+        writer = _writer_of(type(self))
+        setattr(type(self), "encode", writer)  # noqa: B010 - no assignment to a method, for the type checker
+        return writer(self)
+
+    def check(self) -> bool:
+        """Refuse what `encode` refuses, without writing; say whether `encode` would write anything at all.
+
+        Raises:
+            MalformedBytes: as `encode`.
+        """
+        checker = _checker_of(type(self))
+        setattr(type(self), "check", checker)  # noqa: B010 - as above
+        return checker(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the canonical form back.
+
+        Raises:
+            UnknownField: a field number that this type does not have.
+            MalformedBytes: any other departure from the canonical form.
+        """
+        reader = _reader_of(cls)
+        setattr(cls, "decode", staticmethod(reader))  # noqa: B010 - as above
+        return cast(Self, reader(data))
+
+    def _encode_by_field(self) -> bytes:
+        """`encode`, field by field: what the canonical form is, and why a value has none."""
         out: list[bytes] = []
         name = ""
         try:
@@ -162,13 +193,8 @@ class Record:
         return b"".join(out)
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read the canonical form back.
-
-        Raises:
-            UnknownField: a field number that this type does not have.
-            MalformedBytes: any other departure from the canonical form.
-        """
+    def _decode_by_field(cls, data: bytes) -> Self:
+        """`decode`, field by field: what the canonical form is, and where bytes depart from it."""
         values: dict[str, Any] = {}
         unpackers = cls.__unpackers__
         last = 0
@@ -196,6 +222,21 @@ class Record:
             except MalformedBytes as error:
                 raise type(error)(f"{cls.__name__}.{name}: {error.message}") from error
         return cls(**_complete(cls, values))
+
+
+@cache
+def _writer_of(record_type: type[Record]) -> Callable[[Record], bytes]:
+    return make_writer(record_type, record_type.__wire__, record_type._encode_by_field)
+
+
+@cache
+def _checker_of(record_type: type[Record]) -> Callable[[Record], bool]:
+    return make_checker(record_type, record_type.__wire__, record_type._encode_by_field)
+
+
+@cache
+def _reader_of(record_type: type[Record]) -> Callable[[bytes], Record]:
+    return make_reader(record_type, record_type.__wire__, record_type._decode_by_field)
 
 
 def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:

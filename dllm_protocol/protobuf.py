@@ -16,7 +16,8 @@ LENGTH_DELIMITED = 2
 FIXED32 = 5
 
 MAX_UINT64 = (1 << 64) - 1
-_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+"""Varints of one byte."""
 
 
 def uvarint(value: int) -> bytes:
@@ -24,10 +25,12 @@ def uvarint(value: int) -> bytes:
     if value < 0x80:
         if value < 0:
             raise MalformedBytes(f"a varint cannot hold the negative number {value}")
-        return _ONE_BYTE[value]
+        return ONE_BYTE[value]
     if value > MAX_UINT64:
         raise MalformedBytes(f"a varint cannot hold {value}: it exceeds 64 bits")
-    out = bytearray()
+    if value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    out = []
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
@@ -85,12 +88,13 @@ def bytes_field(number: int, value: bytes, *, always: bool = False) -> bytes:
     """Field holding bytes, text or an embedded message; empty is left out unless ``always``."""
     if not value and not always:
         return b""
-    return tag(number, LENGTH_DELIMITED) + uvarint(len(value)) + value
+    return tag(number, LENGTH_DELIMITED) + delimited(value)
 
 
 def delimited(message: bytes) -> bytes:
     """A message with its length before it."""
-    return uvarint(len(message)) + message
+    size = len(message)
+    return (ONE_BYTE[size] if size < 0x80 else uvarint(size)) + message
 
 
 def read_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:

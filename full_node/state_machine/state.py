@@ -22,52 +22,54 @@ class StateReader(Protocol):
 class Overlay:
     """Changes over a reader or over another overlay, not yet merged into it.
 
-    Decoded records are kept beside their bytes: they are frozen, so every overlay may share them.
+    Records are kept as they are, and become bytes when somebody wants those: checks never do. They are frozen, so
+    every overlay may share them.
     """
 
-    __slots__ = ("_below", "_records", "_values")
+    __slots__ = ("_below", "_decoded", "_written")
 
     def __init__(self, below: StateReader) -> None:
         self._below = below
-        self._values: dict[bytes, bytes | None] = {}
-        self._records: dict[bytes, Record] = {}
+        self._written: dict[bytes, Record | bytes | None] = {}
+        self._decoded: dict[bytes, Record] = {}
+        """Of bytes that were written here, or that stand in the reader below."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a key, changes included."""
-        if key in self._values:
-            return self._values[key]
-        return self._below.get(key)
+        if key not in self._written:
+            return self._below.get(key)
+        return _bytes_of(self._written[key])
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a value. Raises ValueError for an empty one, which the state tree cannot hold."""
         if not value:
             raise ValueError(f"the value for {key!r} is empty: delete the key instead")
-        self._values[key] = value
-        self._records.pop(key, None)
+        self._set(key, value)
 
     def delete(self, key: bytes) -> None:
         """Remove a key; it need not be there."""
-        self._values[key] = None
-        self._records.pop(key, None)
+        self._set(key, None)
 
     def read(self, key: bytes, record_type: type[R]) -> R | None:
         """The record under a key, or None."""
         overlay: Overlay = self
         while True:
-            record = overlay._records.get(key)
+            record = overlay._decoded.get(key)
             if record is not None:
                 return cast(R, record)
-            if key in overlay._values:
-                raw = overlay._values[key]
+            if key in overlay._written:
+                found = overlay._written[key]
+                if found is None or not isinstance(found, bytes):
+                    return cast("R | None", found)
                 break
             if not isinstance(overlay._below, Overlay):
-                raw = overlay._below.get(key)
+                found = overlay._below.get(key)
+                if found is None:
+                    return None
                 break
             overlay = overlay._below
-        if raw is None:
-            return None
-        decoded = record_type.decode(raw)
-        overlay._records[key] = decoded
+        decoded = record_type.decode(found)
+        overlay._decoded[key] = decoded
         return decoded
 
     def write(self, key: bytes, record: Record) -> None:
@@ -76,16 +78,15 @@ class Overlay:
         Raises:
             MalformedBytes: a field has left its bounds.
         """
-        raw = record.encode()
-        if raw:
-            self._values[key] = raw
-            self._records[key] = record
-        else:
-            self.delete(key)
+        self._set(key, record if record.check() else None)
 
     def changes(self) -> Mapping[bytes, bytes | None]:
         """Every key that was written, with its last value; None = removed."""
-        return self._values
+        return {key: _bytes_of(value) for key, value in self._written.items()}
+
+    def has_changed(self, key: bytes) -> bool:
+        """Whether the key was written."""
+        return key in self._written
 
     def merge(self) -> None:
         """Move the changes into the overlay below.
@@ -96,11 +97,19 @@ class Overlay:
         below = self._below
         if not isinstance(below, Overlay):
             raise TypeError("only an overlay takes changes; hand a reader's changes to its engine")
-        for key in self._values:
-            below._records.pop(key, None)
-        below._values.update(self._values)
-        below._records.update(self._records)
-        self._values, self._records = {}, {}
+        for key in self._written:
+            below._decoded.pop(key, None)
+        below._written.update(self._written)
+        below._decoded.update(self._decoded)
+        self._written, self._decoded = {}, {}
+
+    def _set(self, key: bytes, value: Record | bytes | None) -> None:
+        self._written[key] = value
+        self._decoded.pop(key, None)
+
+
+def _bytes_of(value: Record | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, Record) else value
 
 
 def read(state: StateReader, key: bytes, record_type: type[R]) -> R | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from dllm_protocol.block_errors import MalformedBlock
 from dllm_protocol.comet_wire import BYTES, VARINT, Fields, read_fields
 from dllm_protocol.consensus_params import ConsensusParams
+from dllm_protocol.errors import MalformedBytes
+from dllm_protocol.protobuf import LENGTH_DELIMITED, read_uvarint, tag, varint_field
 from dllm_protocol.protobuf import read_fields as walk_fields
 from dllm_protocol.timestamp import Timestamp
 from full_node.consensus.abci.types import (
@@ -192,6 +194,8 @@ _BLOCK_SHAPE = {1: BYTES, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: 
 
 def decode_request(data: bytes) -> Request:
     """Reads one Request. Raises MalformedBlock."""
+    if data.startswith(_CHECK_TX) and (check := _plain_check_tx(data)) is not None:
+        return check
     fields = list(walk_fields(data))
     if len(fields) != 1:
         raise MalformedBlock(f"a Request has one field, found {len(fields)}")
@@ -200,6 +204,29 @@ def decode_request(data: bytes) -> Request:
     if reader is None or not isinstance(body, bytes):
         raise MalformedBlock(f"Request field {number} is not one of ABCI 2.0")
     return reader(body)
+
+
+def _plain_check_tx(data: bytes) -> CheckTx | None:
+    """A CheckTx as CometBFT writes it, read at once: there are more of them than of all other requests. None leaves
+    what is not written so to the general reader.
+    """
+    try:
+        size, at = read_uvarint(data, len(_CHECK_TX))
+        if at + size != len(data) or not data.startswith(_TX, at):
+            return None
+        length, at = read_uvarint(data, at + len(_TX))
+    except MalformedBytes:
+        return None
+    end = at + length
+    rest = data[end:]
+    if not length or end > len(data) or rest not in (b"", _RECHECK):
+        return None
+    return CheckTx(data[at:end], bool(rest))
+
+
+_CHECK_TX = tag(8, LENGTH_DELIMITED)
+_TX = tag(1, LENGTH_DELIMITED)
+_RECHECK = varint_field(2, 1)
 
 
 def _echo(data: bytes) -> Echo:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 from dllm_protocol.comet_wire import bytes_field, message_field, varint_field
-from dllm_protocol.protobuf import uvarint
+from dllm_protocol.protobuf import delimited, uvarint
 from dllm_protocol.results import Event, ExecTxResult
 from full_node.consensus.abci.types import ValidatorPower, encode_snapshot
 from full_node.state.snapshots import ApplyResult, OfferResult, Snapshot
@@ -294,27 +295,44 @@ class FinalizeBlock:
 
 def encode_response(response: Response) -> bytes:
     """One Response with its length before it, as it goes onto the wire."""
+    if type(response) is CheckTx and not response.code:
+        return _accepted(response)
+    return _framed(response)
+
+
+@lru_cache(maxsize=1024)
+def _accepted(response: CheckTx) -> bytes:
+    """Most transactions are accepted, and they differ by their weight only."""
+    return _framed(response)
+
+
+def _framed(response: Response) -> bytes:
     message = message_field(response.number, response.encode())
     return uvarint(len(message)) + message
 
 
 def encode_event(event: Event) -> bytes:
     """Event{type=1, attributes=2 repeated EventAttribute{key=1, value=2, index=3}}."""
-    parts = [_text(_FIRST, event.type)]
+    parts = [_named(event.type)]
     for one in event.attributes:
-        attribute = _text(_FIRST, one.key) + _text(_SECOND, one.value) + (_INDEXED if one.index else b"")
-        parts += (_SECOND, uvarint(len(attribute)), attribute)
+        value = one.value.encode()
+        attribute = _named(one.key)
+        if value:
+            attribute += _SECOND + delimited(value)
+        if one.index:
+            attribute += _INDEXED
+        parts += (_SECOND, delimited(attribute))
     return b"".join(parts)
 
 
-def _text(tag: bytes, value: str) -> bytes:
-    """A text field by its tag; a block has thousands, so that the general writer would be felt."""
-    raw = value.encode()
-    return tag + uvarint(len(raw)) + raw if raw else b""
+@lru_cache(maxsize=256)
+def _named(name: str) -> bytes:
+    """Field 1 with a name: there are few, and a block has them thousands of times."""
+    return bytes_field(1, name.encode())
 
 
-_FIRST, _SECOND = b"\x0a", b"\x12"
-"""Tags of length-delimited fields 1 and 2."""
+_SECOND = b"\x12"
+"""Tag of a length-delimited field 2."""
 _INDEXED = b"\x18\x01"
 """Field 3, true."""
 
@@ -326,9 +344,17 @@ def encode_result(result: ExecTxResult) -> bytes:
         bytes_field(2, result.data),
         bytes_field(3, result.log.encode()),
         bytes_field(4, result.info.encode()),
-        varint_field(5, result.gas_wanted),
-        varint_field(6, result.gas_used),
+        _gas(result.gas_wanted, result.gas_used),
     ]
-    parts += [message_field(7, encode_event(one)) for one in result.events]
+    parts += [_EVENT + delimited(encode_event(one)) for one in result.events]
     parts.append(bytes_field(8, result.codespace.encode()))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _gas(wanted: int, used: int) -> bytes:
+    return varint_field(5, wanted) + varint_field(6, used)
+
+
+_EVENT = b"\x3a"
+"""Tag of field 7."""

@@ -33,7 +33,7 @@ def assign_seats(state: Overlay, params: Params) -> tuple[ValidatorUpdate, ...]:
     Returns:
         Updates that the engine's set takes as they are: each key once, none that removes a stranger, somebody left.
     """
-    if state_keys.CANDIDATES not in state.changes():
+    if not state.has_changed(state_keys.CANDIDATES):
         return ()
     chosen = _with_power(state, params)
     if not chosen:
