@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import cache
 from itertools import islice
 from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
@@ -84,6 +83,9 @@ class OneOf:
 
     def __init__(self, types: Mapping[int, type[Record]]) -> None:
         self.by_number = dict(types)
+        self._by_key = {
+            key[0]: types[number] for number in types if len(key := tag(number, LENGTH_DELIMITED)) == 1
+        }
         self.by_type = {record_type: number for number, record_type in types.items()}
 
     def is_default(self, value: Record) -> bool:
@@ -98,7 +100,14 @@ class OneOf:
         return uvarint(len(outer)) + outer
 
     def unpack(self, raw: int | bytes) -> Record:
-        fields = list(islice(read_fields(cast(bytes, raw)), 2))
+        data = cast(bytes, raw)
+        # One alternative of less than 128 bytes, as most are, is cut out at once.
+        if len(data) > 2 and data[1] == len(data) - 2 < 0x80 and (known := self._by_key.get(data[0])) is not None:
+            return known.decode(data[2:])
+        return self._unpack_by_field(data)
+
+    def _unpack_by_field(self, raw: bytes) -> Record:
+        fields = list(islice(read_fields(raw), 2))
         if len(fields) != 1:
             raise MalformedBytes(f"{len(fields)} alternatives, or more, where exactly one is wanted")
         number, wire_type, value = fields[0]
@@ -224,19 +233,27 @@ class Record:
         return cls(**_complete(cls, values))
 
 
-@cache
 def _writer_of(record_type: type[Record]) -> Callable[[Record], bytes]:
-    return make_writer(record_type, record_type.__wire__, record_type._encode_by_field)
+    if record_type not in _WRITERS:
+        _WRITERS[record_type] = make_writer(record_type, record_type.__wire__, record_type._encode_by_field)
+    return _WRITERS[record_type]
 
 
-@cache
 def _checker_of(record_type: type[Record]) -> Callable[[Record], bool]:
-    return make_checker(record_type, record_type.__wire__, record_type._encode_by_field)
+    if record_type not in _CHECKERS:
+        _CHECKERS[record_type] = make_checker(record_type, record_type.__wire__, record_type._encode_by_field)
+    return _CHECKERS[record_type]
 
 
-@cache
 def _reader_of(record_type: type[Record]) -> Callable[[bytes], Record]:
-    return make_reader(record_type, record_type.__wire__, record_type._decode_by_field)
+    if record_type not in _READERS:
+        _READERS[record_type] = make_reader(record_type, record_type.__wire__, record_type._decode_by_field)
+    return _READERS[record_type]
+
+
+_WRITERS: dict[type[Record], Callable[[Record], bytes]] = {}
+_CHECKERS: dict[type[Record], Callable[[Record], bool]] = {}
+_READERS: dict[type[Record], Callable[[bytes], Record]] = {}
 
 
 def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 CHAIN = b"chain"
 APP_VERSION = b"app_version"
 PARAMS = b"params"
@@ -13,8 +15,9 @@ VALIDATORS = b"validators"
 CANDIDATES = b"candidates"
 
 
+@lru_cache(maxsize=1024)
 def account(address: bytes) -> bytes:
-    """→ `records.Account`."""
+    """→ `records.Account`. Remembered, because a transfer asks for the same two again and again."""
     return b"account/" + address.hex().encode()
 
 

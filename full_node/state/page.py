@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import NamedTuple
+from struct import Struct
+from typing import NamedTuple, cast
 
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.jmt import INTERNAL_PREFIX, PLACEHOLDER
 
 SLOTS = 16
+_BITMAPS, _LEAF, _PAGE = Struct(">HH"), Struct(">32s32sQ"), Struct(">32sQ")
 _NIBBLES = bytes(int(chr(c), 16) if chr(c) in "0123456789abcdef" else 0 for c in range(256))
 
 
@@ -55,36 +57,31 @@ def nibbles_of(position: bytes) -> bytes:
 
 def place_hash(place: Place) -> bytes:
     """The hash by which a place enters its parent."""
-    if place is None:
-        return PLACEHOLDER
-    return place if isinstance(place, bytes) else place.hash
+    if type(place) is bytes:
+        return place
+    return PLACEHOLDER if place is None else cast("Leaf | PageRef", place).hash
 
 
 def rehash(heap: Heap, places: Iterable[int]) -> None:
     """Recomputes every place above the given ones; lone leaves rise, as the tree demands."""
     parents = {place >> 1 for place in places}
     while parents:
-        above = set()
         for parent in parents:
             left, right = heap[2 * parent], heap[2 * parent + 1]
-            if (right is None and (left is None or type(left) is Leaf)) or (
-                left is None and type(right) is Leaf
-            ):
-                heap[parent] = left or right
+            if right is None and (left is None or type(left) is Leaf):
+                heap[parent] = left
+            elif left is None and type(right) is Leaf:
+                heap[parent] = right
             else:
                 heap[parent] = sha256(INTERNAL_PREFIX + place_hash(left) + place_hash(right)).digest()
-            if parent > 1:
-                above.add(parent >> 1)
-        parents = above
+        parents = {parent >> 1 for parent in parents if parent > 1}
 
 
 def encode_slot(slot: Slot) -> bytes:
     """A single slot's stored bytes; empty for an empty slot."""
     if slot is None:
         return b""
-    if type(slot) is Leaf:
-        return slot.position + slot.hash + slot.version.to_bytes(8, "big")
-    return slot.hash + slot.version.to_bytes(8, "big")
+    return _LEAF.pack(*slot) if type(slot) is Leaf else _PAGE.pack(*slot)
 
 
 def decode_slot(data: bytes) -> Slot:
@@ -102,17 +99,17 @@ def encode_page(heap: Heap) -> bytes:
     """A page's stored bytes."""
     leaf_bits = page_bits = 0
     parts = [b""]
-    for index in range(SLOTS):
-        slot = heap[SLOTS + index]
-        if slot is None:
-            continue
-        assert not isinstance(slot, bytes)
-        if type(slot) is Leaf:
-            leaf_bits |= 1 << index
-        else:
-            page_bits |= 1 << index
-        parts.append(encode_slot(slot))
-    parts[0] = leaf_bits.to_bytes(2, "big") + page_bits.to_bytes(2, "big")
+    bit = 1
+    for slot in cast("list[Slot]", heap[SLOTS:]):
+        if slot is not None:
+            if type(slot) is Leaf:
+                leaf_bits |= bit
+                parts.append(_LEAF.pack(*slot))
+            else:
+                page_bits |= bit
+                parts.append(_PAGE.pack(*slot))
+        bit <<= 1
+    parts[0] = _BITMAPS.pack(leaf_bits, page_bits)
     return b"".join(parts)
 
 

@@ -110,15 +110,13 @@ def make_event(event_type: str, **attributes: bytes | int | str) -> Event:
 
     Each searchable attribute costs every node a row in an index for ever, and nobody looks for an amount.
     """
-    return Event(
-        event_type,
-        tuple(
-            EventAttribute(
-                name, value.hex() if isinstance(value, bytes) else str(value), not isinstance(value, int)
-            )
-            for name, value in attributes.items()
-        ),
-    )
+    found = [
+        EventAttribute(
+            name, value.hex() if isinstance(value, bytes) else str(value), not isinstance(value, int)
+        )
+        for name, value in attributes.items()
+    ]
+    return Event(event_type, tuple(found))
 
 
 def chain_of(state: StateReader) -> Chain:

@@ -49,7 +49,7 @@ def values(record_type: type[Record]) -> st.SearchStrategy[Any]:
 
 def _of_kind(kind: Any) -> st.SearchStrategy[Any]:
     if isinstance(kind, encoding.Unsigned):
-        edges = st.sampled_from((kind.minimum, kind.maximum, min(kind.maximum, 1)))
+        edges = st.sampled_from((kind.minimum, kind.maximum, max(kind.minimum, min(kind.maximum, 1))))
         return st.one_of(edges, st.integers(kind.minimum, kind.maximum))
     if isinstance(kind, encoding.ByteString):
         some = st.binary(min_size=kind.minimum, max_size=min(kind.maximum, kind.minimum + 8))
