@@ -1,8 +1,8 @@
 """Four validators of CometBFT's built-in kvstore: the peer that our CometBFT chain is measured beside.
 
-Everything but the application is as on our chain: the same program, the same config.toml apart from `proxy_app`, the
-same genesis parameters. kvstore runs inside CometBFT and checks next to nothing, so it shows what the engine alone
-can do on this machine.
+Everything but the application is as on our chain: the same program and environment, the same config.toml apart from
+`proxy_app`, the same genesis parameters. kvstore runs inside CometBFT and checks next to nothing, so it shows what the
+engine alone can do on this machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dllm_protocol.genesis import Genesis
 from full_node.consensus.cometbft.binary import find_cometbft
 from full_node.consensus.cometbft.config import SOCKET_NAME, EngineConfig, Listen
 from full_node.consensus.cometbft.files import EngineFolder, node_id, prepare_folder, write_files
+from full_node.consensus.cometbft.process import engine_environment
 from full_node.files import make_private_folder
 from full_node.founding import Founding, found_chain, own_validator
 from full_node.keys import create_key
@@ -88,6 +89,7 @@ def _node(place: EngineFolder, genesis: Genesis, config: EngineConfig) -> Iterat
         process = subprocess.Popen(
             [find_cometbft(), "start", "--home", str(place.root)],
             cwd=place.root,
+            env=engine_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,7 +1,8 @@
 """The ABCI edge: CometBFT's four connections on a unix socket, each answered strictly in order.
 
 Requests are answered where they arrive, on the event loop and one after the other: there is one state, and CometBFT
-waits for most answers anyway. What came in one read is answered in one write.
+waits for most answers anyway. But no connection is worked off in one go: a thousand checks that wait on one must not
+keep a proposal waiting on another. What is answered in one turn goes out in one write.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,10 @@ from full_node.consensus.abci.responses import Response, encode_response
 log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 16
 """CometBFT opens four; a few more for a person who looks in."""
+ANSWERS_A_TURN = 32
+"""Checks take a tenth of a millisecond each, so that another connection waits a few milliseconds for its turn."""
+WAITING_BYTES_MAX = 4 << 20
+"""Unanswered requests of a connection; what is more stays with CometBFT."""
 Handler = Callable[[Request], Response]
 
 
@@ -94,6 +100,10 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._frames = Frames(server._message_bytes_max)
         self._transport: asyncio.Transport | None = None
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._turn: asyncio.Handle | None = None
+        self._is_behind = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """CometBFT has connected."""
@@ -111,34 +121,70 @@ class _Connection(asyncio.Protocol):
         self._server._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Answers every request that is whole now."""
+        """Takes every request that is whole now, and begins to answer."""
+        if self._transport is None:
+            return
+        try:
+            messages = self._frames.feed(data)
+        except MalformedBytes as error:
+            self._refuse([], error)
+            return
+        self._waiting += messages
+        self._waiting_bytes += sum(map(len, messages))
+        self._read_while_there_is_room()
+        if self._waiting and self._turn is None and not self._is_behind:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Answers some of what waits, and lets the other connections have theirs."""
+        self._turn = None
         if self._transport is None:
             return
         answers: list[bytes] = []
         try:
-            for message in self._frames.feed(data):
+            while self._waiting and len(answers) < ANSWERS_A_TURN:
+                message = self._waiting.popleft()
+                self._waiting_bytes -= len(message)
                 answers.append(self._server.answer(message))
         except MalformedBytes as error:
-            log.error("the ABCI connection is not CometBFT's v0.38: %s", error.message)
-            self._end(answers, error)
+            self._refuse(answers, error)
         # The state is not known to be whole after this: say so to CometBFT and end the node.
         except Exception as error:
             log.exception("the application failed")
             self._end(answers, error)
             self._server._fail(error)
         else:
-            if answers:
-                self._transport.write(b"".join(answers))
+            self._transport.write(b"".join(answers))
+            self._read_while_there_is_room()
+            self._take_another_turn()
+
+    def _take_another_turn(self) -> None:
+        if self._waiting and self._turn is None and not self._is_behind:
+            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _refuse(self, answers: list[bytes], error: MalformedBytes) -> None:
+        log.error("the ABCI connection is not CometBFT's v0.38: %s", error.message)
+        self._end(answers, error)
+
+    def _read_while_there_is_room(self) -> None:
+        """Reads on, unless what waits is much or the other side does not take its answers."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._is_behind or self._waiting_bytes > WAITING_BYTES_MAX:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """The other side reads slower than it asks: ask it to wait."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._is_behind = True
+        self._read_while_there_is_room()
 
     def resume_writing(self) -> None:
         """The other side has caught up."""
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._is_behind = False
+        self._read_while_there_is_room()
+        self._take_another_turn()
 
     def close(self) -> None:
         """Closes at once."""
@@ -147,6 +193,7 @@ class _Connection(asyncio.Protocol):
 
     def _end(self, answers: list[bytes], error: Exception) -> None:
         assert self._transport is not None
+        self._waiting.clear()
         words = error.message if isinstance(error, DllmError) else f"{type(error).__name__}: {error}"
         self._transport.write(b"".join([*answers, encode_response(responses.Fault(words))]))
         self._transport.close()

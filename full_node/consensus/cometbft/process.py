@@ -82,7 +82,7 @@ class CometBft:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=_environment(),
+                env=engine_environment(),
                 pass_fds=(lock,),
                 start_new_session=True,  # Ctrl-C in a terminal reaches us, and we end it in order
                 preexec_fn=_die_with_parent,
@@ -178,7 +178,7 @@ class CometBft:
         self._log.emit(logging.LogRecord("cometbft", logging.INFO, "", 0, text, None, None))
 
 
-def _environment() -> dict[str, str]:
+def engine_environment() -> dict[str, str]:
     """CometBFT's environment: ours, and more of Go's processors than a small machine has.
 
     Between two checks CometBFT's ABCI client arms a timer of 20 ns (abci/client/socket_client.go counts milliseconds

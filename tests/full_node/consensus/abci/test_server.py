@@ -1,4 +1,4 @@
-"""The socket: answers in order, all that came in one read in one write, and an end when the application fails."""
+"""The socket: answers in order, no connection kept waiting by another, and an end when the application fails."""
 
 from __future__ import annotations
 
@@ -60,6 +60,49 @@ async def test_answers_come_in_order_however_the_requests_are_cut(tmp_path: Path
             encode_response(responses.CheckTx(code=n)) for n in range(1, 60)
         ]
         assert delimited(flushed) == encode_response(responses.Flush())
+        writer.close()
+
+
+async def test_a_connection_with_much_to_ask_leaves_turns_to_the_others(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def note(request: Request) -> Response:
+        assert isinstance(request, requests.CheckTx)
+        asked.append(len(request.tx))
+        return by_length(request)
+
+    async with served(tmp_path / "s", note):
+        busy, many = await asyncio.open_unix_connection(tmp_path / "s")
+        quick, one = await asyncio.open_unix_connection(tmp_path / "s")
+        one.write(check_tx(b"first"))
+        await read_messages(quick, 1)  # both connections stand
+        many.write(check_tx(b"x") * 2_000)
+        one.write(check_tx(b"consensus"))
+        await asyncio.gather(read_messages(quick, 1), read_messages(busy, 2_000))
+        assert asked.index(len(b"consensus")) < 1_000
+        assert len(asked) == 2_002
+        many.close()
+        one.close()
+
+
+async def test_whoever_takes_no_answers_is_read_no_further(tmp_path: Path) -> None:
+    asked = 0
+
+    def long_answer(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return responses.CheckTx(code=1, log="x" * 10_000)
+
+    async with served(tmp_path / "s", long_answer):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s", limit=1 << 10)
+        writer.write(check_tx(b"x" * 1_000) * 20_000)
+        seen = -1
+        while asked != seen:  # until it stands still
+            seen = asked
+            await asyncio.sleep(0.2)
+        assert 0 < asked < 2_000
+        await read_messages(reader, 20_000)
+        assert asked == 20_000
         writer.close()
 
 
