@@ -102,7 +102,11 @@ class OneOf:
     def unpack(self, raw: int | bytes) -> Record:
         data = cast(bytes, raw)
         # One alternative of less than 128 bytes, as most are, is cut out at once.
-        if len(data) > 2 and data[1] == len(data) - 2 < 0x80 and (known := self._by_key.get(data[0])) is not None:
+        if (
+            len(data) > 2
+            and data[1] == len(data) - 2 < 0x80
+            and (known := self._by_key.get(data[0])) is not None
+        ):
             return known.decode(data[2:])
         return self._unpack_by_field(data)
 

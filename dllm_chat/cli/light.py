@@ -9,6 +9,7 @@ import typer
 
 from dllm_chat.cli.command import AsJson, command, group
 from dllm_chat.cli.output import Report
+from dllm_protocol.errors import UsageRefused
 
 app = group(
     """Your own check of the chain: what is verified, why something was not, and a door for other programs.
@@ -16,6 +17,7 @@ app = group(
     \b
       dllm light status
       dllm light sync
+      dllm light verify HEIGHT
       dllm light verify --tx HASH
       dllm light proxy
       dllm light trust refresh
@@ -51,6 +53,9 @@ async def sync(
 
 @command(app, "verify")
 async def verify(
+    at_height: Annotated[
+        int, typer.Argument(min=0, metavar="HEIGHT", help="As --height.", show_default=False)
+    ] = 0,
     height: Annotated[
         int, typer.Option(min=0, help="Verify a header; with --key: the state after this block.")
     ] = 0,
@@ -64,7 +69,11 @@ async def verify(
     """
     from dllm_chat.cli.light_verifying import verify_one
 
-    return await verify_one(height=height, header_hash=hash, tx=tx, key=key)
+    if at_height and height not in (0, at_height):
+        raise UsageRefused(
+            f"two heights are named, {at_height} and {height}", hint="name one: dllm light verify HEIGHT"
+        )
+    return await verify_one(height=height or at_height, header_hash=hash, tx=tx, key=key)
 
 
 @command(app, "proxy")

@@ -95,7 +95,7 @@ def test_a_newcomer_joins_looks_and_verifies(network: Published, home: Home, tra
 def test_a_header_a_transaction_and_a_key_are_verified_with_their_proofs(
     network: Published, home: Home, transfer: str
 ) -> None:
-    header = home.dllm("light", "verify", "--height", "2", "--json").data
+    header = home.dllm("light", "verify", "2", "--json").data
     same = home.dllm("light", "verify", "--hash", header["hash"], "--json").data
     assert (same["height"], same["hash"]) == (2, header["hash"])
     found = home.dllm("light", "verify", "--tx", transfer, "--json").data
@@ -116,6 +116,7 @@ def test_a_header_a_transaction_and_a_key_are_verified_with_their_proofs(
     [
         ((), 2, "name one thing"),
         (("--height", "1", "--tx", "00" * 32), 2, "name one thing"),
+        (("3", "--height", "4"), 2, "two heights are named, 3 and 4"),
         (("--height", "2", "--hash", "AB" * 32), 8, "claimed was"),
         (("--height", "9000000"), 3, "must be less than or equal to"),
         (("--tx", "00" * 32), 6, "which proves nothing"),
