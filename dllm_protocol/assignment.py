@@ -5,6 +5,9 @@ limits, are not excluded and have room, the cheapest wins; an offer's cost is it
 to a genesis parameter for low reputation. The standby is the cheapest offer of another owner. Equal costs are
 ordered by a hash of the seed and the provider.
 
+What depends on the book alone is worked out once for all sessions over it (`rank`). Then offers are walked in that
+order, and the first that fit are taken: how many sessions an offer carries is asked only of those that come before.
+
 The seed is a hash of the session id and the book. Whoever opens a session chooses its key and can grind the
 order, but only among offers of exactly equal cost, and gains nothing by it that a choice of ``exclusions`` would
 not give openly.
@@ -12,7 +15,9 @@ not give openly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.hashing import Tag, tagged_hash
@@ -20,6 +25,9 @@ from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.pricing import PPM, RowPrices, reference_cost
 from dllm_protocol.records import ProviderLoad, Route, RouteStage
 from dllm_protocol.voucher import ROLE_STAGE, ROLE_STANDBY, WHOLE_SHARE_PPM, Payee
+
+LoadOf = Callable[[BookEntry], int]
+"""How many sessions an offer carries already; one that no longer stands as it was frozen counts as full."""
 
 
 class RouteRefused(VerificationFailed):
@@ -40,7 +48,12 @@ def route_seed(session_id: bytes, hash_of_book: bytes) -> bytes:
 
 def route_hash(route: Route) -> bytes:
     """What vouchers bind to (32 bytes)."""
-    return tagged_hash(Tag.ROUTE, route.encode())
+    return encoded_route_hash(route.encode())
+
+
+def encoded_route_hash(raw: bytes) -> bytes:
+    """`route_hash` of a route whose bytes are at hand."""
+    return tagged_hash(Tag.ROUTE, raw)
 
 
 def effective_cost(entry: BookEntry, penalty_ppm: int) -> int:
@@ -48,80 +61,115 @@ def effective_cost(entry: BookEntry, penalty_ppm: int) -> int:
     return reference_cost(entry.prices) * (PPM + (PPM - entry.reputation_ppm) * penalty_ppm // PPM)
 
 
-def assign(
-    book: OfferBook,
-    *,
-    layers: int,
-    max_prices: RowPrices,
-    exclusions: Collection[bytes],
-    loads: Mapping[bytes, int],
-    seed: bytes,
-    penalty_ppm: int,
-) -> tuple[RouteStage, ...]:
-    """The route's stages, or none where the book cannot serve the model under the limits.
+@dataclass(frozen=True, slots=True)
+class RankedBook:
+    """What every assignment over a book shares."""
+
+    model: str
+    epoch: int
+    book_hash: bytes
+    layers: int
+    """The model's number of layers; offers of fewer do not count."""
+    offers: int
+    """How many stand in the whole book."""
+    tiers: tuple[tuple[BookEntry, ...], ...]
+    """Offers that hold the whole model, the cheapest first; those of a tier cost the same."""
+
+
+def rank(book: OfferBook, *, layers: int, penalty_ppm: int) -> RankedBook:
+    """A book's offers in the order in which sessions take them.
 
     Args:
         layers: the model's number of layers.
-        loads: sessions that each provider carries already; absent = 0.
+        penalty_ppm: how much dearer an offer of score 0 counts than one of score 1.
     """
-    candidates = sorted(
-        (
-            entry
-            for entry in book.entries
-            if (entry.first_layer, entry.end_layer) == (0, layers)
-            and entry.prices.within(max_prices)
-            and entry.provider not in exclusions
-            and loads.get(entry.provider, 0) < entry.capacity_sessions
-        ),
-        key=lambda entry: (
-            effective_cost(entry, penalty_ppm),
-            tagged_hash(Tag.ROUTE_TIE, seed, entry.provider),
-        ),
-    )
-    if not candidates:
-        return ()
-    stage = candidates[0]
-    standby = next((entry for entry in candidates[1:] if entry.owner != stage.owner), None)
-    return (RouteStage(stage, standby),)
+    costs = [
+        (effective_cost(entry, penalty_ppm), entry)
+        for entry in book.entries
+        if (entry.first_layer, entry.end_layer) == (0, layers)
+    ]
+    costs.sort(key=lambda pair: pair[0])
+    tiers = tuple(tuple(entry for _, entry in tier) for _, tier in groupby(costs, key=lambda pair: pair[0]))
+    return RankedBook(book.model, book.epoch, book_hash(book), layers, len(book.entries), tiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What an assignment came to."""
+
+    stages: tuple[RouteStage, ...]
+    """None where the book cannot serve the model under the limits."""
+    passed_over: tuple[ProviderLoad, ...]
+    """Offers that would have been taken before one that was, and were full; ascending by provider."""
+
+
+def assign(
+    book: RankedBook, *, max_prices: RowPrices, exclusions: Collection[bytes], load_of: LoadOf, seed: bytes
+) -> Assigned:
+    """The stages of a route, and who was passed over for want of room."""
+    stage: BookEntry | None = None
+    standby: BookEntry | None = None
+    full: list[ProviderLoad] = []
+    for entry in _in_turn(book, max_prices, frozenset(exclusions), seed):
+        if stage is not None and entry.owner == stage.owner:
+            continue
+        load = load_of(entry)
+        if load >= entry.capacity_sessions:
+            full.append(ProviderLoad(entry.provider, load))
+        elif stage is None:
+            stage = entry
+        else:
+            standby = entry
+            break
+    stages = () if stage is None else (RouteStage(stage, standby),)
+    return Assigned(stages, tuple(sorted(full, key=lambda load: load.provider)))
+
+
+def _in_turn(
+    book: RankedBook, max_prices: RowPrices, exclusions: frozenset[bytes], seed: bytes
+) -> Iterator[BookEntry]:
+    """Offers within the limits, in the order in which this session takes them."""
+    for tier in book.tiers:
+        fitting = [
+            entry for entry in tier if entry.provider not in exclusions and entry.prices.within(max_prices)
+        ]
+        if len(fitting) > 1:
+            fitting.sort(key=lambda entry: tagged_hash(Tag.ROUTE_TIE, seed, entry.provider))
+        yield from fitting
 
 
 def make_route(
-    book: OfferBook,
+    book: RankedBook,
     *,
     account: bytes,
     session_key: bytes,
     manifest_hash: bytes,
-    layers: int,
     max_prices: RowPrices,
     exclusions: Collection[bytes],
-    loads: Mapping[bytes, int],
-    penalty_ppm: int,
+    load_of: LoadOf,
 ) -> Route | None:
     """The whole route record of a session, or None where there is no route."""
     session_id = session_id_of(account, session_key)
-    hash_of_book = book_hash(book)
-    seed = route_seed(session_id, hash_of_book)
-    stages = assign(
-        book,
-        layers=layers,
-        max_prices=max_prices,
-        exclusions=exclusions,
-        loads=loads,
-        seed=seed,
-        penalty_ppm=penalty_ppm,
-    )
-    if not stages:
+    seed = route_seed(session_id, book.book_hash)
+    assigned = assign(book, max_prices=max_prices, exclusions=exclusions, load_of=load_of, seed=seed)
+    if not assigned.stages:
         return None
     return Route(
         session=session_id,
         model=book.model,
         manifest_hash=manifest_hash,
         book_epoch=book.epoch,
-        book_hash=hash_of_book,
+        book_hash=book.book_hash,
         seed=seed,
-        loads=tuple(ProviderLoad(provider, load) for provider, load in sorted(loads.items()) if load),
-        stages=stages,
+        loads=assigned.passed_over,
+        stages=assigned.stages,
     )
+
+
+def loads_of(route: Route) -> LoadOf:
+    """The loads that a route was made with: those that it names were full, the others had room."""
+    named = {load.provider: load.open_sessions for load in route.loads}
+    return lambda entry: named.get(entry.provider, 0)
 
 
 def check_route(route: Route, expected: Route | None) -> None:

@@ -42,7 +42,10 @@ class Tag(enum.Enum):
 
 def domain(tag: Tag) -> bytes:
     """Prefix that separates one purpose from all others."""
-    return b"DLLM/v1/" + tag.value + b"\x00"
+    return _DOMAINS[tag]
+
+
+_DOMAINS = {tag: b"DLLM/v1/" + tag.value + b"\x00" for tag in Tag}
 
 
 def tagged_hash(tag: Tag, *parts: bytes) -> bytes:

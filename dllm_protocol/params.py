@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dllm_protocol.actions import ACTION_NUMBERS
+from collections.abc import Callable, Iterable
+
+from dllm_protocol.actions import ACTION_NUMBERS, OpenSession, SetOffer, WithdrawOffer
 from dllm_protocol.encoding import PPM as SHARE
 from dllm_protocol.encoding import U32, U64, UDLLM, ListOf, Nested, Record, Unsigned, record, wire
 from dllm_protocol.errors import UsageRefused
@@ -16,11 +18,15 @@ class ActionWeight(Record):
 
     action: int = wire(1, U32)
     weight: int = wire(2, U32)
+    weight_per_offer: int = wire(3, U32)
+    """Besides, for each offer in the newest book of the model that the action names; 0 for actions that name none."""
 
 
 @record
 class FeeSchedule(Record):
-    """The least fee of a transaction: ⌈(base + bytes·per_byte + Σ weights) · price / 1000⌉ udllm."""
+    """The least fee of a transaction, in udllm: ⌈weight · price / 1000⌉, where weight is what its base, its bytes and
+    its actions weigh together.
+    """
 
     base_weight: int = wire(1, U32)
     weight_per_byte: int = wire(2, U32)
@@ -95,50 +101,79 @@ def check_times(params: Params) -> None:
 
 _NUMBER_OF = {action_type: number for number, action_type in ACTION_NUMBERS.items()}
 UNLISTED_WEIGHT = 10_000
+BLOCK_WEIGHT_MAX = 10_000_000
+"""Most weight of all transactions in a block, so that dear actions make shorter blocks."""
+
+OffersOf = Callable[[str], int]
+"""How many offers stand in the newest frozen book of a model, by its name; 0 where there is no book."""
 
 
-def weight_of(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:
-    """Weight of a transaction: what its work and its bytes cost every node."""
-    actions = sum(_weight_of_action(schedule, _NUMBER_OF[type(one)]) for one in transaction.body.actions)
+def weight_of(schedule: FeeSchedule, transaction: Transaction, size_bytes: int, offers_of: OffersOf) -> int:
+    """Weight of a transaction: what its work and its bytes cost every node.
+
+    Args:
+        offers_of: asked only for actions whose weight grows with a book. Books freeze at the end of a block, so that
+            the answer is the same in the whole of the next one.
+    """
+    actions = sum(_weight_of_action(schedule, one, offers_of) for one in transaction.body.actions)
     return schedule.base_weight + schedule.weight_per_byte * size_bytes + actions
 
 
-def _weight_of_action(schedule: FeeSchedule, number: int) -> int:
+def weighed_models(schedule: FeeSchedule, actions: Iterable[Record]) -> frozenset[str]:
+    """The models whose books' sizes a transaction with these actions is weighed by."""
+    dear = {entry.action for entry in schedule.action_weights if entry.weight_per_offer}
+    return frozenset(
+        one.model for one in actions if isinstance(one, _OVER_A_BOOK) and _NUMBER_OF[type(one)] in dear
+    )
+
+
+_OVER_A_BOOK = (OpenSession, SetOffer, WithdrawOffer)
+
+
+def _weight_of_action(schedule: FeeSchedule, action: Record, offers_of: OffersOf) -> int:
+    number = _NUMBER_OF[type(action)]
     # The list ascends and the common actions stand first; a dict would be built anew for every transaction.
     for entry in schedule.action_weights:
         if entry.action == number:
+            if entry.weight_per_offer and isinstance(action, _OVER_A_BOOK):
+                return entry.weight + entry.weight_per_offer * offers_of(action.model)
             return entry.weight
     return UNLISTED_WEIGHT
 
 
-def least_fee(schedule: FeeSchedule, transaction: Transaction, size_bytes: int) -> int:
-    """The least fee that the chain takes for a transaction, in udllm."""
-    return -(-weight_of(schedule, transaction, size_bytes) * schedule.udllm_per_kiloweight // 1000)
+def least_fee(schedule: FeeSchedule, transaction: Transaction, size_bytes: int, offers_of: OffersOf) -> int:
+    """The least fee that the chain takes for a transaction, in udllm; `offers_of` as in `weight_of`."""
+    return fee_of_weight(schedule, weight_of(schedule, transaction, size_bytes, offers_of))
+
+
+def fee_of_weight(schedule: FeeSchedule, weight: int) -> int:
+    """The least fee of a transaction of this weight, in udllm."""
+    return -(-weight * schedule.udllm_per_kiloweight // 1000)
 
 
 DEFAULT_FEES = FeeSchedule(
     base_weight=1000,
     weight_per_byte=2,
     action_weights=tuple(
-        ActionWeight(number, weight)
-        for number, weight in (
-            (1, 1000),
-            (2, 1000),
-            (10, 20_000),
-            (20, 5000),
-            (21, 2000),
-            (22, 1500),
-            (23, 1500),
-            (24, 3000),
-            (25, 2000),
-            (26, 1000),
-            (27, 5000),
-            (30, 5000),
-            (31, 1500),
-            (32, 3000),
-            (33, 4000),
-            (40, 20_000),
-            (41, 20_000),
+        ActionWeight(number, weight, weight_per_offer)
+        for number, weight, weight_per_offer in (
+            (1, 1000, 0),
+            (2, 1000, 0),
+            (10, 20_000, 0),
+            (20, 5000, 0),
+            (21, 2000, 0),
+            (22, 1500, 0),
+            (23, 1500, 0),
+            (24, 3000, 10),
+            (25, 2000, 10),
+            (26, 1000, 0),
+            (27, 5000, 0),
+            (30, 5000, 80),
+            (31, 1500, 0),
+            (32, 3000, 0),
+            (33, 4000, 0),
+            (40, 20_000, 0),
+            (41, 20_000, 0),
         )
     ),
     udllm_per_kiloweight=10,

@@ -97,6 +97,38 @@ def delimited(message: bytes) -> bytes:
     return (ONE_BYTE[size] if size < 0x80 else uvarint(size)) + message
 
 
+def without_list(data: bytes, number: int) -> bytes:
+    """A sound message without one list: its elements are stepped over, not looked at, whatever their number.
+
+    Args:
+        number: the list's field; its elements stand together and have lengths.
+    """
+    wanted, begin = tag(number, LENGTH_DELIMITED), 0
+    while begin < len(data) and not data.startswith(wanted, begin):
+        begin = _behind_field(data, begin)
+    end, behind_key = begin, len(wanted)
+    while data.startswith(wanted, end):
+        # Most elements are short, and there may be many.
+        if end + behind_key < len(data) and (length := data[end + behind_key]) < 0x80:
+            end += behind_key + 1 + length
+        else:
+            end = _behind_field(data, end)
+    return data[:begin] + data[end:]
+
+
+def _behind_field(data: bytes, offset: int) -> int:
+    """Offset behind the field at ``offset``. Raises MalformedBytes for a wire type that no record has."""
+    key, offset = read_uvarint(data, offset)
+    value, offset = read_uvarint(data, offset)
+    if key & 7 == VARINT:
+        return offset
+    if key & 7 == LENGTH_DELIMITED:
+        return offset + value
+    raise MalformedBytes(
+        f"field {key >> 3} has the wire type {key & 7}, records have {VARINT} and {LENGTH_DELIMITED}"
+    )
+
+
 def read_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """Walk a message: yields (field number, wire type, integer or bytes) in the order written.
 

@@ -191,7 +191,7 @@ class Route(Record):
     book_hash: bytes = wire(5, HASH)
     seed: bytes = wire(6, HASH)
     loads: tuple[ProviderLoad, ...] = wire(7, ListOf(Nested(ProviderLoad), MAX_OFFERS))
-    """Offers in the book that carried any session, ascending by provider."""
+    """Offers that were passed over because they were full, with what they carried; ascending by provider."""
     stages: tuple[RouteStage, ...] = wire(8, ListOf(Nested(RouteStage), MAX_STAGES, minimum=1))
 
 

@@ -10,7 +10,8 @@ from typing import Protocol
 from dllm_protocol import state_keys
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import NetworkUnreachable, NotFound, TimedOut, TransactionRefused
-from dllm_protocol.params import Params, least_fee
+from dllm_protocol.params import OffersOf, Params, least_fee, weighed_models
+from dllm_protocol.records import OfferBookHead
 from dllm_protocol.refusals import InsufficientFunds, WrongSequence, refusal_from_code
 from dllm_protocol.transaction import Transaction, TransactionBody, make_body, transaction_hash
 from light_node.outcomes import Impossible, Included, Outcomes, Unknown
@@ -22,6 +23,9 @@ SEQUENCE_PAUSE_S = 0.15
 OUTCOME_TIMEOUT_S = 30.0
 _FEE_ROUNDS = 4
 """The fee's own bytes count towards it: it stands still after a few rounds."""
+BOOK_GROWTH_OFFERS = 16
+BOOK_GROWTH_SHARE = 4
+"""A fee covers a book that grows by so many offers, and by a quarter, before the transaction stands in a block."""
 _LARGE = 1 << 28
 """A sequence and a height with as many bytes as they will have for long."""
 RESEND_AFTER_S = 3.0
@@ -92,8 +96,20 @@ class Sender:
         return self._params
 
     async def fee_of(self, signer: TransactionSigner, actions: Sequence[Record], memo: str = "") -> int:
-        """The least fee of a transaction with these actions, in udllm."""
-        return fee_of(await self.params(), self._chain_id, signer, actions, memo)
+        """A fee that a transaction with these actions is taken for, in udllm: the least one, with room for an offer
+        book that grows meanwhile where an action is weighed by one.
+        """
+        params = await self.params()
+        books = {
+            model: grown(await self._offers_in(model))
+            for model in sorted(weighed_models(params.fees, actions))
+        }
+        return fee_of(params, self._chain_id, signer, actions, memo, offers_of=lambda model: books[model])
+
+    async def _offers_in(self, model_name: str) -> int:
+        """How many offers the newest book of a model has, proved."""
+        head = await self._reads.record(OfferBookHead, state_keys.latest_offer_book(model_name))
+        return 0 if head is None else head.offers
 
     async def send(
         self,
@@ -111,9 +127,9 @@ class Sender:
             TransactionRefused: the chain's reason, by its own class.
             TransactionImpossible, OutcomeUnknown
         """
-        fee_udllm = await self.fee_of(signer, actions, memo)
         last: TransactionRefused | None = None
         for _ in range(SEQUENCE_TRIES):
+            fee_udllm = await self.fee_of(signer, actions, memo)
             # What becomes of the sequence is searched from the very height at which it was read.
             read_at = await self._reads.provable_height()
             account = await self._reads.account(signer.account, read_at)
@@ -165,15 +181,30 @@ class Sender:
                 )
 
 
+def grown(offers: int) -> int:
+    """So many offers a book may have when a transaction stands in a block, if it has ``offers`` now."""
+    return offers + offers // BOOK_GROWTH_SHARE + BOOK_GROWTH_OFFERS
+
+
 def fee_of(
-    params: Params, chain_id: str, signer: TransactionSigner, actions: Sequence[Record], memo: str = ""
+    params: Params,
+    chain_id: str,
+    signer: TransactionSigner,
+    actions: Sequence[Record],
+    memo: str = "",
+    *,
+    offers_of: OffersOf,
 ) -> int:
-    """The least fee of a transaction with these actions, in udllm, whatever its sequence and timeout."""
+    """The least fee of a transaction with these actions, in udllm, whatever its sequence and timeout.
+
+    Args:
+        offers_of: how many offers a model's book has; see `dllm_protocol.params.weight_of`.
+    """
     fee_udllm = 0
     for _ in range(_FEE_ROUNDS):
         body = _body(chain_id, signer, _LARGE, actions, fee_udllm, _LARGE, memo)
         probe = Transaction(body, bytes(64))
-        needed = least_fee(params.fees, probe, len(probe.encode()))
+        needed = least_fee(params.fees, probe, len(probe.encode()), offers_of)
         if needed <= fee_udllm:
             break
         fee_udllm = needed

@@ -23,7 +23,7 @@ from light_node.bundle_trust import trust_options_of
 from light_node.client import LightClient
 from light_node.clock import SystemClock
 from light_node.queries import ProvedReads
-from light_node.sending import Sender, fee_of
+from light_node.sending import Sender
 from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
 
@@ -61,7 +61,7 @@ class Chain(Protocol):
         """Time of the newest verified block."""
         ...
 
-    def fee_of(self, actions: Sequence[Record]) -> int:
+    async def fee_of(self, actions: Sequence[Record]) -> int:
         """What a transaction of the operator's with these actions costs, in udllm."""
         ...
 
@@ -168,9 +168,9 @@ class LightChain:
         """See `Chain`."""
         return (await self._client.sync()).time.to_ms()
 
-    def fee_of(self, actions: Sequence[Record]) -> int:
+    async def fee_of(self, actions: Sequence[Record]) -> int:
         """See `Chain`."""
-        return fee_of(self.params, self.chain_id, self._operator, actions)
+        return await self._sender.fee_of(self._operator, actions)
 
     async def send(self, actions: Sequence[Record]) -> None:
         """See `Chain`."""

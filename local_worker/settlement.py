@@ -159,18 +159,18 @@ class Settlement:
         if session.status == SESSION_OPEN and away_ms >= self._policy.idle_close_ms:
             return (CloseSession(row.session, voucher, (), ()),)
         actions: list[Record] = []
-        if voucher is not None and self._worth_it(row, session, voucher, away_ms, leaving=leaving):
+        if voucher is not None and await self._worth_it(row, session, voucher, away_ms, leaving=leaving):
             actions.append(ClaimVoucher(voucher))
         over = session.status == SESSION_CLOSING and await self._chain.time_ms() >= session.closing_until_ms
         if over and not leaving:
             actions.append(CloseSession(row.session, None, (), ()))
         return tuple(actions)
 
-    def _worth_it(
+    async def _worth_it(
         self, row: SessionRow, session: Session, voucher: SignedVoucher, away_ms: int, *, leaving: bool
     ) -> bool:
         gain_udllm = row.owed_udllm - self._paid(session)
-        if gain_udllm <= self._chain.fee_of((ClaimVoucher(voucher),)):
+        if gain_udllm <= await self._chain.fee_of((ClaimVoucher(voucher),)):
             return False
         return (
             leaving

@@ -9,10 +9,10 @@ from dllm_chat.sanitize import clean_line
 from dllm_chat.session.events import AskOptions, ProviderShare, Quote
 from dllm_protocol import state_keys
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
-from dllm_protocol.assignment import assign, route_seed
+from dllm_protocol.assignment import assign, rank, route_seed
 from dllm_protocol.errors import NotFound, UsageRefused
 from dllm_protocol.model_manifest import Manifest
-from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
+from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import Params
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, Offer, Route, RouteStage
@@ -77,15 +77,14 @@ def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> Ro
     Raises:
         NoProvider
     """
+    book = rank(market.book, layers=market.manifest.layers, penalty_ppm=params.reputation_penalty_ppm)
     stages = assign(
-        market.book,
-        layers=market.manifest.layers,
+        book,
         max_prices=market.manifest.reserve_prices,
         exclusions=exclusions,
-        loads=market.loads,
-        seed=route_seed(bytes(32), book_hash(market.book)),
-        penalty_ppm=params.reputation_penalty_ppm,
-    )
+        load_of=lambda entry: market.loads.get(entry.provider, 0),
+        seed=route_seed(bytes(32), book.book_hash),
+    ).stages
     if not stages:
         raise NoProvider(
             f"nobody can serve {market.manifest.name} now: {len(market.book.entries)} offers, none is free",

@@ -10,7 +10,15 @@ from typing import Protocol
 from dllm_chat.dispatch.market import Market, limits_of
 from dllm_chat.session.saved import SavedSession, SessionStore
 from dllm_protocol.actions import CloseSession, OpenSession, Rating, TopUpSession
-from dllm_protocol.assignment import check_route, leg_entries, make_route, route_hash, session_id_of
+from dllm_protocol.assignment import (
+    check_route,
+    leg_entries,
+    loads_of,
+    make_route,
+    rank,
+    route_hash,
+    session_id_of,
+)
 from dllm_protocol.errors import TransactionRefused, VerificationFailed
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.pricing import RowPrices, client_price
@@ -152,16 +160,15 @@ class Sessions:
     ) -> None:
         params = await self._sender.params()
         book = await self._reads.offer_book(route.model, route.book_epoch)
+        ranked = rank(book, layers=market.manifest.layers, penalty_ppm=params.reputation_penalty_ppm)
         expected = make_route(
-            book,
+            ranked,
             account=self._purse.account,
             session_key=session_key,
             manifest_hash=manifest_hash(market.manifest),
-            layers=market.manifest.layers,
             max_prices=limits,
             exclusions=exclude,
-            loads={load.provider: load.open_sessions for load in route.loads},
-            penalty_ppm=params.reputation_penalty_ppm,
+            load_of=loads_of(route),
         )
         check_route(route, expected)
 

@@ -100,8 +100,8 @@ class Application(Protocol):
 
 
 class Appraisal(Protocol):
-    """What a transaction is worth to a proposer, whatever the state: its sender, its turn among the sender's, fee per
-    weight, weight.
+    """What a transaction is worth to a proposer of the next block: its sender, its turn among the sender's, fee per
+    weight, weight. The newest block decides it, so that every validator finds the same.
     """
 
     @property

@@ -109,9 +109,13 @@ class Mempool:
             self._remember(name)
         for name, entry in list(self._pending.items()):
             expired = now_ns - entry.arrived_ns > self.limits.ttl_ms * NS_PER_MS
-            if expired or self._check(entry.raw).code != 0:
+            if expired or (result := self._check(entry.raw)).code != 0:
                 self._drop(name)
                 self._seen.pop(name, None)
+            else:
+                entry.gas = (
+                    result.gas_wanted
+                )  # it grows with the offer book, which the block may have frozen anew
         for sender in list(self._waiting):
             self._retry(sender, now_ns)
 

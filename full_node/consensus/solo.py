@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from dllm_protocol.consensus_params import ConsensusParams
 from dllm_protocol.genesis import Genesis
+from dllm_protocol.params import BLOCK_WEIGHT_MAX
 from dllm_protocol.validator_set import ValidatorSet
 from full_node.consensus.engine import CommittedBlock, EngineStopped, MempoolView, Submission
 from full_node.consensus.events import EventBus
@@ -54,7 +55,7 @@ class SoloSettings:
     gather_ms: int = 8
     block_txs: int = 2_000
     block_bytes: int = 4 << 20
-    block_gas: int = 10_000_000
+    block_gas: int = BLOCK_WEIGHT_MAX
     inbox: int = 10_000
     admit_txs: int = 512
     mempool: MempoolLimits = field(default_factory=MempoolLimits)

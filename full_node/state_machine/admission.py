@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 from dllm_protocol.actions import CloseSession, OpenSession, TopUpSession
 from dllm_protocol.errors import MalformedBytes, UnknownField
-from dllm_protocol.params import least_fee, weight_of
+from dllm_protocol.params import BLOCK_WEIGHT_MAX, fee_of_weight, weight_of
 from dllm_protocol.refusals import (
     BadSignature,
     ChatKeyNotAllowed,
@@ -26,6 +27,7 @@ from dllm_protocol.refusals import (
 )
 from dllm_protocol.transaction import MAX_TRANSACTION_BYTES, Transaction, signature_fits_in
 from full_node.state_machine.accounts import changes, view
+from full_node.state_machine.books.view import offers_in_force
 from full_node.state_machine.context import Scope
 from full_node.state_machine.state import Overlay, StateReader
 
@@ -108,7 +110,8 @@ def check_against_chain(
     """Whether the sender may ask this here and now.
 
     Raises:
-        WrongChain, ChatKeyNotAllowed, BadSignature, Expired, WrongSequence, SequenceGap, FeeTooLow: in this order.
+        WrongChain, ChatKeyNotAllowed, BadSignature, Expired, WrongSequence, SequenceGap, TooLarge, FeeTooLow: in
+            this order.
     """
     body = arrival.transaction.body
     if body.chain_id != scope.block.chain_id:
@@ -123,9 +126,15 @@ def check_against_chain(
         raise WrongSequence(f"sequence {body.sequence} was used, the next one is {expected}")
     if body.sequence > expected:
         raise SequenceGap(f"sequence {body.sequence} came before {expected}, which is the next one")
-    least_udllm = least_fee(scope.params.fees, arrival.transaction, arrival.size_bytes)
+    weighs = weight(arrival, state, scope)
+    if weighs > BLOCK_WEIGHT_MAX:
+        raise TooLarge(f"the transaction weighs {weighs}, a whole block holds {BLOCK_WEIGHT_MAX}")
+    least_udllm = fee_of_weight(scope.params.fees, weighs)
     if body.fee_udllm < least_udllm:
-        raise FeeTooLow(f"the fee is {body.fee_udllm} udllm, at least {least_udllm} are needed")
+        raise FeeTooLow(
+            f"the fee is {body.fee_udllm} udllm, at least {least_udllm} are needed",
+            hint="the fee of actions on a model's offers grows with its offer book: work it out anew",
+        )
 
 
 def charge_fee(arrival: Arrival, state: Overlay) -> None:
@@ -134,9 +143,11 @@ def charge_fee(arrival: Arrival, state: Overlay) -> None:
     changes.pay_fee(state, body.account, body.fee_udllm, by_chat_key=arrival.by_chat_key)
 
 
-def weight(arrival: Arrival, scope: Scope) -> int:
-    """What the transaction costs every node, in units of the fee schedule."""
-    return weight_of(scope.params.fees, arrival.transaction, arrival.size_bytes)
+def weight(arrival: Arrival, state: StateReader, scope: Scope) -> int:
+    """What the transaction costs every node, in units of the fee schedule; the same in the whole of a block."""
+    return weight_of(
+        scope.params.fees, arrival.transaction, arrival.size_bytes, partial(offers_in_force, state)
+    )
 
 
 def _check_chat_key(transaction: Transaction, state: StateReader) -> None:

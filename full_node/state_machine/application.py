@@ -82,7 +82,7 @@ class BlockOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """What a transaction is worth to a proposer, whatever the state; fields as in `CheckResult`."""
+    """What a transaction is worth to a proposer of the next block; fields as in `CheckResult`."""
 
     sender: bytes
     sequence: int
@@ -150,7 +150,7 @@ class Application:
         except TransactionRefused as refusal:
             return CheckResult(refusal.abci_code, refusal.message, CODESPACE)
         body = arrival.transaction.body
-        wanted = weight(arrival, scope)
+        wanted = weight(arrival, self._check_state, scope)
         code, log, codespace = 0, "", ""
         try:
             self._try(raw, arrival, scope)
@@ -163,7 +163,8 @@ class Application:
         return result
 
     def appraise(self, raw: bytes) -> Appraisal | None:
-        """What the bytes are worth to a proposer; None where they are no transaction.
+        """What the bytes are worth to a proposer; None where they are no transaction. It depends on the newest block
+        alone, not on what waits.
 
         Raises:
             NoChain: before the first `note_committed`.
@@ -176,7 +177,7 @@ class Application:
         except TransactionRefused:
             return None
         body = arrival.transaction.body
-        weighed = weight(arrival, scope)
+        weighed = weight(arrival, self._check_state, scope)
         return Appraisal(body.account, body.sequence, _priority(body.fee_udllm, weighed), weighed)
 
     def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> BlockOutcome:
@@ -242,7 +243,7 @@ class Application:
         except TransactionRefused as refusal:
             unpaid.append(place)
             return _refused(refusal)
-        used = weight(arrival, scope)
+        used = weight(arrival, state, scope)
         body = arrival.transaction.body
         fee_event = make_event("fee", account=body.account, sequence=body.sequence, fee_udllm=body.fee_udllm)
         trial = Overlay(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,25 +12,31 @@ from hypothesis import strategies as st
 
 from dllm_protocol.address import address_of
 from dllm_protocol.assignment import (
+    Assigned,
+    RankedBook,
     RouteRefused,
     assign,
     check_route,
     effective_cost,
     leg_entries,
     leg_payees,
+    loads_of,
     make_route,
+    rank,
     route_hash,
     route_seed,
     session_id_of,
 )
-from dllm_protocol.offer_book import BookEntry, OfferBook
+from dllm_protocol.hashing import Tag, tagged_hash
+from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.pricing import RowPrices
-from dllm_protocol.records import Route, RouteStage
+from dllm_protocol.records import ProviderLoad, Route, RouteStage
 from dllm_protocol.voucher import ROLE_STAGE, ROLE_STANDBY
 from tests.vectors.record_formats import ACCOUNT, CLIENT, ROUTE, SESSION_KEY
 
 LAYERS = 4
 RESERVE = RowPrices(100, 100, 100, 100)
+NO_LOADS: Mapping[bytes, int] = {}
 
 
 def entry(
@@ -47,18 +54,28 @@ def entry(
     return replace(made, **changes)
 
 
-def route_over(*entries: BookEntry, **changes: Any) -> tuple[RouteStage, ...]:
-    """The stages over a book of the entries."""
+def book_of(*entries: BookEntry, penalty_ppm: int = 1_000_000) -> RankedBook:
+    """The ranked book of the entries."""
+    book = OfferBook("m", 1, tuple(sorted(entries, key=lambda one: one.provider)))
+    return rank(book, layers=LAYERS, penalty_ppm=penalty_ppm)
+
+
+def assigned_over(
+    *entries: BookEntry, penalty_ppm: int = 1_000_000, loads: Mapping[bytes, int] = NO_LOADS, **changes: Any
+) -> Assigned:
+    """What an assignment over a book of the entries comes to."""
     asked: dict[str, Any] = {
-        "layers": LAYERS,
         "max_prices": RESERVE,
         "exclusions": (),
-        "loads": {},
+        "load_of": lambda one: loads.get(one.provider, 0),
         "seed": b"s" * 32,
-        "penalty_ppm": 1_000_000,
     }
-    book = OfferBook("m", 1, tuple(sorted(entries, key=lambda one: one.provider)))
-    return assign(book, **{**asked, **changes})
+    return assign(book_of(*entries, penalty_ppm=penalty_ppm), **{**asked, **changes})
+
+
+def route_over(*entries: BookEntry, **changes: Any) -> tuple[RouteStage, ...]:
+    """The stages over a book of the entries."""
+    return assigned_over(*entries, **changes).stages
 
 
 def chosen(*entries: BookEntry, **changes: Any) -> list[int]:
@@ -139,20 +156,118 @@ def test_whoever_serves_is_within_limits_and_nobody_fit_is_cheaper(
             assert standby.prices.kept_udllm == min(one.prices.kept_udllm for one in others)
 
 
+# --- as the rule says it, without shortcuts
+
+
+def by_the_rule(
+    entries: Sequence[BookEntry], exclusions: Collection[bytes], loads: Mapping[bytes, int], seed: bytes
+) -> tuple[RouteStage, ...]:
+    """The rule as docs/protocol states it: every offer is looked at, and all that fit are put in order."""
+    fit = sorted(
+        (
+            one
+            for one in entries
+            if (one.first_layer, one.end_layer) == (0, LAYERS)
+            and one.prices.within(RESERVE)
+            and one.provider not in exclusions
+            and loads[one.provider] < one.capacity_sessions
+        ),
+        key=lambda one: (effective_cost(one, 1_000_000), tagged_hash(Tag.ROUTE_TIE, seed, one.provider)),
+    )
+    if not fit:
+        return ()
+    return (RouteStage(fit[0], next((one for one in fit if one.owner != fit[0].owner), None)),)
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> tuple[list[BookEntry], list[bytes], dict[bytes, int]]:
+    """Offers, many of equal cost, some full, some without all layers; who is excluded; what each carries."""
+    offers = draw(
+        st.lists(
+            st.tuples(
+                st.integers(1, 3),  # owner
+                st.sampled_from([10, 20, 101]),
+                st.sampled_from([0, 500_000, 1_000_000]),  # reputation
+                st.integers(1, 2),  # capacity
+                st.integers(0, 3),  # load
+                st.booleans(),  # excluded
+                st.sampled_from([0, 0, 0, 1]),  # first layer
+            ),
+            max_size=14,
+        )
+    )
+    entries, exclusions, loads = [], [], {}
+    for number, (owner, price, reputation, room, load, excluded, first) in enumerate(offers, 1):
+        made = entry(
+            number, owner, price, reputation_ppm=reputation, capacity_sessions=room, first_layer=first
+        )
+        entries.append(made)
+        loads[made.provider] = load
+        if excluded:
+            exclusions.append(made.provider)
+    return entries, exclusions, loads
+
+
+@given(markets(), st.binary(min_size=32, max_size=32))
+def test_walking_a_ranked_book_comes_to_what_the_rule_says(
+    market: tuple[list[BookEntry], list[bytes], dict[bytes, int]], seed: bytes
+) -> None:
+    entries, exclusions, loads = market
+    found = assigned_over(*entries, exclusions=exclusions, loads=loads, seed=seed)
+    assert found.stages == by_the_rule(entries, exclusions, loads, seed)
+    rooms = {one.provider: one.capacity_sessions for one in entries}
+    named = [load.provider for load in found.passed_over]
+    assert named == sorted(set(named))
+    assert all(load.open_sessions >= rooms[load.provider] for load in found.passed_over)
+
+
+@given(markets())
+def test_the_loads_that_a_route_names_are_enough_to_compute_it_again(
+    market: tuple[list[BookEntry], list[bytes], dict[bytes, int]],
+) -> None:
+    entries, exclusions, loads = market
+    asked: dict[str, Any] = {
+        "account": ACCOUNT,
+        "session_key": SESSION_KEY.public_key,
+        "manifest_hash": b"m" * 32,
+        "max_prices": RESERVE,
+        "exclusions": exclusions,
+    }
+    route = make_route(book_of(*entries), load_of=lambda one: loads[one.provider], **asked)
+    if route is not None:
+        assert make_route(book_of(*entries), load_of=loads_of(route), **asked) == route
+        everything = replace(
+            route, loads=tuple(ProviderLoad(*pair) for pair in sorted(loads.items()) if pair[1])
+        )
+        again = make_route(book_of(*entries), load_of=loads_of(everything), **asked)
+        assert again == route, "routes that name every load, as older ones do, are computed again too"
+
+
+def test_loads_are_asked_only_of_offers_that_come_before_the_last_one_taken() -> None:
+    asked: list[int] = []
+
+    def load_of(one: BookEntry) -> int:
+        asked.append(one.provider[0])
+        return 2 if one.provider[0] == 1 else 0
+
+    book = [entry(number, number, number * 10) for number in (1, 2, 3, 4)]
+    found = assigned_over(*book, entry(5, 2, 25), load_of=load_of)
+    assert (found.stages[0].stage.provider[0], asked) == (2, [1, 2, 3])
+    assert [(load.provider[0], load.open_sessions) for load in found.passed_over] == [(1, 2)]
+
+
 # --- the record
 
 
 def made_route() -> Route:
     route = make_route(
-        OfferBook("m", 1, (entry(1, 1, 5), entry(2, 2, 6))),
+        book_of(entry(1, 1, 5), entry(2, 2, 6), entry(3, 3, 4), penalty_ppm=0),
         account=ACCOUNT,
         session_key=SESSION_KEY.public_key,
         manifest_hash=b"m" * 32,
-        layers=LAYERS,
         max_prices=RESERVE,
         exclusions=(),
-        loads={bytes([2]) * 20: 1, bytes([1]) * 20: 0},
-        penalty_ppm=0,
+        load_of=lambda one: 2 if one.provider[0] == 3 else 1,
     )
     assert route is not None
     return route
@@ -162,7 +277,9 @@ def test_a_route_names_everything_that_made_it() -> None:
     route = made_route()
     assert route.session == session_id_of(ACCOUNT, SESSION_KEY.public_key)
     assert route.seed == route_seed(route.session, route.book_hash)
-    assert [(load.provider[0], load.open_sessions) for load in route.loads] == [(2, 1)]
+    assert [(load.provider[0], load.open_sessions) for load in route.loads] == [(3, 2)]
+    frozen = OfferBook("m", 1, (entry(1, 1, 5), entry(2, 2, 6), entry(3, 3, 4)))
+    assert (route.model, route.book_epoch, route.book_hash) == ("m", 1, book_hash(frozen))
 
 
 @pytest.mark.parametrize(

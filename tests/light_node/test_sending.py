@@ -7,10 +7,11 @@ from typing import cast
 import pytest
 
 from dllm_protocol import state_keys
-from dllm_protocol.actions import Transfer
+from dllm_protocol.actions import OpenSession, Transfer
 from dllm_protocol.address import address_of
-from dllm_protocol.params import NETWORK_PARAMS
-from dllm_protocol.records import Account
+from dllm_protocol.params import NETWORK_PARAMS, least_fee
+from dllm_protocol.pricing import RowPrices
+from dllm_protocol.records import Account, OfferBookHead
 from dllm_protocol.refusals import FeeTooLow, WrongSequence
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.signing import SeedSigner
@@ -101,3 +102,51 @@ async def test_another_refusal_of_the_first_copy_is_told_and_not_tried_again() -
     with pytest.raises(FeeTooLow):
         await sender(node).send(Payer(), PAYMENT)
     assert node.refused == 1
+
+
+# --- fees of what is weighed by an offer book
+
+
+class NodeWithBook(LyingNode):
+    """Takes everything; its model has a book of so many offers."""
+
+    def __init__(self, offers: int | None) -> None:
+        super().__init__(WrongSequence("unused"))
+        self.offers = offers
+        self.books_read = 0
+
+    async def record(self, kind: type, key: bytes) -> object:
+        if key == state_keys.PARAMS:
+            return NETWORK_PARAMS
+        assert key == state_keys.latest_offer_book("guide-1")
+        self.books_read += 1
+        return None if self.offers is None else OfferBookHead("guide-1", 3, b"h" * 32, self.offers, 0, 2)
+
+    async def send(self, raw: bytes) -> bytes:
+        self.included.append(raw)
+        return transaction_hash(raw)
+
+
+OPENING = (OpenSession("guide-1", b"k" * 32, RowPrices(1, 1, 1, 1), (), 1_000),)
+
+
+def least(raw: bytes, offers: int) -> int:
+    return least_fee(NETWORK_PARAMS.fees, Transaction.decode(raw), len(raw), lambda _: offers)
+
+
+@pytest.mark.parametrize("offers", [None, 0, 1, 1_000, 65_536])
+async def test_the_fee_of_an_opening_covers_the_book_and_one_that_has_grown(offers: int | None) -> None:
+    node = NodeWithBook(offers)
+    sent = await sender(node).send(Payer(), OPENING)
+    (raw,) = node.included
+    now = offers or 0
+    assert sent.fee_udllm == Transaction.decode(raw).body.fee_udllm
+    assert sent.fee_udllm >= least(raw, now + now // 4 + 16) > least(raw, now)
+    assert await sender(node).fee_of(Payer(), OPENING) == sent.fee_udllm
+
+
+async def test_a_payment_asks_for_no_book() -> None:
+    node = NodeWithBook(1_000)
+    sent = await sender(node).send(Payer(), PAYMENT)
+    assert node.books_read == 0
+    assert sent.fee_udllm == least(node.included[0], 0)

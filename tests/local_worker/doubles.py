@@ -73,7 +73,7 @@ class ChainDouble:
     async def time_ms(self) -> int:
         return self.now_ms
 
-    def fee_of(self, actions: Sequence[Record]) -> int:
+    async def fee_of(self, actions: Sequence[Record]) -> int:
         return FEE_UDLLM * len(actions)
 
     async def send(self, actions: Sequence[Record]) -> None:

@@ -31,7 +31,7 @@ from dllm_protocol.actions import (
 )
 from dllm_protocol.actions.validators import prove_key
 from dllm_protocol.address import address_of, encode_address, provider_id_of
-from dllm_protocol.assignment import leg_payees, make_route, route_hash, session_id_of
+from dllm_protocol.assignment import leg_payees, make_route, rank, route_hash, session_id_of
 from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, fingerprint, sign_bundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.genesis import (
@@ -84,6 +84,8 @@ ACCOUNT, EARNER = address_of(CLIENT.public_key), address_of(OWNER.public_key)
 PROVIDER_ID = provider_id_of(EARNER, address_of(OPERATOR.public_key))
 STANDBY_OWNER = b"\x77" * 20
 STANDBY_ID = provider_id_of(STANDBY_OWNER, STANDBY_OWNER)
+FULL_ID = provider_id_of(STANDBY_OWNER, ACCOUNT)
+"""Its offer is the cheapest, and has no room."""
 PRICES = RowPrices(1_000, 10_000, 8_000, 1_500)
 RESERVE = RowPrices(4_000, 40_000, 40_000, 4_000)
 
@@ -140,21 +142,21 @@ BOOK = OfferBook(
             (
                 BookEntry(PROVIDER_ID, EARNER, 0, 4, PRICES, 4, 788_675),
                 BookEntry(STANDBY_ID, STANDBY_OWNER, 0, 4, RESERVE, 2, 900_000),
+                BookEntry(FULL_ID, STANDBY_OWNER, 0, 4, RowPrices(1, 1, 1, 1), 2, 900_000),
             ),
             key=lambda entry: entry.provider,
         )
     ),
 )
+PENALTY_PPM = NETWORK_PARAMS.reputation_penalty_ppm
 ROUTE = make_route(
-    BOOK,
+    rank(BOOK, layers=4, penalty_ppm=PENALTY_PPM),
     account=ACCOUNT,
     session_key=SESSION_KEY.public_key,
     manifest_hash=manifest_hash(MANIFEST),
-    layers=4,
     max_prices=RESERVE,
     exclusions=(),
-    loads={PROVIDER_ID: 1},
-    penalty_ppm=NETWORK_PARAMS.reputation_penalty_ppm,
+    load_of=lambda entry: 2 if entry.provider == FULL_ID else 1,
 )
 assert ROUTE is not None
 SESSION_ID = session_id_of(ACCOUNT, SESSION_KEY.public_key)

@@ -9,13 +9,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from dllm_protocol.params import BLOCK_WEIGHT_MAX
 from full_node.consensus.engine import Appraisal
 
 BLOCK_TXS_MAX = 10_000
 BLOCK_TX_BYTES_MAX = 4 << 20
 """Bytes of all transactions in a block."""
-BLOCK_WEIGHT_MAX = 10_000_000
-"""Weight by the fee schedule of all transactions in a block, so that dear actions make shorter blocks."""
 TX_OVERHEAD_BYTES = 8
 """A transaction in a block has a tag and its length before it, at most so much."""
 
@@ -70,7 +69,7 @@ def fitting(ordered: Sequence[tuple[bytes, Appraisal]], max_tx_bytes: int) -> li
 
 
 def reason_to_reject(txs: Sequence[bytes], appraise: Appraise) -> str:
-    """Why no block may hold these transactions, whatever the state; empty when nothing is wrong."""
+    """Why the next block may not hold these transactions, whatever they do; empty when nothing is wrong."""
     if len(txs) > BLOCK_TXS_MAX:
         return f"{len(txs)} transactions, at most {BLOCK_TXS_MAX} are allowed"
     size = sum(len(raw) + TX_OVERHEAD_BYTES for raw in txs)

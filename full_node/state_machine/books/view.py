@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import lru_cache
 
 from dllm_protocol import state_keys
+from dllm_protocol.assignment import RankedBook, rank
 from dllm_protocol.offer_book import OfferBook
 from dllm_protocol.records import OfferBookHead
 from full_node.state_machine.state import StateReader, read
+
+RANKED_OFFERS_MAX = 1 << 17
+"""Offers of all ranked books that are kept; some 400 bytes each."""
 
 
 def head(state: StateReader, model_name: str) -> OfferBookHead | None:
@@ -26,7 +31,63 @@ def book(state: StateReader, model_name: str, epoch: int) -> OfferBook | None:
     return None if raw is None else _decoded(raw)
 
 
-@lru_cache(maxsize=64)
+def offers_in_force(state: StateReader, model_name: str) -> int:
+    """How many offers stand in a model's newest book; 0 before the first.
+
+    Books freeze at the end of a block, so that the figure is the same in the whole of the next one.
+    """
+    newest = head(state, model_name)
+    return 0 if newest is None else newest.offers
+
+
+def ranked(state: StateReader, model_name: str, *, layers: int, penalty_ppm: int) -> RankedBook | None:
+    """A model's newest book in the order in which sessions take its offers, or None before the first."""
+    newest = head(state, model_name)
+    if newest is None:
+        return None
+    known = _ranked.find(newest.book_hash, layers, penalty_ppm)
+    if known is not None:
+        return known
+    frozen = book(state, model_name, newest.epoch)
+    if frozen is None:
+        return None
+    made = rank(frozen, layers=layers, penalty_ppm=penalty_ppm)
+    _ranked.keep(made, penalty_ppm)
+    return made
+
+
+class RankedBooks:
+    """Ranked books by hash, the newest used, bounded by their offers: a book is ranked once for its whole epoch.
+
+    Ranking is a pure function of what the hash binds, so that every state of every chain may share it.
+    """
+
+    def __init__(self, offers_max: int = RANKED_OFFERS_MAX) -> None:
+        self._offers_max = offers_max
+        self._books: OrderedDict[tuple[bytes, int, int], RankedBook] = OrderedDict()
+        self._offers = 0
+
+    def find(self, book_hash: bytes, layers: int, penalty_ppm: int) -> RankedBook | None:
+        """A book that was kept."""
+        key = (book_hash, layers, penalty_ppm)
+        known = self._books.get(key)
+        if known is not None:
+            self._books.move_to_end(key)
+        return known
+
+    def keep(self, made: RankedBook, penalty_ppm: int) -> None:
+        """Keeps a book that was not kept before, and forgets those used longest ago; one book is always kept."""
+        self._books[made.book_hash, made.layers, penalty_ppm] = made
+        self._offers += made.offers
+        while self._offers > self._offers_max and len(self._books) > 1:
+            _, oldest = self._books.popitem(last=False)
+            self._offers -= oldest.offers
+
+
+_ranked = RankedBooks()
+
+
+@lru_cache(maxsize=8)
 def _decoded(raw: bytes) -> OfferBook:
-    """Decoding is a pure function and a book is read by every OpenSession of its epoch."""
+    """Decoding is a pure function, and a thin book is looked at in every block that changes its offers."""
     return OfferBook.decode(raw)

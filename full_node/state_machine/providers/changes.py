@@ -40,10 +40,12 @@ def collect_matured(ctx: ActionContext, provider: Provider) -> Provider:
 
 def set_offer(state: Overlay, offer: Offer) -> None:
     """Store an offer's record and list it where it stands."""
+    stood = view.stands(view.offer(state, offer.model, offer.provider))
     state.write(state_keys.offer(offer.model, offer.provider), offer)
-    key = state_keys.live_offers(offer.model)
+    if stood:
+        return  # it is listed already, and the lists are as long as the model has offers
     live = _with(view.live_offers(state, offer.model), offer.provider)
-    state.write(key, ProviderSet(live))
+    state.write(state_keys.live_offers(offer.model), ProviderSet(live))
     offered = _with(view.offered_models(state, offer.provider), offer.model)
     state.write(state_keys.offers_of(offer.provider), ModelSet(offered))
 

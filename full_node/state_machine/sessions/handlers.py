@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from dllm_protocol import state_keys
 from dllm_protocol.actions import ClaimVoucher, OpenSession, TopUpSession
-from dllm_protocol.assignment import make_route, route_hash, session_id_of
+from dllm_protocol.assignment import encoded_route_hash, make_route, session_id_of
 from dllm_protocol.model_manifest import manifest_hash
-from dllm_protocol.offer_book import BookEntry, OfferBook
+from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import SESSION_OPEN, ModelRecord, Route, Session
 from dllm_protocol.refusals import AlreadyExists, BadValue, NoRoute, NotAuthorised, SessionClosed
 from full_node.state_machine.accounts.changes import debit
@@ -38,7 +39,8 @@ def open_session(ctx: ActionContext, action: OpenSession) -> None:
     if any(first >= second for first, second in pairwise(action.exclusions)):
         raise BadValue("exclusions ascend and stand once each")
     route = _assign(ctx, action, model)
-    hash_of_route = route_hash(route)
+    encoded_route = route.encode()
+    hash_of_route = encoded_route_hash(encoded_route)
 
     # CHARGE
     debit(ctx, action.deposit_udllm)
@@ -61,7 +63,7 @@ def open_session(ctx: ActionContext, action: OpenSession) -> None:
         rated=0,
     )
     write_session(ctx.state, session_id, session)
-    ctx.state.write(state_keys.route(session_id), route)
+    ctx.state.put(state_keys.route(session_id), encoded_route)
     count_route(ctx.state, route, +1)
     ctx.data.append(session_id)
 
@@ -114,8 +116,8 @@ def claim_voucher(ctx: ActionContext, action: ClaimVoucher) -> None:
 
 def _assign(ctx: ActionContext, action: OpenSession, model: ModelRecord) -> Route:
     """The route that the rule gives over the model's newest book. Raises NoRoute."""
-    head = books.head(ctx.state, action.model)
-    book = books.book(ctx.state, action.model, head.epoch) if head else None
+    layers = model.manifest.layers
+    book = books.ranked(ctx.state, action.model, layers=layers, penalty_ppm=ctx.params.reputation_penalty_ppm)
     if book is None:
         raise NoRoute(f"no offers for {action.model!r} were frozen into a book yet")
     route = make_route(
@@ -123,24 +125,17 @@ def _assign(ctx: ActionContext, action: OpenSession, model: ModelRecord) -> Rout
         account=ctx.sender,
         session_key=action.session_key,
         manifest_hash=manifest_hash(model.manifest),
-        layers=model.manifest.layers,
         max_prices=action.max_prices,
         exclusions=action.exclusions,
-        loads=_loads(ctx.state, book),
-        penalty_ppm=ctx.params.reputation_penalty_ppm,
+        load_of=partial(_load, ctx.state, action.model),
     )
     if route is None:
         raise NoRoute(
-            f"none of {len(book.entries)} offers for {action.model!r} in epoch {book.epoch} covers "
-            f"[0, {model.manifest.layers}) within {action.max_prices} with room left",
+            f"none of {book.offers} offers for {action.model!r} in epoch {book.epoch} covers "
+            f"[0, {layers}) within {action.max_prices} with room left",
             hint="allow higher prices or exclude fewer providers",
         )
     return route
-
-
-def _loads(state: StateReader, book: OfferBook) -> dict[bytes, int]:
-    """Sessions that each offer of the book carries now."""
-    return {entry.provider: _load(state, book.model, entry) for entry in book.entries}
 
 
 def _load(state: StateReader, model_name: str, entry: BookEntry) -> int:

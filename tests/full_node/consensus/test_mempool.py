@@ -7,7 +7,7 @@ import pytest
 from dllm_protocol.refusals import MalformedTransaction, SequenceGap, WrongSequence
 from full_node.consensus.engine import Submission
 from full_node.consensus.mempool import Mempool, MempoolLimits, MempoolRefused
-from tests.full_node.doubles import NotesApplication, note
+from tests.full_node.doubles import Checked, NotesApplication, note
 
 MS = 1_000_000
 
@@ -157,3 +157,25 @@ def test_the_memory_of_doubles_is_bounded() -> None:
     outcomes: list[Submission] = []
     pool.pool.add(raws[0], 0, outcomes.append)
     assert outcomes[0].code == WrongSequence.abci_code
+
+
+class Weighing:
+    """An application that takes everything, at a weight that its state says."""
+
+    def __init__(self) -> None:
+        self.weight = 1
+
+    def check_tx(self, raw: bytes) -> Checked:
+        return Checked(0, gas_wanted=self.weight)
+
+
+def test_what_waits_weighs_after_a_block_what_the_state_says_then() -> None:
+    application = Weighing()
+    pool = Mempool(application.check_tx)
+    raws = [b"first", b"second", b"third"]
+    for raw in raws:
+        pool.add(raw, 0, lambda _outcome: None)
+    assert pool.reap(1_000, 10, 3) == raws
+    application.weight = 2
+    pool.update((), 0)
+    assert pool.reap(1_000, 10, 3) == raws[:1]

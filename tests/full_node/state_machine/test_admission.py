@@ -123,7 +123,7 @@ def test_a_gap_is_refused_only_with_a_sound_signature(world: World) -> None:
 
 def test_a_fee_one_below_the_least_is_refused_naming_both(world: World) -> None:
     sound = world.sign("alice", PAY_BOB, fee_udllm=100)
-    least = least_fee(PARAMS.fees, sound, len(sound.encode()))
+    least = least_fee(PARAMS.fees, sound, len(sound.encode()), lambda _: 0)
     below = world.sign("alice", PAY_BOB, fee_udllm=least - 1)
     assert len(below.encode()) == len(sound.encode())
     refused_everywhere(world, below.encode(), refusals.FeeTooLow, least, least - 1)

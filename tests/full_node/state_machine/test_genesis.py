@@ -90,7 +90,7 @@ def _validated(key: bytes, stake_udllm: int, owner: bytes = address("staker")) -
 
 _GENESIS = make_genesis()
 _KEY = signer("validator").public_key
-_WEIGHTS = replace(PARAMS.fees, action_weights=(ActionWeight(2, 1), ActionWeight(1, 1)))
+_WEIGHTS = replace(PARAMS.fees, action_weights=(ActionWeight(2, 1, 0), ActionWeight(1, 1, 0)))
 BROKEN = {
     "epoch": (_with_params(epoch_ms=0), "epoch_ms is 0"),
     "heartbeat": (_with_params(heartbeat_ms=0), "heartbeat_ms is 0"),

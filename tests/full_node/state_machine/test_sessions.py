@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dllm_protocol import refusals, state_keys
-from dllm_protocol.actions import ClaimVoucher, GrantChatKey, SetOffer, TopUpSession, WithdrawOffer
-from dllm_protocol.assignment import check_route, make_route, route_hash
+from dllm_protocol.actions import ClaimVoucher, GrantChatKey, SetOffer, TopUpSession, Transfer, WithdrawOffer
+from dllm_protocol.assignment import check_route, loads_of, make_route, rank, route_hash
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.pricing import RowPrices, client_price
 from dllm_protocol.records import SESSION_OPEN, Offer
@@ -70,23 +70,29 @@ def test_a_session_locks_its_deposit_and_gets_the_cheapest_stage_with_another_ow
     assert route.stages[0].standby.provider == CAROL
 
 
+def tick_epoch(world: World) -> None:
+    """Let an epoch pass, so that the book is frozen anew."""
+    world.do("erin", Transfer(address("alice"), 1), after_ms=PARAMS.epoch_ms)
+
+
 def test_everyone_can_compute_the_route_again(world: World) -> None:
+    world.provide("bob", CHEAPER, capacity_sessions=1)
     world.open("alice", "session 0")
+    world.provide("dave")
+    tick_epoch(world)
     route = world.route(world.open("alice"))
     again = make_route(
-        world.book(),
+        rank(world.book(), layers=LAYERS, penalty_ppm=PARAMS.reputation_penalty_ppm),
         account=address("alice"),
         session_key=signer("session 1").public_key,
         manifest_hash=manifest_hash(make_manifest()),
-        layers=LAYERS,
         max_prices=RESERVE,
         exclusions=(),
-        loads={load.provider: load.open_sessions for load in route.loads},
-        penalty_ppm=PARAMS.reputation_penalty_ppm,
+        load_of=loads_of(route),
     )
     check_route(route, again)
     assert route == again
-    assert {load.provider: load.open_sessions for load in route.loads} == {BOB: 1, CAROL: 1}
+    assert {load.provider: load.open_sessions for load in route.loads} == {BOB: 1}, "carol has room"
     assert route.book_hash == world.head().book_hash
 
 
