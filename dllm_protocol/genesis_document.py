@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dllm_protocol.consensus_params import ConsensusParams
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES_DEFAULT, ConsensusParams, HashedParams
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.json_shape import to_base64, to_hex
 from dllm_protocol.timestamp import Timestamp
@@ -21,6 +21,7 @@ def consensus_params_of(genesis: Genesis) -> ConsensusParams:
     """
     params = genesis.params
     return ConsensusParams(
+        block=HashedParams(params.block_max_bytes or BLOCK_MAX_BYTES_DEFAULT),
         evidence_max_age_ns=params.evidence_age_ms * NS_PER_MS,
         evidence_max_age_blocks=max(1, params.evidence_age_ms // max(1, params.heartbeat_ms)),
     )

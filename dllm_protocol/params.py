@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dllm_protocol.actions import ACTION_NUMBERS, OpenSession, SetOffer, WithdrawOffer
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES, BLOCK_MAX_BYTES_LIMIT
 from dllm_protocol.encoding import PPM as SHARE
 from dllm_protocol.encoding import U32, U64, UDLLM, ListOf, Nested, Record, Unsigned, record, wire
 from dllm_protocol.errors import UsageRefused
@@ -72,6 +73,8 @@ class Params(Record):
     """Seats in the validator set; the highest stakes take them. A chain of 1 seat never changes hands."""
     slash_double_sign_ppm: int = wire(20, SHARE)
     """Part of a validator's stake, and of what unbonds since, that is burned for double signing."""
+    block_max_bytes: int = wire(21, Unsigned(BLOCK_MAX_BYTES_LIMIT))
+    """The largest block, evidence and commit included; 0 = 22,020,096, CometBFT's default when older chains began."""
 
 
 class TimesOutOfOrder(UsageRefused):
@@ -202,5 +205,6 @@ NETWORK_PARAMS = Params(
     min_stake_udllm=1_000_000_000,
     max_validators=100,
     slash_double_sign_ppm=50_000,
+    block_max_bytes=BLOCK_MAX_BYTES,
 )
 """What a real network starts from."""

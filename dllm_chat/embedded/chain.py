@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dllm_protocol.address import address_of
 from dllm_protocol.bundle import LOCAL_PREFIX
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES
 from dllm_protocol.genesis import GENESIS_VERSION, Genesis, GenesisAccount, GenesisValidator
 from dllm_protocol.params import DEFAULT_FEES, Params
 from dllm_protocol.units import UDLLM_PER_DLLM
@@ -38,6 +39,7 @@ LOCAL_PARAMS = Params(
     min_stake_udllm=10 * UDLLM_PER_DLLM,
     max_validators=1,
     slash_double_sign_ppm=50_000,
+    block_max_bytes=BLOCK_MAX_BYTES,
 )
 """Short epochs and graces: nobody should have to wait for play money."""
 

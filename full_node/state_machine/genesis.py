@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from dllm_protocol import state_keys
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES
 from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.params import Params, TimesOutOfOrder, check_times
@@ -104,6 +105,10 @@ def check_params(params: Params) -> None:
     if params.community_share_ppm >= PPM:
         raise GenesisRefused(
             f"community_share_ppm is {params.community_share_ppm}, owners need a share below {PPM}"
+        )
+    if params.block_max_bytes and params.block_max_bytes < BLOCK_MAX_BYTES:
+        raise GenesisRefused(
+            f"block_max_bytes is {params.block_max_bytes}, a full block of ours has up to {BLOCK_MAX_BYTES}"
         )
     if params.max_offers_per_model > MAX_OFFERS:
         raise GenesisRefused(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from dllm_protocol.block_errors import MalformedBlock
 from dllm_protocol.comet_wire import BYTES, VARINT, Fields, read_fields
-from dllm_protocol.consensus_params import ConsensusParams
+from dllm_protocol.consensus_params import BLOCK_TXS_MAX, ConsensusParams
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.protobuf import LENGTH_DELIMITED, read_uvarint, tag, varint_field
 from dllm_protocol.protobuf import read_fields as walk_fields
@@ -148,6 +149,11 @@ class ProcessProposal(BlockRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class OverfullProposal:
+    """A block was proposed with more transactions than any may hold; nothing else of it was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class FinalizeBlock(BlockRequest):
     """A block is decided: what does it do?"""
 
@@ -184,11 +190,13 @@ Request = (
     | ApplySnapshotChunk
     | PrepareProposal
     | ProcessProposal
+    | OverfullProposal
     | FinalizeBlock
     | ExtendVote
     | VerifyVoteExtension
 )
 
+_NONE = (0, 0, b"")
 _BLOCK_SHAPE = {1: BYTES, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES, 8: BYTES}
 
 
@@ -308,7 +316,10 @@ def _prepare_proposal(data: bytes) -> PrepareProposal:
     )
 
 
-def _process_proposal(data: bytes) -> ProcessProposal:
+def _process_proposal(data: bytes) -> ProcessProposal | OverfullProposal:
+    # Transactions come first. A block within its bytes has room for millions of empty ones, seconds of reading.
+    if len(data) > BLOCK_TXS_MAX and next(islice(walk_fields(data), BLOCK_TXS_MAX, None), _NONE)[0] == 1:
+        return OverfullProposal()
     return ProcessProposal(
         *_block(read_fields("RequestProcessProposal", data, _BLOCK_SHAPE, frozenset({1, 3})))
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dllm_protocol.consensus_params import BLOCK_TXS_MAX
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.genesis_document import consensus_params_of
 from dllm_protocol.timestamp import Timestamp
@@ -98,6 +99,7 @@ class Driver:
             requests.CheckTx: self._check_tx,
             requests.PrepareProposal: self._prepare_proposal,
             requests.ProcessProposal: self._process_proposal,
+            requests.OverfullProposal: self._reject_overfull,
             requests.FinalizeBlock: self._finalize_block,
             requests.Commit: self._commit,
             requests.ExtendVote: self._extend_vote,
@@ -237,6 +239,10 @@ class Driver:
                 reason,
             )
         return responses.ProcessProposal(ProposalStatus.REJECT if reason else ProposalStatus.ACCEPT)
+
+    def _reject_overfull(self, _request: requests.OverfullProposal) -> Response:
+        log.warning("rejected a proposal: more than %d transactions", BLOCK_TXS_MAX)
+        return responses.ProcessProposal(ProposalStatus.REJECT)
 
     def _finalize_block(self, request: requests.FinalizeBlock) -> Response:
         block = self._context(request.height, request.time, request.misbehaviour)

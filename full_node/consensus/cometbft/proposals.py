@@ -9,14 +9,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from dllm_protocol.consensus_params import BLOCK_TX_BYTES_MAX, BLOCK_TXS_MAX, TX_OVERHEAD_BYTES
 from dllm_protocol.params import BLOCK_WEIGHT_MAX
 from full_node.consensus.engine import Appraisal
-
-BLOCK_TXS_MAX = 10_000
-BLOCK_TX_BYTES_MAX = 4 << 20
-"""Bytes of all transactions in a block."""
-TX_OVERHEAD_BYTES = 8
-"""A transaction in a block has a tag and its length before it, at most so much."""
 
 Appraise = Callable[[bytes], Appraisal | None]
 

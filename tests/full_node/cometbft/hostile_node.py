@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from dllm_protocol.consensus_params import BLOCK_TX_BYTES_MAX
 from full_node.consensus.abci import requests, responses
 from full_node.consensus.abci.responses import ProposalStatus, Response
 from full_node.consensus.cometbft.driver import Driver
-from full_node.consensus.cometbft.proposals import BLOCK_TX_BYTES_MAX
 from tests.full_node.processes import Sender
 
 GARBAGE = b"this is no transaction"
@@ -36,11 +36,17 @@ def twice(request: requests.PrepareProposal, _chain_id: str) -> tuple[bytes, ...
     return (*request.txs, *request.txs) or (GARBAGE,)
 
 
+def far_too_many(_request: requests.PrepareProposal, _chain_id: str) -> tuple[bytes, ...]:
+    """As many as fit into the bytes of a block, each of one byte."""
+    return (b"x",) * (BLOCK_TX_BYTES_MAX // 8)
+
+
 KINDS: tuple[Callable[[requests.PrepareProposal, str], tuple[bytes, ...]], ...] = (
     no_transaction,
     too_much,
     nobody_pays,
     twice,
+    far_too_many,
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES, BLOCK_TXS_MAX
 from dllm_protocol.validator_set import address_of
 from full_node.home import NodeHome
 from tests.full_node.cometbft.network import Network, Node, until
@@ -20,6 +21,7 @@ REASONS = (
     "bytes of transactions, at most",
     "transaction 0 does not pay for its place",
     "transaction 1 does not pay for its place",
+    f"more than {BLOCK_TXS_MAX} transactions",
 )
 """One for each kind of invalid block."""
 
@@ -34,7 +36,9 @@ def network(tmp_path: Path, cometbft: Path) -> Iterator[Network]:
 def rejections(node: Node, proposer: bytes) -> list[str]:
     """What a node's log says of a proposer's blocks."""
     lines = (NodeHome(node.home).logs / "node.log").read_text().splitlines()
-    return [line for line in lines if "rejected a proposal" in line and f"proposer={proposer.hex()}" in line]
+    # Of a block with far too many transactions nothing else is read, not even whose it is.
+    said = (f"proposer={proposer.hex()}", "more than")
+    return [line for line in lines if "rejected a proposal" in line and any(one in line for one in said)]
 
 
 def test_invalid_blocks_are_rejected_by_everybody_and_never_decided(network: Network) -> None:
@@ -45,6 +49,8 @@ def test_invalid_blocks_are_rejected_by_everybody_and_never_decided(network: Net
     first = honest[0].height
     proposer = address_of(hostile.signer.public_key)
     payer = network.sender(1)
+    block = honest[0].rpc("consensus_params")["consensus_params"]["block"]
+    assert block["max_bytes"] == str(BLOCK_MAX_BYTES)
 
     def all_kinds_were_rejected() -> bool:
         network.transfer(payer, RECIPIENT, 1, honest[0])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dllm_protocol import state_keys
+from dllm_protocol.consensus_params import BLOCK_MAX_BYTES
 from dllm_protocol.genesis import Genesis, GenesisAccount, GenesisModel, GenesisValidator, chain_id_of
 from dllm_protocol.params import NETWORK_PARAMS, ActionWeight, Params
 from dllm_protocol.records import (
@@ -69,6 +70,12 @@ def test_the_networks_own_parameters_make_a_chain() -> None:
     assert state_keys.PARAMS in genesis_state(make_genesis(NETWORK_PARAMS))
 
 
+def test_a_chain_from_before_blocks_had_a_size_of_their_own_begins_as_it_was() -> None:
+    old = _with_params(block_max_bytes=0)
+    assert Genesis.decode(old.encode()) == old
+    assert Params.decode(genesis_state(old)[state_keys.PARAMS]) == old.params
+
+
 def test_an_account_that_starts_empty_leaves_no_record() -> None:
     genesis = make_genesis()
     empty = GenesisAccount(b"\x00" * 20, 0)
@@ -92,6 +99,10 @@ _GENESIS = make_genesis()
 _KEY = signer("validator").public_key
 _WEIGHTS = replace(PARAMS.fees, action_weights=(ActionWeight(2, 1, 0), ActionWeight(1, 1, 0)))
 BROKEN = {
+    "blocks": (
+        _with_params(block_max_bytes=BLOCK_MAX_BYTES - 1),
+        f"a full block of ours has up to {BLOCK_MAX_BYTES}",
+    ),
     "epoch": (_with_params(epoch_ms=0), "epoch_ms is 0"),
     "heartbeat": (_with_params(heartbeat_ms=0), "heartbeat_ms is 0"),
     "grace": (_with_params(close_grace_ms=0), "close_grace_ms is 0"),

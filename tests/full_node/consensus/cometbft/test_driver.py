@@ -9,15 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from dllm_protocol.consensus_params import HashedParams
+from dllm_protocol.consensus_params import (
+    BLOCK_MAX_BYTES,
+    BLOCK_MAX_BYTES_DEFAULT,
+    BLOCK_TX_BYTES_MAX,
+    BLOCK_TXS_MAX,
+    HashedParams,
+)
 from dllm_protocol.genesis import Genesis, chain_id_of
+from dllm_protocol.protobuf import bytes_field, read_fields, without_list
 from dllm_protocol.timestamp import Timestamp
 from full_node.consensus.abci import requests, responses
 from full_node.consensus.abci.requests import Request, decode_request
 from full_node.consensus.abci.responses import ProposalStatus, encode_response
 from full_node.consensus.abci.types import CommitInfo
 from full_node.consensus.cometbft.driver import Driver
-from full_node.consensus.cometbft.proposals import BLOCK_TX_BYTES_MAX
 from full_node.consensus.cometbft.state_sync import StateSync
 from full_node.consensus.solo_chain import NotOurChain
 from full_node.state.snapshots import Restoration, Shelf, SnapshotSettings, SnapshotTaker
@@ -30,6 +36,8 @@ from tests.full_node.processes import Sender
 VARYING = {"ListSnapshots", "LoadSnapshotChunk"}
 """What a thread of its own has ready, and how a build of zlib packs it."""
 BLOCK_STEPS = ("FinalizeBlock", "Commit")
+_PROCESS_PROPOSAL = 17
+"""Its field in a Request."""
 
 
 @dataclass
@@ -154,10 +162,56 @@ def test_another_chains_beginning_is_refused(tmp_path: Path) -> None:
         (replace(init, initial_height=7), "initial height"),
         (replace(init, time=init.time.add_ms(1)), "genesis time"),
         (replace(init, params=replace(init.params, block=HashedParams(1))), "consensus parameters"),
+        (
+            replace(init, params=replace(init.params, block=HashedParams(BLOCK_MAX_BYTES_DEFAULT))),
+            "consensus parameters",
+        ),
         (replace(init, validators=init.validators[1:]), "validators"),
     ):
         with opened(tmp_path) as node, pytest.raises(NotOurChain, match=words):
             node.ask(wrong)
+
+
+def test_a_chain_whose_genesis_names_no_size_of_blocks_keeps_the_one_that_it_began_with(
+    tmp_path: Path,
+) -> None:
+    new = genesis()
+    assert new.params.block_max_bytes == BLOCK_MAX_BYTES
+    old = replace(new, params=replace(new.params, block_max_bytes=0))
+    assert Genesis.decode(old.encode()) == old
+    init = decode_request(blocks(conversation("validator"))[0].request)
+    assert isinstance(init, requests.InitChain)
+    assert init.params.block == HashedParams(BLOCK_MAX_BYTES)
+    as_it_began = replace(
+        init,
+        chain_id=chain_id_of(old),
+        params=replace(init.params, block=HashedParams(BLOCK_MAX_BYTES_DEFAULT)),
+    )
+    with opened(tmp_path, old) as node:
+        with pytest.raises(NotOurChain, match="consensus parameters"):
+            node.ask(replace(as_it_began, params=init.params))
+        assert isinstance(node.ask(as_it_began), responses.InitChain)
+
+
+def test_of_a_proposal_with_too_many_transactions_no_more_than_allowed_are_read(tmp_path: Path) -> None:
+    many = bytes_field(1, b"", always=True) * (BLOCK_TXS_MAX + 1)
+    behind = b"\x0a\xff, and nothing here could be read"
+    request = decode_request(bytes_field(_PROCESS_PROPOSAL, many + behind))
+    assert request == requests.OverfullProposal()
+    with opened(tmp_path) as node:
+        replay(node, blocks(conversation("validator"))[:1])
+        answer = node.ask(request)
+        assert isinstance(answer, responses.ProcessProposal)
+        assert answer.status == ProposalStatus.REJECT
+        # As many as are allowed are read, and judged one by one.
+        raw = next(one.request for one in conversation("validator") if one.kind == "ProcessProposal")
+        ((number, _, body),) = read_fields(raw)
+        assert isinstance(body, bytes)
+        rest = without_list(body, 1)
+        allowed = decode_request(bytes_field(number, many[: -len(many) // (BLOCK_TXS_MAX + 1)] + rest))
+        assert isinstance(allowed, requests.ProcessProposal)
+        assert len(allowed.txs) == BLOCK_TXS_MAX
+        assert node.driver.handle(allowed) == responses.ProcessProposal(ProposalStatus.REJECT)
 
 
 def test_a_beginning_over_a_state_that_has_blocks_is_refused(tmp_path: Path) -> None:

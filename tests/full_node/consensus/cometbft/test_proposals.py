@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dllm_protocol.consensus_params import BLOCK_TX_BYTES_MAX, BLOCK_TXS_MAX, TX_OVERHEAD_BYTES
 from dllm_protocol.params import BLOCK_WEIGHT_MAX
 from full_node.consensus.cometbft import proposals
 from full_node.consensus.cometbft.proposals import (
-    BLOCK_TX_BYTES_MAX,
-    BLOCK_TXS_MAX,
-    TX_OVERHEAD_BYTES,
     fitting,
     order_by_priority,
     reason_to_reject,
