@@ -220,10 +220,6 @@ class SoloChain:
         self._note_committed()
         return CommittedBlock(block, block_id, commit, executed.results, executed.events)
 
-    def forget_checks(self) -> None:
-        """Lets the application judge transactions as if none had been checked since the newest block."""
-        self._note_committed()
-
     def _note_committed(self) -> None:
         self.application.note_committed(self.state.height, self.state.time.to_ns())
 

@@ -55,10 +55,10 @@ class WatchedApplication:
         """As the state machine does."""
         return self._inner.init_chain(genesis)
 
-    def check_tx(self, raw: bytes) -> CheckResult:
+    def check_tx(self, raw: bytes, *, keep: bool = True) -> CheckResult:
         """As the state machine does; timed, and counted by its verdict."""
         began_s = self._clock_s()
-        result = self._inner.check_tx(raw)
+        result = self._inner.check_tx(raw, keep=keep)
         self._counts.check_s.observe(self._clock_s() - began_s)
         if result.code == 0:
             self._counts.txs_accepted += 1

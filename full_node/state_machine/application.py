@@ -40,6 +40,7 @@ from full_node.state_machine.staking.seats import ValidatorUpdate, assign_seats
 from full_node.state_machine.state import Overlay, StateReader
 from full_node.state_machine.upgrades.plan import Release, app_version_of, apply_upgrade
 from full_node.state_machine.upgrades.released import RELEASE
+from full_node.state_machine.waiting import Waiting
 
 CODESPACE = "dllm"
 ACCEPTED_MAX = 1 << 16
@@ -98,7 +99,7 @@ class Application:
         self._reader = reader
         self._release = release
         self._decoder = Decoder()
-        self._check_state = Overlay(reader)
+        self._waiting = Waiting(Overlay(reader))
         self._check_scope: Scope | None = None
         self._accepted: dict[bytes, CheckResult] = {}
 
@@ -120,21 +121,26 @@ class Application:
             NoChain: the reader shows no chain.
             WrongProgram: the next block needs other rules than this program runs.
         """
-        self._check_state = Overlay(self._reader)
+        newest = Overlay(self._reader)
+        self._waiting = Waiting(newest)
         self._accepted.clear()
-        chain_id = chain_of(self._check_state).chain_id
+        chain_id = chain_of(newest).chain_id
         version = app_version_of(self._reader)
         self._release.require_fit(chain_id, height, version)
         if (upgrade := self._release.due(chain_id, height + 1, version)) is not None:
-            apply_upgrade(self._check_state, upgrade)  # what waits is judged by the rules of the next block
-        self._check_scope = scope_of(self._check_state, BlockContext(chain_id, height + 1, time_ns))
+            apply_upgrade(newest, upgrade)  # what waits is judged by the rules of the next block
+        self._check_scope = scope_of(newest, BlockContext(chain_id, height + 1, time_ns))
 
-    def check_tx(self, raw: bytes) -> CheckResult:
-        """Whether a transaction may wait for the next block, judged after those that wait already.
+    def check_tx(self, raw: bytes, *, keep: bool = True) -> CheckResult:
+        """Whether a transaction may wait for the next block, judged after those of its account that wait already.
 
         Its actions run too, at the last block's time, so that what is doomed is refused early. Until the next block
         the same bytes get the same yes: engines also ask on behalf of callers who hand nothing in, and whoever
-        asked about a transaction, perhaps another's, must not be in its way when it comes.
+        asked about a transaction, perhaps another's, must not be in its way when it comes. For the same reason what
+        other accounts wait with is left out: see `waiting`.
+
+        Args:
+            keep: whether it waits from now on, where it may; False for an engine that knows that it is only asked.
 
         Raises:
             NoChain: before the first `note_committed`.
@@ -150,15 +156,16 @@ class Application:
         except TransactionRefused as refusal:
             return CheckResult(refusal.abci_code, refusal.message, CODESPACE)
         body = arrival.transaction.body
-        wanted = weight(arrival, self._check_state, scope)
-        code, log, codespace = 0, "", ""
+        wanted = weight(arrival, self._waiting.newest, scope)
+        code, log, codespace, kept = 0, "", "", False
         try:
-            self._try(raw, arrival, scope)
+            trial = self._try(raw, arrival, scope)
+            kept = keep and self._waiting.keep(body.account, trial)
         except TransactionRefused as refusal:
             code, log, codespace = refusal.abci_code, refusal.message, CODESPACE
         priority = _priority(body.fee_udllm, wanted)
         result = CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
-        if result.code == 0 and len(self._accepted) < ACCEPTED_MAX:
+        if kept and len(self._accepted) < ACCEPTED_MAX:
             self._accepted[name] = result
         return result
 
@@ -177,7 +184,7 @@ class Application:
         except TransactionRefused:
             return None
         body = arrival.transaction.body
-        weighed = weight(arrival, self._check_state, scope)
+        weighed = weight(arrival, self._waiting.newest, scope)
         return Appraisal(body.account, body.sequence, _priority(body.fee_udllm, weighed), weighed)
 
     def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> BlockOutcome:
@@ -222,13 +229,14 @@ class Application:
         head = books.head(self._reader, name)
         return None if head is None else books.book_bytes(self._reader, name, head.epoch)
 
-    def _try(self, raw: bytes, arrival: Arrival, scope: Scope) -> None:
-        """Run a transaction on the check state, which takes it only as a whole. Raises TransactionRefused."""
-        check_against_chain(self._decoder, raw, arrival, self._check_state, scope)
-        trial = Overlay(self._check_state)
+    def _try(self, raw: bytes, arrival: Arrival, scope: Scope) -> Overlay:
+        """Run a transaction after those of its account that wait. Raises TransactionRefused."""
+        account = arrival.transaction.body.account
+        check_against_chain(self._decoder, raw, arrival, self._waiting.state_of(account), scope)
+        trial = self._waiting.trial(account)
         charge_fee(arrival, trial)
         run_actions(_context(arrival, trial, scope, silent=True), arrival.transaction.body.actions)
-        trial.merge()
+        return trial
 
     def _deliver(
         self, raw: bytes, state: Overlay, scope: Scope, unpaid: list[int], place: int

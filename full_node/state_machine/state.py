@@ -88,8 +88,8 @@ class Overlay:
         """Whether the key was written."""
         return key in self._written
 
-    def merge(self) -> None:
-        """Move the changes into the overlay below.
+    def merge(self) -> Overlay:
+        """Move the changes into the overlay below, and return that.
 
         Raises:
             TypeError: below is a reader, which nothing here may write.
@@ -102,6 +102,7 @@ class Overlay:
         below._written.update(self._written)
         below._decoded.update(self._decoded)
         self._written, self._decoded = {}, {}
+        return below
 
     def _set(self, key: bytes, value: Record | bytes | None) -> None:
         self._written[key] = value

@@ -79,7 +79,7 @@ class NotesApplication:
     def init_chain(self, genesis: Genesis) -> Mapping[bytes, bytes]:
         return {b"genesis": genesis.name.encode()}
 
-    def check_tx(self, raw: bytes) -> Checked:
+    def check_tx(self, raw: bytes, *, keep: bool = True) -> Checked:
         parsed = _parse(raw)
         if parsed is None:
             return Checked(
@@ -92,7 +92,8 @@ class NotesApplication:
             return Checked(
                 kind.abci_code, sender.encode(), sequence, f"sequence {sequence}, expected {expected}"
             )
-        self._ahead[sender] = expected + 1
+        if keep:
+            self._ahead[sender] = expected + 1
         return Checked(0, sender.encode(), sequence)
 
     def finalize_block(self, block: BlockContext, raws: Sequence[bytes]) -> Outcome:

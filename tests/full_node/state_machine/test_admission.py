@@ -13,6 +13,7 @@ from dllm_protocol.params import least_fee
 from dllm_protocol.protobuf import bytes_field, varint_field
 from dllm_protocol.transaction import MAX_TRANSACTION_BYTES, Transaction
 from full_node.state_machine.admission import Decoder
+from full_node.state_machine.waiting import Waiting
 from tests.full_node.state_machine.world import (
     FEE_UDLLM,
     FUNDS_UDLLM,
@@ -156,6 +157,46 @@ def test_whoever_asked_about_a_transaction_before_is_not_in_its_way(world: World
     world.block(first)
     refused(world.check(first), refusals.WrongSequence)
     assert world.check(second) == asked[1]
+
+
+def test_what_other_accounts_wait_with_or_were_asked_about_does_not_count(world: World) -> None:
+    """One place on one offer: whoever only asks about a session does not take it from those who come."""
+    world.provide("carol", capacity_sessions=1)
+    asked = world.sign("alice", world.opening("session a", deposit_udllm=1))
+    assert world.check(asked).code == 0
+    honest = world.sign("bob", world.opening("session b", deposit_udllm=1))
+    assert world.check(honest).code == 0
+    # But an account's own transactions count for it: it cannot have the place twice.
+    twice = world.sign(
+        "bob", world.opening("session c", deposit_udllm=1), sequence=world.account("bob").sequence + 1
+    )
+    refused(world.check(twice), refusals.NoRoute)
+    assert world.block(honest).results[0].code == 0
+    refused(world.check(asked), refusals.NoRoute)
+
+
+def test_what_is_only_asked_about_leaves_no_trace(world: World) -> None:
+    first, other = (world.sign("alice", Transfer(address("bob"), amount)).encode() for amount in (1, 2))
+    second = world.sign("alice", PAY_BOB, sequence=1).encode()
+    assert world.app.check_tx(first, keep=False).code == 0
+    refused(world.app.check_tx(second), refusals.SequenceGap)
+    assert world.app.check_tx(other).code == 0
+    assert world.app.check_tx(second, keep=False).code == 0
+    assert world.app.check_tx(second).code == 0
+    assert world.app.check_tx(other, keep=False).code == 0, "it waits, and is still good"
+
+
+def test_what_is_kept_between_blocks_is_bounded(world: World) -> None:
+    waiting = Waiting(world.overlay(), changes_max_bytes=1_000)
+    kept = 0
+    for number in range(100):
+        trial = waiting.trial(b"%020d" % number)
+        trial.put(b"key", b"v" * 97)
+        kept += waiting.keep(b"%020d" % number, trial)
+    assert kept == 10
+    assert waiting.state_of(b"%020d" % 3).get(b"key") == b"v" * 97
+    assert waiting.state_of(b"%020d" % 50) is waiting.newest
+    assert waiting.newest.get(b"key") is None
 
 
 def test_checks_start_anew_after_each_block(world: World) -> None:

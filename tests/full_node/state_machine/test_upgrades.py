@@ -84,7 +84,7 @@ def test_transactions_that_wait_are_judged_by_the_coming_rules() -> None:
         _block(memory, old, height)
     new = Application(memory, NEW)
     new.note_committed(HEIGHT, GENESIS_TIME_MS * 1_000_000)
-    assert app_version_of(new._check_state) == 1
+    assert app_version_of(new._waiting.newest) == 1
     assert app_version_of(memory) == 0
 
 

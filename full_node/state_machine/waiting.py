@@ -1,0 +1,42 @@
+"""What waits for the next block, as CheckTx sees it: each account's transactions after its own, and after no other's.
+
+CheckTx is asked about transactions that never come, too: CometBFT's RPC lets strangers ask, and does not say so. Were
+all of them judged on one state, whoever asks about an OpenSession without handing it in would take the room of an offer
+in the eyes of that node. So every account has a state of its own over the newest one. Whether it can pay its fees in
+order depends on nobody else: only its own transactions take from it.
+"""
+
+from __future__ import annotations
+
+from full_node.state_machine.state import Overlay
+
+CHANGES_MAX_BYTES = 128 << 20
+"""Changes that are kept between two blocks; what comes then is judged as well and not built upon."""
+
+
+class Waiting:
+    """The states of accounts that wait, over one newest state. Every transaction is tried before it is kept."""
+
+    def __init__(self, newest: Overlay, changes_max_bytes: int = CHANGES_MAX_BYTES) -> None:
+        self.newest = newest
+        """The state that the next block is built on; what is decoded from it is kept for all accounts."""
+        self._changes_max_bytes = changes_max_bytes
+        self._changes_bytes = 0
+        self._states: dict[bytes, Overlay] = {}
+
+    def state_of(self, account: bytes) -> Overlay:
+        """The newest state after everything that the account waits with."""
+        return self._states.get(account, self.newest)
+
+    def trial(self, account: bytes) -> Overlay:
+        """A state to run a transaction of the account on; nothing of it stays unless `keep` is told so."""
+        return Overlay(self._states.get(account) or Overlay(self.newest))
+
+    def keep(self, account: bytes, trial: Overlay) -> bool:
+        """Has the account's next transactions judged after this one; False where there is no more room for that."""
+        size = sum(len(key) + len(value or b"") for key, value in trial.changes().items())
+        if self._changes_bytes + size > self._changes_max_bytes:
+            return False
+        self._changes_bytes += size
+        self._states[account] = trial.merge()
+        return True
