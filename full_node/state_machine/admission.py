@@ -106,8 +106,8 @@ class Decoder:
 
 def check_against_chain(
     decoder: Decoder, raw: bytes, arrival: Arrival, state: StateReader, scope: Scope
-) -> None:
-    """Whether the sender may ask this here and now.
+) -> int:
+    """Whether the sender may ask this here and now; the transaction's weight.
 
     Raises:
         WrongChain, ChatKeyNotAllowed, BadSignature, Expired, WrongSequence, SequenceGap, TooLarge, FeeTooLow: in
@@ -135,6 +135,7 @@ def check_against_chain(
             f"the fee is {body.fee_udllm} udllm, at least {least_udllm} are needed",
             hint="the fee of actions on a model's offers grows with its offer book: work it out anew",
         )
+    return weighs
 
 
 def charge_fee(arrival: Arrival, state: Overlay) -> None:

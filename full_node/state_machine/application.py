@@ -156,13 +156,13 @@ class Application:
         except TransactionRefused as refusal:
             return CheckResult(refusal.abci_code, refusal.message, CODESPACE)
         body = arrival.transaction.body
-        wanted = weight(arrival, self._waiting.newest, scope)
         code, log, codespace, kept = 0, "", "", False
         try:
-            trial = self._try(raw, arrival, scope)
+            trial, wanted = self._try(raw, arrival, scope)
             kept = keep and self._waiting.keep(body.account, trial)
         except TransactionRefused as refusal:
             code, log, codespace = refusal.abci_code, refusal.message, CODESPACE
+            wanted = weight(arrival, self._waiting.newest, scope)
         priority = _priority(body.fee_udllm, wanted)
         result = CheckResult(code, log, codespace, priority, body.account, body.sequence, wanted)
         if kept and len(self._accepted) < ACCEPTED_MAX:
@@ -229,14 +229,16 @@ class Application:
         head = books.head(self._reader, name)
         return None if head is None else books.book_bytes(self._reader, name, head.epoch)
 
-    def _try(self, raw: bytes, arrival: Arrival, scope: Scope) -> Overlay:
-        """Run a transaction after those of its account that wait. Raises TransactionRefused."""
+    def _try(self, raw: bytes, arrival: Arrival, scope: Scope) -> tuple[Overlay, int]:
+        """Run a transaction after those of its account that wait: what it changes, and its weight. Raises
+        TransactionRefused.
+        """
         account = arrival.transaction.body.account
-        check_against_chain(self._decoder, raw, arrival, self._waiting.state_of(account), scope)
+        wanted = check_against_chain(self._decoder, raw, arrival, self._waiting.state_of(account), scope)
         trial = self._waiting.trial(account)
         charge_fee(arrival, trial)
         run_actions(_context(arrival, trial, scope, silent=True), arrival.transaction.body.actions)
-        return trial
+        return trial, wanted
 
     def _deliver(
         self, raw: bytes, state: Overlay, scope: Scope, unpaid: list[int], place: int
@@ -246,12 +248,11 @@ class Application:
         """
         try:
             arrival = self._decoder.decode(raw)
-            check_against_chain(self._decoder, raw, arrival, state, scope)
+            used = check_against_chain(self._decoder, raw, arrival, state, scope)
             charge_fee(arrival, state)
         except TransactionRefused as refusal:
             unpaid.append(place)
             return _refused(refusal)
-        used = weight(arrival, state, scope)
         body = arrival.transaction.body
         fee_event = make_event("fee", account=body.account, sequence=body.sequence, fee_udllm=body.fee_udllm)
         trial = Overlay(state)

@@ -84,6 +84,11 @@ class Overlay:
         """Every key that was written, with its last value; None = removed."""
         return {key: _bytes_of(value) for key, value in self._written.items()}
 
+    @property
+    def changed_keys(self) -> int:
+        """How many keys were written."""
+        return len(self._written)
+
     def has_changed(self, key: bytes) -> bool:
         """Whether the key was written."""
         return key in self._written

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from full_node.state_machine.state import Overlay
 
-CHANGES_MAX_BYTES = 128 << 20
-"""Changes that are kept between two blocks; what comes then is judged as well and not built upon."""
+CHANGES_MAX = 1 << 15
+"""Changed keys that are kept between two blocks, some for each of the 5,000 transactions of a full mempool; what comes
+then is judged as well and not built upon. A record takes a few kilobytes at most, for lists share their elements.
+"""
 
 
 class Waiting:
     """The states of accounts that wait, over one newest state. Every transaction is tried before it is kept."""
 
-    def __init__(self, newest: Overlay, changes_max_bytes: int = CHANGES_MAX_BYTES) -> None:
+    def __init__(self, newest: Overlay, changes_max: int = CHANGES_MAX) -> None:
         self.newest = newest
         """The state that the next block is built on; what is decoded from it is kept for all accounts."""
-        self._changes_max_bytes = changes_max_bytes
-        self._changes_bytes = 0
+        self._changes_max = changes_max
+        self._changes = 0
         self._states: dict[bytes, Overlay] = {}
 
     def state_of(self, account: bytes) -> Overlay:
@@ -34,9 +36,8 @@ class Waiting:
 
     def keep(self, account: bytes, trial: Overlay) -> bool:
         """Has the account's next transactions judged after this one; False where there is no more room for that."""
-        size = sum(len(key) + len(value or b"") for key, value in trial.changes().items())
-        if self._changes_bytes + size > self._changes_max_bytes:
+        if self._changes + trial.changed_keys > self._changes_max:
             return False
-        self._changes_bytes += size
+        self._changes += trial.changed_keys
         self._states[account] = trial.merge()
         return True

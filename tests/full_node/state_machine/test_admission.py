@@ -187,7 +187,7 @@ def test_what_is_only_asked_about_leaves_no_trace(world: World) -> None:
 
 
 def test_what_is_kept_between_blocks_is_bounded(world: World) -> None:
-    waiting = Waiting(world.overlay(), changes_max_bytes=1_000)
+    waiting = Waiting(world.overlay(), changes_max=10)
     kept = 0
     for number in range(100):
         trial = waiting.trial(b"%020d" % number)
