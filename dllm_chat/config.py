@@ -54,6 +54,7 @@ class Config:
     log_level: str = _setting(
         "warning", "how much is written to the log", choices=("debug", "info", "warning", "error")
     )
+    relay: str = _setting("", "relay through which people are invited and join, wss://HOST; empty: none")
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
 

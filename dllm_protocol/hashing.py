@@ -22,6 +22,13 @@ class Tag(enum.Enum):
     CONSENSUS_KEY = b"consensus-key"  # signature of a consensus key over whose stake it signs for
     BUNDLE = b"network-bundle"  # signature over a network's description
     INVITATION = b"network-invitation"  # what an invitation's code says of the bundle that it leads to
+    INVITATION_MEETING = b"invitation-meeting"  # name under which an invitation's two sides meet at a relay
+    INVITATION_KEY = b"invitation-key"  # key that seals a bundle on its way through a relay
+    RELAY_KEY = b"relay-key"  # address at a relay of whoever holds a key
+    RELAY_NAME = b"relay-name"  # address at a relay of whoever knows a secret name
+    RELAY_LISTEN = (
+        b"relay-listen"  # signature of a key over a relay's challenge, to listen at its address there
+    )
     GENESIS = b"genesis"  # hash that a chain id ends in
     MANIFEST = b"model-manifest"  # identity of a model
     VOCABULARY = b"vocabulary"  # identity of a tokenizer's pieces

@@ -10,6 +10,17 @@ import typer
 from dllm_chat.cli.command import command, group
 from dllm_chat.cli.output import Report, fields
 from dllm_chat.cli.service import settings, watching
+from dllm_protocol.errors import UsageRefused
+
+Relay = Annotated[
+    str,
+    typer.Option(
+        help="wss://HOST of the relay where both sides meet; else the `relay` of config.toml.", metavar="URL"
+    ),
+]
+PlainRelay = Annotated[
+    bool, typer.Option("--plain-relay", help="Take a relay's ws:// address outside of private networks.")
+]
 
 app = group(
     """The network in use: the embedded one, until another is joined.
@@ -19,6 +30,7 @@ app = group(
       dllm network join NETWORK.bundle
       dllm network join https://HOST/NETWORK.bundle
       dllm network invite
+      dllm network invite --relay wss://HOST
       dllm network leave
     """
 )
@@ -62,6 +74,8 @@ async def join(
         list[str] | None,
         typer.Option(help="ws://HOST:PORT/websocket of a node that the publisher does not run; repeatable."),
     ] = None,
+    relay: Relay = "",
+    plain_relay: PlainRelay = False,
 ) -> Report:
     """Use another network from now on.
 
@@ -71,7 +85,8 @@ async def join(
     """
     from dllm_chat.cli.network_joining import join_from
 
-    return await join_from(target, fingerprint, witness or [])
+    _, config = settings(relay=relay or None)
+    return await join_from(target, fingerprint, witness or [], relay=config.relay, plain_relay=plain_relay)
 
 
 @command(app, "bundle")
@@ -92,15 +107,36 @@ async def bundle(
 async def invite(
     minutes: Annotated[int, typer.Option(min=1, max=120, help="How long the bundle is served.")] = 15,
     address: Annotated[str, typer.Option(help="This machine's address in the local network.")] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="In the local network; 0 lets the system choose.")
+    ] = 0,
+    relay: Relay = "",
+    plain_relay: PlainRelay = False,
+    lan: Annotated[bool, typer.Option("--lan", help="The local network, whatever config.toml says.")] = False,
 ) -> Report:
-    """Invite people in your local network by a short code.
+    """Invite people by a short code: in your local network, or anywhere through a relay.
 
     The bundle is served meanwhile. The code names it by its hash, so nobody between you can give another one.
+    Through a relay it is sealed, too. With a `relay` in config.toml that is the way, unless --lan, --address or
+    --port says otherwise.
     """
     from dllm_chat.cli.network_sharing import invite as serve
+    from dllm_chat.cli.network_sharing import invite_by_relay
+    from light_node.relay.urls import relay_url
 
-    return await serve(minutes, address, port)
+    is_near = lan or bool(address) or port != 0
+    if is_near and (relay or plain_relay):
+        raise UsageRefused(
+            "--lan, --address and --port are for the local network, --relay and --plain-relay for a relay",
+            hint="give one or the other; each makes a code of its own",
+        )
+    _, config = settings(relay=relay or None)
+    if plain_relay and not config.relay:
+        raise UsageRefused("--plain-relay is given and no relay", hint="add --relay ws://HOST:PORT")
+    if is_near or not config.relay:
+        return await serve(minutes, address, port)
+    url = relay_url(config.relay, plain_allowed=plain_relay)
+    return await invite_by_relay(minutes, url, plain=plain_relay)
 
 
 @command(app, "leave")

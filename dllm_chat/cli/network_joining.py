@@ -12,10 +12,12 @@ from dllm_protocol.bundle import SignedBundle, fingerprint
 from dllm_protocol.errors import Declined
 
 
-async def join_from(target: str, typed_fingerprint: str, witnesses: list[str]) -> Report:
+async def join_from(
+    target: str, typed_fingerprint: str, witnesses: list[str], *, relay: str = "", plain_relay: bool = False
+) -> Report:
     """Fetch, check and join."""
     progress(f"fetching {target}" if "://" in target else "reading the bundle")
-    offered = await fetch_bundle(target)
+    offered = await fetch_bundle(target, relay=relay, plain_relay=plain_relay)
     paths, _ = settings()
     joined = await join(
         paths,

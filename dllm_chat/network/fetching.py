@@ -9,8 +9,11 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import aiohttp
 
 from dllm_chat.network.addresses import is_local, is_loopback_host
+from dllm_chat.network.relaying import fetch_through_relay
 from dllm_protocol.errors import NetworkUnreachable, NotFound, TimedOut, UsageRefused, VerificationFailed
 from dllm_protocol.invitation import BadInvitation, looks_like_code, read_code, read_hash, require_invited
+from dllm_protocol.relay_invitation import looks_like_relay_code, read_relay_code
+from light_node.relay.urls import relay_url
 
 BUNDLE_BYTES_MAX = 4 << 20
 TIMEOUT_S = 15.0
@@ -29,8 +32,12 @@ class Offered:
     """Whether an invitation named exactly these bytes."""
 
 
-async def fetch_bundle(target: str) -> Offered:
+async def fetch_bundle(target: str, *, relay: str = "", plain_relay: bool = False) -> Offered:
     """Get the bundle that a person named: a file, an https address (perhaps with #HASH), or an invitation's code.
+
+    Args:
+        relay: address of the relay at which a relay invitation is answered; empty where none is known.
+        plain_relay: take an unprotected connection to it.
 
     Raises:
         NotFound, NetworkUnreachable, TimedOut, UsageRefused, BadInvitation, InvitationRefused, VerificationFailed
@@ -39,6 +46,8 @@ async def fetch_bundle(target: str) -> Offered:
         return await _from_address(target)
     if looks_like_code(target):
         return await _from_invitation(target)
+    if looks_like_relay_code(target):
+        return await _from_relay(target, relay, plain_relay)
     return _from_file(Path(target))
 
 
@@ -76,6 +85,18 @@ async def _from_invitation(code: str) -> Offered:
     raw = await _download(invitation.url, 0, protected=False)
     require_invited(raw, invitation.bundle_hash, f"{address}:{invitation.port}")
     return Offered(raw, f"{address}:{invitation.port}", is_named=True)
+
+
+async def _from_relay(code: str, relay: str, plain_relay: bool) -> Offered:
+    invitation = read_relay_code(code)
+    if not relay:
+        raise UsageRefused(
+            "the code is of people who meet at a relay, and no relay is named",
+            hint='add --relay URL as your friend was told, or write relay = "wss://…" into config.toml',
+        )
+    url = relay_url(relay, plain_allowed=plain_relay)
+    raw = await fetch_through_relay(url, invitation, BUNDLE_BYTES_MAX)
+    return Offered(raw, f"the relay {url.name}", is_named=True)
 
 
 async def _download(url: str, hops_left: int, *, protected: bool) -> bytes:

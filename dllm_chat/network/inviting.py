@@ -81,7 +81,7 @@ def local_address(named: str) -> IPv4Address:
         if not is_local(address):
             raise UsageRefused(
                 f"{address} is not in a local network",
-                hint="for people elsewhere, put the file of `dllm network bundle` at an https address",
+                hint="for people elsewhere, use --relay, or put the file of `dllm network bundle` at an https address",
             )
         return address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -95,6 +95,6 @@ def local_address(named: str) -> IPv4Address:
     if not is_local(address):
         raise NetworkUnreachable(
             f"this machine's address is {address}, which is not in a local network",
-            hint="name one with --address, or use `dllm network bundle` and an https address",
+            hint="name one with --address, or use --relay, or `dllm network bundle` and an https address",
         )
     return address

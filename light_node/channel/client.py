@@ -34,7 +34,7 @@ from light_node.channel.link import Link
 SCHEMES = ("ws://", "wss://")
 
 
-class _Dial(connect):
+class Dial(connect):
     """A connection that goes where the proved record says, and nowhere else."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -131,7 +131,7 @@ async def _open(endpoint: str, leg: ClientLeg, limit_s: float, limits: ChannelLi
 async def _connect(endpoint: str, limit_s: float, limits: ChannelLimits) -> ClientConnection:
     ping_s = limits.ping_ms / 1000
     try:
-        return await _Dial(
+        return await Dial(
             endpoint,
             compression=None,  # sealed bytes do not compress
             proxy=None,

@@ -40,6 +40,9 @@ class Link:
             ChannelLost: the connection ended.
             ChannelTimedOut: the other side does not read; the connection was cut.
         """
+        await self._send(frame)
+
+    async def _send(self, frame: bytes | str) -> None:
         limit_ms = self._limits.write_ms
         # While little is unsent, sending waits for nobody: most frames need no clock.
         room = self.unsent_bytes + len(frame) < WRITE_BUFFER_BYTES // 2
