@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from dllm_protocol.errors import DllmError
 from full_node.command_line import AsJson, door_of, report
 from full_node.commands.running import LogFormat, LogLevel
 from full_node.lifeline import die_with_parent, watch_for_stop
 from full_node.node_log import log_to
-from full_node.relay.home import RelayHome
+from full_node.relay.home import RelayHome, held_relay
 from full_node.relay.limits import RelayLimits
+from full_node.relay.run import RelayOptions, run_relay
 
 log = logging.getLogger(__name__)
 _DEFAULT = RelayLimits()
@@ -82,8 +84,6 @@ def relay(
     """
 
     def work() -> dict[str, Any]:
-        from full_node.relay.run import RelayOptions, run_relay
-
         limits = RelayLimits(
             connections=connections,
             connections_per_remote=per_remote,
@@ -100,22 +100,29 @@ def relay(
         metrics = door_of(metrics_listen, option="--metrics-listen") if metrics_listen else None
         options = RelayOptions(door.host, door.port, tuple(name or ()), limits, behind_proxy, metrics)
         place = RelayHome(home)
-        log_to(place.logs, level=log_level, form=log_format)
-
-        async def run() -> None:
-            told = watch_for_stop(lifeline=lifeline)
-            if lifeline:
-                die_with_parent()
-            await run_relay(place, options, told.wait, lambda running: _announce(running, as_json))
-
-        try:
-            asyncio.run(run())
-        except BaseException:
-            log.exception("the relay failed")
-            raise
+        with held_relay(place):
+            log_to(place.logs, level=log_level, form=log_format)
+            _run(place, options, lifeline, as_json)
         raise typer.Exit(0)  # what there is to report was reported when it listened
 
     report(work, as_json, words=lambda _data: "")
+
+
+def _run(place: RelayHome, options: RelayOptions, lifeline: bool, as_json: bool) -> None:
+    async def run() -> None:
+        told = watch_for_stop(lifeline=lifeline)
+        if lifeline:
+            die_with_parent()
+        await run_relay(place, options, told.wait, lambda running: _announce(running, as_json))
+
+    try:
+        asyncio.run(run())
+    except DllmError as error:
+        log.error("%s", error.message)
+        raise
+    except BaseException:
+        log.exception("the relay failed")
+        raise
 
 
 def _announce(running: dict[str, object], as_json: bool) -> None:

@@ -153,6 +153,12 @@ class Relay:
         """Streams that stand."""
         return sum(one.state is State.JOINED for one in self._peers.values()) // 2
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it remembers nobody."""
+        held = (self._peers, self._by_remote, self._listeners, self._tickets, self._allowance)
+        return self._dialers == 0 and not any(len(one) for one in held)
+
     # What happens
 
     def opened(self, remote: str, now_ms: int) -> tuple[int, list[Effect]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +40,20 @@ class RelayHome:
         return self.folder / "logs"
 
 
-def hold_relay(home: RelayHome) -> int:
-    """Takes the folder for this process; the kernel lets go of it when the process ends. Raises RelayRefused.
+@contextmanager
+def held_relay(home: RelayHome) -> Iterator[None]:
+    """Makes the folder and takes it for this process; the kernel lets go of it when the process ends.
 
-    Returns:
-        The open file whose lock is held.
+    Raises:
+        RelayRefused: another relay has it.
     """
     make_private_folder(home.folder)
     descriptor = os.open(home.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RelayRefused(f"another relay runs from {home.folder} already") from error
+        yield
+    finally:
         os.close(descriptor)
-        raise RelayRefused(f"another relay runs from {home.folder} already") from error
-    return descriptor

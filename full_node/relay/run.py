@@ -17,7 +17,7 @@ from dllm_protocol.relay import SUBPROTOCOL, relay_name
 from full_node.files import write_private
 from full_node.metrics.server import MetricsServer
 from full_node.relay.core import Relay
-from full_node.relay.home import RelayHome, hold_relay
+from full_node.relay.home import RelayHome
 from full_node.relay.limits import RelayLimits, RelayRefused
 from full_node.relay.metrics import relay_families
 from full_node.relay.server import RelayServer
@@ -54,27 +54,19 @@ async def run_relay(
     stopped: Callable[[], Awaitable[object]],
     on_ready: Callable[[dict[str, object]], None],
 ) -> None:
-    """Forward until `stopped` returns.
+    """Forward until `stopped` returns. The caller holds the folder.
 
     Raises:
-        RelayRefused: the limits or names make no sense, the address is taken, or the folder is in use.
+        RelayRefused: the limits or names make no sense, or the address is taken.
         CannotListen: the metrics' address is taken.
     """
-    lock = hold_relay(home)
-    try:
-        async with AsyncExitStack() as stack:
-            await _serve(home, options, stack, stopped, on_ready)
-    finally:
-        os.close(lock)
+    async with AsyncExitStack() as stack:
+        on_ready(await _start(home, options, stack))
+        await stopped()
+        log.info("stopping")
 
 
-async def _serve(
-    home: RelayHome,
-    options: RelayOptions,
-    stack: AsyncExitStack,
-    stopped: Callable[[], Awaitable[object]],
-    on_ready: Callable[[dict[str, object]], None],
-) -> None:
+async def _start(home: RelayHome, options: RelayOptions, stack: AsyncExitStack) -> dict[str, object]:
     names = frozenset(name_of(one) for one in options.names)
     if not names and not own_names(options.host, options.port):
         raise RelayRefused(
@@ -107,9 +99,7 @@ async def _serve(
     write_private(home.listening, json.dumps(running).encode() + b"\n")
     stack.callback(home.listening.unlink, missing_ok=True)
     log.info("listening host=%s port=%d names=%s", options.host, port, ",".join(sorted(relay.names)))
-    on_ready(running)
-    await stopped()
-    log.info("stopping streams=%d connections=%d", relay.streams, relay.connections)
+    return running
 
 
 def name_of(text: str) -> str:

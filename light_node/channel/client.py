@@ -122,7 +122,7 @@ async def _open(endpoint: str, leg: ClientLeg, limit_s: float, limits: ChannelLi
     socket = await _connect(endpoint, limit_s, limits)
     link = Link(socket, limits, endpoint)
     try:
-        return await _claim(link, leg, deadline)
+        return await claim_channel(link, leg, deadline)
     except (DllmError, asyncio.CancelledError):
         link.abort()
         raise
@@ -150,7 +150,16 @@ async def _connect(endpoint: str, limit_s: float, limits: ChannelLimits) -> Clie
         raise ChannelUnreachable(str(error)[:200] or type(error).__name__) from error
 
 
-async def _claim(link: Link, leg: ClientLeg, deadline: float) -> Channel:
+async def claim_channel(link: Link, leg: ClientLeg, deadline: float) -> Channel:
+    """Claim the session at the other end of a connection, whatever way it was made.
+
+    Args:
+        deadline: by the event loop's clock, in seconds.
+
+    Raises:
+        as `open_channel`
+    """
+
     def left_ms() -> int:
         return max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
 

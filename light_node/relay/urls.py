@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from dllm_protocol.relay import relay_name
@@ -64,4 +64,8 @@ def _is_close(host: str) -> bool:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return True
     return not (address.is_global or address.is_multicast or address.is_unspecified or address.is_reserved)

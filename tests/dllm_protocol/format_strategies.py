@@ -27,6 +27,7 @@ FORMAT_MODULES = (
     "bundle",
     "model_manifest",
     "vocabulary",
+    "relay",
 )
 
 

@@ -53,7 +53,8 @@ def kind_in_words(kind: Any) -> str:
         return f"{kind.type.__name__} or none"
     if isinstance(kind, encoding.ListOf):
         return f"list of {kind.minimum}…{_bound(kind.maximum)}: {kind_in_words(kind.element)}"
-    return "one action"
+    names = [one.__name__ for one in kind.by_number.values()]
+    return "one action" if "Transfer" in names else f"one of {', '.join(names)}"
 
 
 def _bound(value: int) -> str:

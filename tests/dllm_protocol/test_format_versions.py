@@ -13,6 +13,7 @@ from dllm_protocol.messages import ClientHello
 from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.protobuf import tag, uvarint
 from dllm_protocol.receipt import ReceiptBody
+from dllm_protocol.relay import ListenClaim
 from dllm_protocol.transaction import TransactionBody
 from dllm_protocol.vocabulary import Vocabulary
 from full_node.state.snapshots.format import Manifest as SnapshotManifest
@@ -27,6 +28,7 @@ VERSIONED: tuple[type[Record], ...] = (
     BackupManifest,
     SnapshotManifest,
     Vocabulary,
+    ListenClaim,
 )
 each = pytest.mark.parametrize("kind", VERSIONED, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 

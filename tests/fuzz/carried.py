@@ -15,13 +15,22 @@ from dllm_protocol.actions.validators import parse_key_proof
 from dllm_protocol.backup import MAGIC, BackupFile, BackupManifest, read_backup, read_manifest
 from dllm_protocol.base32 import read_base32
 from dllm_protocol.errors import MalformedBytes
-from dllm_protocol.invitation import Invitation, read_code, read_hash, write_code
+from dllm_protocol.invitation import Invitation, bundle_hash_of, read_code, read_hash, write_code
+from dllm_protocol.relay_invitation import (
+    BundleReader,
+    RelayInvitation,
+    read_relay_code,
+    sealed_parts,
+    write_relay_code,
+)
 from full_node.backup.archive import unpack as unpack_node
 from tests.fuzz.decoder import Decoder, OtherSpelling, text
 from tests.fuzz.node import through_file
 
 _CONTENT = b"words"
 _DIGITS = 28
+_RELAYED = RelayInvitation(bundle_hash_of(_CONTENT), 7)
+_SEALED = b"".join(sealed_parts(_CONTENT, _RELAYED))
 
 
 def _manifest(kind: str, *names: str) -> bytes:
@@ -63,6 +72,20 @@ def _code(typed: str) -> None:
         raise OtherSpelling(typed)
 
 
+def _relay_code(typed: str) -> None:
+    if read_relay_code(write_relay_code(read_relay_code(typed))) != read_relay_code(typed):
+        raise OtherSpelling(typed)
+
+
+def _relayed(data: bytes) -> None:
+    """A bundle's messages as a relay may give them: here cut into pieces of a sealed part's length."""
+    reader = BundleReader(_RELAYED, "the relay", 4 << 20)
+    for at in range(0, len(data), len(_SEALED)):
+        reader.take(data[at : at + len(_SEALED)])
+    if reader.finish() != _CONTENT:
+        raise AssertionError("another bundle was taken")
+
+
 def _digits(typed: str) -> None:
     value = read_base32(typed, _DIGITS)
     if value is None:
@@ -90,6 +113,12 @@ def decoders() -> list[Decoder]:
         ),
         ("dllm_chat.backup.archive.unpack", _unpacked(unpack_client, "client"), (client,)),
         ("dllm_protocol.invitation.read_code", text(_code), (code, code.lower())),
+        (
+            "dllm_protocol.relay_invitation.read_relay_code",
+            text(_relay_code),
+            (write_relay_code(_RELAYED).encode(),),
+        ),
+        ("dllm_protocol.relay_invitation.BundleReader.take", _relayed, (_SEALED,)),
         ("dllm_protocol.invitation.read_hash", text(read_hash), (b"ABCD-EFGH-JKMN-PQRS",)),
         ("dllm_protocol.base32.read_base32", text(_digits), (code,)),
         ("dllm_protocol.actions.validators.parse_key_proof", text(parse_key_proof), (b"07" * 96,)),

@@ -15,6 +15,7 @@ from dllm_protocol.jsonrpc import params
 from dllm_protocol.jsonrpc.errors import RpcError
 from dllm_protocol.jsonrpc.query import parse_query
 from dllm_protocol.jsonrpc.requests import load_json, request_from
+from dllm_protocol.relay import ToRelay
 from full_node.consensus.chain_state import ChainState
 from full_node.consensus.sign_state import SignState
 from full_node.founding import parse_account, parse_validator
@@ -25,8 +26,10 @@ from full_node.rpc.methods import METHODS
 from full_node.settings import read_settings
 from full_node.state.page import decode_page, decode_slot
 from full_node.state_machine.admission import Decoder as TransactionDecoder
+from tests.full_node.relay.driver import Driver
 from tests.fuzz.decoder import Decoder, text
 from tests.fuzz.protocol import as_json, golden_records
+from tests.vectors.record_relay import TO_RELAY
 
 _ADDRESS = encode_address("dllm", b"\x07" * 20)
 _VALIDATOR = f"{'07' * 32}:{_ADDRESS}:12.5".encode()
@@ -90,6 +93,16 @@ def _uri(written: str) -> None:
         params.from_query(method.shape, dict(parse_qsl(query, keep_blank_values=True)))
 
 
+def _to_relay(data: bytes) -> None:
+    """A relay is told anything in every state: it never fails, and nothing goes to whoever was closed."""
+    driver = Driver()
+    listener, dialer, answerer = driver.stream()
+    for peer in (driver.open(), driver.dialer(), listener, dialer, answerer):
+        driver.say(peer, data)
+        driver.say(peer, data.decode("utf-8", "replace"))
+    ToRelay.decode(data)
+
+
 def _transaction(data: bytes) -> None:
     TransactionDecoder().decode(data)
 
@@ -130,6 +143,7 @@ def decoders() -> list[Decoder]:
         ("state_machine.admission.Decoder.decode", _transaction, (transaction,)),
         ("state.page.decode_slot", decode_slot, (bytes(72), bytes(40), b"")),
         ("state.page.decode_page", decode_page, (b"\x00\x01\x00\x00" + bytes(72), bytes(4))),
+        ("relay.core.Relay.received", _to_relay, tuple(ToRelay(one).encode() for one in TO_RELAY)),
         ("home.read_genesis", through_file(read_genesis), (genesis,)),
         (
             "halting.read_mark",
