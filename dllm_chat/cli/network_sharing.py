@@ -76,7 +76,7 @@ async def invite_by_relay(minutes: int, url: RelayUrl, *, plain: bool) -> Report
     paths, _ = settings()
     signed = await _fresh_bundle(paths)
     raw = signed.encode()
-    shared = RelayedBundle(raw, url)
+    shared = RelayedBundle(raw, url, progress)
     async with told_to_stop() as told:
         await shared.start()
         try:
@@ -85,8 +85,9 @@ async def invite_by_relay(minutes: int, url: RelayUrl, *, plain: bool) -> Report
             text = (
                 f"People anywhere join {signed.bundle.chain_id} with\n\n"
                 f"  dllm network join {code} --relay {url.url}{' --plain-relay' if plain else ''}\n\n"
-                f"for {_span(minutes)}, or until Ctrl-C; without --relay where their config.toml names it.\n"
-                "The relay can neither read nor exchange the bundle; whoever has the code can fetch it."
+                f"for {_span(minutes)}, or until Ctrl-C; the code is enough where their\n"
+                "config.toml names the relay. It can neither read nor exchange the bundle;\n"
+                "whoever has the code can fetch it."
             )
             announce(Report(data, text))
             await _serve_for(minutes, told, shared.run())

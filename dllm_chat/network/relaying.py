@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from dllm_protocol.errors import NotFound, TimedOut
 from dllm_protocol.invitation import bundle_hash_of
@@ -24,13 +25,17 @@ FETCH_S = 30.0
 class RelayedBundle:
     """Gives one public file to whoever knows its code. Nothing can be asked, changed or found here besides."""
 
-    def __init__(self, raw: bytes, url: RelayUrl) -> None:
-        """Prepare; nothing is connected before `start`."""
+    def __init__(self, raw: bytes, url: RelayUrl, on_news: Callable[[str], None]) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            on_news: is told when the relay is lost, and when it is there again.
+        """
         self._raw = raw
         self.invitation = RelayInvitation(bundle_hash_of(raw), relay_hint_of(url.name))
         """What people need to be told."""
         who = ByName(self.invitation.meeting)
-        self._listener = RelayListener(url, who, self._give, streams_max=STREAMS_MAX)
+        self._listener = RelayListener(url, who, self._give, streams_max=STREAMS_MAX, on_news=on_news)
         self.served = 0
         """How many times the bundle was fetched."""
 

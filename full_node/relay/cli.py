@@ -24,50 +24,52 @@ _DEFAULT = RelayLimits()
 _MINUTE_MS, _MIB = 60_000, 1 << 20
 
 
+RelayFolder = Annotated[Path, typer.Option(help="The relay's folder: where it listens, and its log.")]
+Listen = Annotated[str, typer.Option(help="HOST:PORT; port 0 lets the system choose.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="HOST or HOST:PORT in the address that its users type (port 443 if none); repeatable. Needed behind "
+        "a reverse proxy and with --listen 0.0.0.0."
+    ),
+]
+BehindProxy = Annotated[
+    bool,
+    typer.Option(
+        "--behind-proxy", help="Count users by the last address in X-Forwarded-For, which your proxy sets."
+    ),
+]
+Connections = Annotated[int, typer.Option(help="Connections at once.")]
+PerRemote = Annotated[int, typer.Option(help="Connections at once of one IPv4 address or IPv6 /64.")]
+OpensPerMinute = Annotated[int, typer.Option(help="New connections a minute of one such address.")]
+Listeners = Annotated[int, typer.Option(help="Listeners at once.")]
+Streams = Annotated[int, typer.Option(help="Streams at once.")]
+PerListener = Annotated[int, typer.Option(help="Streams at once to one listener.")]
+StreamMib = Annotated[int, typer.Option(help="MiB that one stream carries at most.")]
+StreamMinutes = Annotated[int, typer.Option(help="Minutes that one stream lives at most.")]
+IdleS = Annotated[int, typer.Option(help="Seconds after which a silent stream is cut.")]
+StallS = Annotated[
+    int, typer.Option(help="Seconds after which a side is cut that does not take what was sent.")
+]
+MetricsListen = Annotated[str, typer.Option(help="HOST:PORT for Prometheus' metrics; empty = none.")]
+
+
 def relay(
-    home: Annotated[Path, typer.Option(help="The relay's folder: where it listens, and its log.")],
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 lets the system choose.")] = "127.0.0.1:0",
-    name: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="HOST or HOST:PORT in the address that its users type (port 443 if none); repeatable. Needed "
-            "behind a reverse proxy and with --listen 0.0.0.0."
-        ),
-    ] = None,
-    behind_proxy: Annotated[
-        bool,
-        typer.Option(
-            "--behind-proxy",
-            help="Count users by the last address in X-Forwarded-For, which your proxy sets.",
-        ),
-    ] = False,
-    connections: Annotated[int, typer.Option(help="Connections at once.")] = _DEFAULT.connections,
-    per_remote: Annotated[
-        int, typer.Option(help="Connections at once of one IPv4 address or IPv6 /64.")
-    ] = _DEFAULT.connections_per_remote,
-    opens_per_minute: Annotated[
-        int, typer.Option(help="New connections a minute of one IPv4 address or IPv6 /64.")
-    ] = _DEFAULT.opens_per_minute,
-    listeners: Annotated[int, typer.Option(help="Listeners at once.")] = _DEFAULT.listeners,
-    streams: Annotated[int, typer.Option(help="Streams at once.")] = _DEFAULT.streams,
-    per_listener: Annotated[
-        int, typer.Option(help="Streams at once to one listener.")
-    ] = _DEFAULT.streams_per_listener,
-    stream_mib: Annotated[int, typer.Option(help="MiB that one stream carries at most.")] = (
-        _DEFAULT.stream_bytes // _MIB
-    ),
-    stream_minutes: Annotated[int, typer.Option(help="Minutes that one stream lives at most.")] = (
-        _DEFAULT.stream_ms // _MINUTE_MS
-    ),
-    idle_s: Annotated[int, typer.Option(help="Seconds after which a silent stream is cut.")] = (
-        _DEFAULT.idle_ms // 1000
-    ),
-    stall_s: Annotated[
-        int, typer.Option(help="Seconds after which a side is cut that does not take what was sent.")
-    ] = _DEFAULT.stall_ms // 1000,
-    metrics_listen: Annotated[
-        str, typer.Option(help="HOST:PORT for Prometheus' metrics; empty = none.")
-    ] = "",
+    home: RelayFolder,
+    listen: Listen = "127.0.0.1:0",
+    name: Names = None,
+    behind_proxy: BehindProxy = False,
+    connections: Connections = _DEFAULT.connections,
+    per_remote: PerRemote = _DEFAULT.connections_per_remote,
+    opens_per_minute: OpensPerMinute = _DEFAULT.opens_per_minute,
+    listeners: Listeners = _DEFAULT.listeners,
+    streams: Streams = _DEFAULT.streams,
+    per_listener: PerListener = _DEFAULT.streams_per_listener,
+    stream_mib: StreamMib = _DEFAULT.stream_bytes // _MIB,
+    stream_minutes: StreamMinutes = _DEFAULT.stream_ms // _MINUTE_MS,
+    idle_s: IdleS = _DEFAULT.idle_ms // 1000,
+    stall_s: StallS = _DEFAULT.stall_ms // 1000,
+    metrics_listen: MetricsListen = "",
     log_level: LogLevel = "info",
     log_format: LogFormat = "json",
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Stop when standard input ends.")] = False,
@@ -79,7 +81,7 @@ def relay(
     strangers let it listen on loopback, behind a reverse proxy with TLS: docs/operating/relay.md.
 
     \b
-      dllm-node relay --home relay --listen 127.0.0.1:9700
+      dllm-node relay --home relay --listen 192.168.1.20:9700
       dllm-node relay --home relay --listen 127.0.0.1:9700 --name relay.example --behind-proxy
     """
 
@@ -95,10 +97,10 @@ def relay(
             stream_ms=stream_minutes * _MINUTE_MS,
             idle_ms=idle_s * 1000,
             stall_ms=stall_s * 1000,
-        ).check()
+        )
         door = door_of(listen, option="--listen")
         metrics = door_of(metrics_listen, option="--metrics-listen") if metrics_listen else None
-        options = RelayOptions(door.host, door.port, tuple(name or ()), limits, behind_proxy, metrics)
+        options = RelayOptions(door.host, door.port, tuple(name or ()), limits.check(), behind_proxy, metrics)
         place = RelayHome(home)
         with held_relay(place):
             log_to(place.logs, level=log_level, form=log_format)

@@ -46,12 +46,26 @@ class RelayListener:
     await listener.run()         # until cancelled; a lost connection is made anew
     """
 
-    def __init__(self, url: RelayUrl, who: ByKey | ByName, on_stream: OnStream, *, streams_max: int) -> None:
-        """Prepare; nothing is connected before `start`."""
+    def __init__(
+        self,
+        url: RelayUrl,
+        who: ByKey | ByName,
+        on_stream: OnStream,
+        *,
+        streams_max: int,
+        on_news: Callable[[str], None] = _log.info,
+    ) -> None:
+        """Prepare; nothing is connected before `start`.
+
+        Args:
+            streams_max: who dials beyond so many streams at once is declined.
+            on_news: is told when the relay is lost, and when it is there again.
+        """
         self._url = url
         self._who = who
         self._on_stream = on_stream
         self._streams_max = streams_max
+        self._on_news = on_news
         self._connection: RelayConnection | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.is_listening = False
@@ -87,11 +101,11 @@ class RelayListener:
             try:
                 if self._connection is None:
                     await self.start()
-                    _log.info("listening again relay=%s", self._url.name)
+                    self._on_news(f"listening at the relay {self._url.name} again")
                 pause_s = RETRY_FIRST_S
                 await self._answer_rings()
             except (NetworkUnreachable, NotFound, TimedOut) as error:
-                _log.warning("lost the relay: %s", error.message)
+                self._on_news(f"{error.message}; trying again")
                 self._drop()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)

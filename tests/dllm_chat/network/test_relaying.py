@@ -36,7 +36,7 @@ PARTS = tuple(sealed_parts(RAW, INVITATION))
 @asynccontextmanager
 async def sharing(running: Running, raw: bytes = RAW) -> AsyncIterator[RelayedBundle]:
     """An invitation that stands."""
-    shared = RelayedBundle(raw, running.url)
+    shared = RelayedBundle(raw, running.url, print)
     await shared.start()
     task = asyncio.create_task(shared.run())
     try:
@@ -179,4 +179,4 @@ async def test_a_guest_that_never_reads_keeps_nobody_else_away(monkeypatch: pyte
 async def test_two_who_share_the_same_bundle_cannot_both(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_relay() as running, sharing(running):
         with pytest.raises(RelayRefused, match=CloseReason.TAKEN.words):
-            await RelayedBundle(RAW, running.url).start()
+            await RelayedBundle(RAW, running.url, print).start()
