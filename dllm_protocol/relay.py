@@ -34,6 +34,8 @@ SUBPROTOCOL = f"dllm-relay.{RELAY_VERSION}"
 """The websocket subprotocol: both sides name the versions that they speak before anything else."""
 MESSAGE_BYTES_MAX = 1 << 20
 """Longest message of a stream: one sealed frame."""
+MESSAGE_COST_BYTES = 16
+"""What a message counts beside its own bytes: empty ones cost, too."""
 CONTROL_BYTES_MAX = 1024
 """Longest message before a stream."""
 TICKET_BYTES = 16
@@ -168,7 +170,7 @@ class Opened(Record):
     stream_ms: int = wire(2, U64)
     """Its longest life."""
     stream_bytes: int = wire(3, U64)
-    """Most bytes that it carries, both directions together."""
+    """Most bytes that it carries, both directions together; each message counts 16 more than it has."""
 
 
 @record

@@ -24,9 +24,11 @@ def version() -> Report:
     """
     from dllm_protocol.bundle import BUNDLE_VERSION
     from dllm_protocol.receipt import RECEIPT_VERSION
+    from dllm_protocol.relay import RELAY_VERSION
     from dllm_protocol.transaction import TRANSACTION_VERSION
 
     formats = {"transaction": TRANSACTION_VERSION, "receipt": RECEIPT_VERSION, "bundle": BUNDLE_VERSION}
+    formats |= {"relay's message": RELAY_VERSION}
     parts = {name: _installed(name) for name in PARTS}
     data = {
         "version": VERSION,

@@ -46,9 +46,14 @@ async def fetch_bundle(target: str, *, relay: str = "", plain_relay: bool = Fals
         return await _from_address(target)
     if looks_like_code(target):
         return await _from_invitation(target)
-    if looks_like_relay_code(target):
+    if _is_relay_code(target):
         return await _from_relay(target, relay, plain_relay)
     return _from_file(Path(target))
+
+
+def _is_relay_code(target: str) -> bool:
+    """A code, unless a file goes by these very digits: they are few enough to be a word."""
+    return looks_like_relay_code(target) and not Path(target).is_file()
 
 
 def _from_file(file: Path) -> Offered:

@@ -24,9 +24,7 @@ class Allowance:
         if spent + 1 > self._per_minute:
             return False
         if remote not in self._spent and len(self._spent) >= self._remotes_max:
-            self.forget(now_ms)
-            if len(self._spent) >= self._remotes_max:
-                return False
+            return False  # until the next `forget`, which looks at all of them
         self._spent[remote] = (spent + 1, now_ms)
         return True
 

@@ -132,4 +132,4 @@ def _announce(running: dict[str, object], as_json: bool) -> None:
         typer.echo(json.dumps({"ok": True, "data": running}))
         return
     names = ", ".join(str(one) for one in running["names"])  # type: ignore[attr-defined]  # a list by construction
-    typer.echo(f"relay at {running['url']}, process {running['pid']}, known as {names}")
+    typer.echo(f"relay at {running['address']}, process {running['pid']}, known as {names}")

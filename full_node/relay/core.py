@@ -16,6 +16,7 @@ from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.relay import (
     CONTROL_BYTES_MAX,
     END,
+    MESSAGE_COST_BYTES,
     TICKET_BYTES,
     Answer,
     CloseReason,
@@ -300,11 +301,12 @@ class Relay:
         if stream is None or other is None or peer.has_ended or (isinstance(message, str) and message != END):
             yield from self._end(peer, CloseReason.BROKEN)
             return
-        if len(message) > stream.bytes_left:
+        cost_bytes = len(message) + MESSAGE_COST_BYTES
+        if cost_bytes > stream.bytes_left:
             yield from self._end(peer, CloseReason.SPENT)
             return
         stream.heard_ms = now_ms
-        stream.bytes_left -= len(message)
+        stream.bytes_left -= cost_bytes
         self.counts.forwarded_messages += 1
         self.counts.forwarded_bytes += len(message)
         yield Send(other.id, message)

@@ -73,11 +73,13 @@ async def _start(home: RelayHome, options: RelayOptions, stack: AsyncExitStack) 
             f"{options.host} is no address that anybody dials",
             hint="say how people reach it with --name HOST",
         )
+    # A name may stand for several addresses, each of which would get a port of its own.
+    host = "127.0.0.1" if options.host == "localhost" else options.host
     relay = Relay(options.limits.check(), secrets.token_bytes)
     server = RelayServer(relay, options.limits, behind_proxy=options.behind_proxy)
     stack.push_async_callback(server.stop)
     try:
-        port = await server.start(options.host, options.port)
+        port = await server.start(host, options.port)
     except OSError as error:
         raise RelayRefused(
             f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
@@ -85,7 +87,8 @@ async def _start(home: RelayHome, options: RelayOptions, stack: AsyncExitStack) 
         ) from error
     relay.names = names | own_names(options.host, port)
     running: dict[str, object] = {
-        "url": f"ws://{relay_name(options.host, port)}",
+        "address": relay_name(host, port),
+        "url": f"ws://{relay_name(host, port)}" if own_names(host, port) else "",
         "names": sorted(relay.names),
         "protocol": SUBPROTOCOL,
         "pid": os.getpid(),

@@ -42,6 +42,7 @@ class _Socket(ServerConnection):
     remote = "unknown"
     waits_from = ""
     """The network address that it counts against until its HTTP request is there; empty afterwards."""
+    is_joined = False
 
 
 class RelayServer:
@@ -150,6 +151,7 @@ class RelayServer:
                 case Send(peer, message):
                     await self._send(peer, socket, message)
                 case Join():
+                    socket.is_joined = True
                     socket.protocol.max_message_size = MESSAGE_BYTES_MAX
                 case Close(_, reason):
                     task = asyncio.create_task(self._close(socket, reason))
@@ -170,7 +172,8 @@ class RelayServer:
         if reason is CloseReason.STALLED and socket.transport.get_write_buffer_size():
             socket.transport.abort()
             return
-        if reason is not CloseReason.GOING_AWAY and socket.transport.get_write_buffer_size():
+        if reason is not CloseReason.GOING_AWAY and socket.is_joined:
+            # What was forwarded last may still be on its way to a slow reader.
             socket.close_timeout = self._limits.stall_ms / 1000
         if reason in _WORTH_A_LINE:
             log.warning("refused remote=%s reason=%s", socket.remote, reason.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -95,6 +96,13 @@ async def test_codes_of_a_relay_need_a_relay_and_a_protected_line_to_it() -> Non
         await fetch_bundle(code, relay="ws://relay.example")
     with pytest.raises(BadInvitation, match="typing error"):
         await fetch_bundle(("1" if code[-1] == "0" else "0").join([code[:-1], ""]), relay="ws://127.0.0.1:1")
+
+
+def test_a_file_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = write_relay_code(INVITATION)
+    Path(name).write_bytes(RAW)
+    assert asyncio.run(fetch_bundle(name)).is_named is False
 
 
 async def fetched_from(play: Play) -> BaseException:

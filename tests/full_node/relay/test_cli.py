@@ -100,7 +100,7 @@ def test_a_relay_says_where_it_is_forwards_counts_and_ends_in_order(tmp_path: Pa
 
 def test_without_json_it_speaks_and_with_a_lifeline_it_ends_with_its_holder(tmp_path: Path) -> None:
     with relay(tmp_path / "relay", "--lifeline", "--name", "relay.example") as (process, line):
-        assert line.startswith("relay at ws://127.0.0.1:")
+        assert line.startswith("relay at 127.0.0.1:")
         assert "relay.example:443" in line
         assert process.stdin is not None
         process.stdin.close()

@@ -10,6 +10,7 @@ from dllm_protocol.encoding import Record
 from dllm_protocol.relay import (
     CONTROL_BYTES_MAX,
     END,
+    MESSAGE_COST_BYTES,
     Answer,
     CloseReason,
     Decline,
@@ -302,13 +303,13 @@ def test_a_stream_has_a_longest_life() -> None:
 
 
 def test_a_stream_carries_so_many_bytes_both_ways_together() -> None:
-    driver = Driver(RelayLimits(stream_bytes=10))
+    driver = Driver(RelayLimits(stream_bytes=3 * MESSAGE_COST_BYTES + 10))
     _, dialer, answerer = driver.stream()
     driver.say(dialer, b"123456")
     driver.say(answerer, b"1234")
-    assert driver.closed == {}
     driver.say(dialer, b"")
-    driver.say(answerer, b"5")
+    assert driver.closed == {}
+    driver.say(answerer, b"")
     assert driver.closed == {dialer: CloseReason.SPENT, answerer: CloseReason.SPENT}
 
 
