@@ -32,6 +32,7 @@ from light_node.relay.errors import (
     NobodyListens,
     RelayBroke,
     RelayRefused,
+    RelayReplaced,
     RelayTimedOut,
     RelayUnreachable,
     StreamLost,
@@ -245,6 +246,11 @@ def refusal_of(error: ConnectionClosed, url: RelayUrl) -> DllmError:
     code = error.rcvd.code if error.rcvd is not None else None
     if code == CloseReason.NOBODY:
         return NobodyListens(f"nobody listens at the relay {url.name} under this address")
+    if code == CloseReason.REPLACED:
+        return RelayReplaced(
+            f"the relay {url.name} has closed this connection: {CloseReason.REPLACED.words}",
+            hint="one program a key: stop the other one, or give each a key of its own",
+        )
     if code in _REFUSALS:
         return RelayRefused(
             f"the relay {url.name} refuses: {_reason(error)}", hint=_REFUSALS[CloseReason(code)]
@@ -269,7 +275,6 @@ _REFUSALS = {
     CloseReason.DECLINED: "try again in a minute",
     CloseReason.LATE: "the other side did not answer: try again",
     CloseReason.TAKEN: "somebody uses this very code already, or your earlier connection is not forgotten yet",
-    CloseReason.REPLACED: "another program listens with the same key",
     CloseReason.TOO_MANY: "wait a minute",
     CloseReason.FULL: "try again later, or use another relay",
 }

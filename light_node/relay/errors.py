@@ -5,6 +5,7 @@ UsageRefused
 NetworkUnreachable
 ├── RelayUnreachable       no connection to the relay, or it is no relay of this version
 ├── RelayRefused           the relay will not, and why
+│   └── RelayReplaced      another program listens with the same key now
 └── StreamLost             a stream ended before it was done
 TimedOut
 └── RelayTimedOut          the relay or the other side fell silent
@@ -35,6 +36,12 @@ class RelayRefused(NetworkUnreachable):
     """The relay will not do what was asked now."""
 
     code = "E_RELAY_REFUSED"
+
+
+class RelayReplaced(RelayRefused):
+    """Another program listens with the same key now; coming back would throw that one out in turn."""
+
+    code = "E_RELAY_REPLACED"
 
 
 class StreamLost(NetworkUnreachable):

@@ -11,6 +11,7 @@ from dllm_protocol.errors import DllmError, NetworkUnreachable, NotFound, TimedO
 from dllm_protocol.relay import Decline, Incoming, ListenByName, Listening, listen_by_key
 from dllm_protocol.signing import Signer
 from light_node.relay.connection import RelayConnection, RelayStream, answer, connect
+from light_node.relay.errors import RelayReplaced
 from light_node.relay.urls import RelayUrl
 
 CONNECT_S = 20.0
@@ -95,6 +96,7 @@ class RelayListener:
 
         Raises:
             VerificationFailed: the relay breaks its protocol.
+            RelayReplaced: another program listens with the same key.
         """
         pause_s = RETRY_FIRST_S
         while True:
@@ -104,6 +106,9 @@ class RelayListener:
                     self._on_news(f"listening at the relay {self._url.name} again")
                 pause_s = RETRY_FIRST_S
                 await self._answer_rings()
+            except RelayReplaced:
+                self._drop()
+                raise
             except (NetworkUnreachable, NotFound, TimedOut) as error:
                 self._on_news(f"{error.message}; trying again")
                 self._drop()

@@ -15,7 +15,7 @@ from full_node.relay.limits import RelayLimits
 from light_node.channel.client import claim_channel
 from light_node.relay import listening
 from light_node.relay.connection import RelayStream, dial
-from light_node.relay.errors import RelayBroke, RelayRefused, StreamLost
+from light_node.relay.errors import RelayBroke, RelayRefused, RelayReplaced, StreamLost
 from light_node.relay.listening import ByKey, ByName, RelayListener
 from light_node.relay.urls import RelayUrl
 from tests.full_node.relay.rig import DEADLINE_S, NAME, running_relay, until
@@ -93,6 +93,21 @@ async def test_a_listener_comes_back_after_the_relay_does(monkeypatch: pytest.Mo
         running.cancel()
         await asyncio.wait([running])
         await listener.close()
+
+
+async def test_two_programs_with_one_key_do_not_throw_each_other_out_for_ever() -> None:
+    async with running_relay() as running:
+        older = RelayListener(running.url, ByKey(KEY), echo, streams_max=1)
+        await older.start()
+        async with running.listening(echo, ByKey(KEY)):
+            with pytest.raises(RelayReplaced, match=CloseReason.REPLACED.words):
+                await older.run()
+            assert not older.is_listening
+            stream = await dial(running.url, key_address(KEY.public_key))
+            await stream.send(b"newer")
+            assert await stream.read() == b"newer"
+            await stream.close()
+        await older.close()
 
 
 async def test_a_handler_that_fails_ends_its_stream_only() -> None:
