@@ -46,8 +46,8 @@ class _Next:
         return (
             request.sequence == self.sequence
             and request.first_position == self.position
-            and len(request.ids) == 1
-            and int(request.ids[0]) == self.token
+            and len(request.inputs) == 1
+            and int(request.inputs[0]) == self.token
         )
 
 
@@ -75,14 +75,14 @@ class RunAhead:
         expected, self._next = self._next, None
         if request.sequence != self._sequence:
             self._sequence, self._streak = request.sequence, 0
-        elif expected is not None and len(request.ids) == 1:
+        elif expected is not None and len(request.inputs) == 1:
             self._streak = self._streak + 1 if expected.is_asked_by(request) else 0
         logits = self._logits
         if logits is None or expected is None:
             return None
         if not expected.is_asked_by(request):
             self._take_back(expected)
-            if len(request.ids) == 1:  # a new prompt says nothing against guessing
+            if len(request.inputs) == 1:  # a new prompt says nothing against guessing
                 self._needed, self._hits = min(2 * self._needed, MAX_STREAK), 0
             return None
         self._logits = None
