@@ -92,7 +92,7 @@ class _Cursor:
             raise ModelFileDamaged(f"{what} has {length} bytes, 1 to {most} are allowed")
         raw = self.take(length, what)
         if any(not 33 <= byte < 127 for byte in raw):
-            raise ModelFileDamaged(f"{what} is {raw[:80]!r}, which is not plain ASCII")
+            raise ModelFileDamaged(f"{what} is {raw[:24]!r}, which is not plain ASCII")
         return raw.decode("ascii")
 
 

@@ -19,6 +19,7 @@ from dllm_protocol.model_package.architectures import (
     PER_LAYER_KEYS,
     Architecture,
     architecture_named,
+    check_traits,
     kept_windows,
 )
 from dllm_protocol.model_package.errors import LayersRefused, PieceRefused
@@ -118,6 +119,7 @@ def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int
     found = architecture_named(_architecture_of(header))
     if whole_number(header.metadata, f"{found.name}.block_count", layers) != layers:
         raise PieceRefused(f"the header piece says {found.name}.block_count, the manifest {layers} layers")
+    check_traits(found, header.metadata, layers)
     if end - first in found.counts_that_change_it:
         raise LayersRefused(
             f"a chunk of {end - first} {found.name} blocks would be taken for another model",

@@ -326,6 +326,11 @@ class LlamaModel:
             )
         return self._words
 
+    def close(self) -> None:
+        """Give the memory back; nothing may be asked of this object any more."""
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
     def info(self) -> EngineInfo:
         """What the service may know of this model."""
         api = llama_cpp

@@ -31,7 +31,6 @@ from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
 
 Progress = Callable[[str, int, int], None]
 """Called for each piece before it is written: its name, its number from 1 on, how many there are."""
-_LOCK_FILE = ".lock"
 _LOG_FILE = "engine.log"
 
 
@@ -122,12 +121,11 @@ def _new_folder(package: Path, size_bytes: int) -> Iterator[Path]:
         raise OutputRefused(f"{package} is there already", hint="name another place with --out, or remove it")
     folder = package.with_name(f".{package.name}.packing")
     with named_failures(package), _only_one(folder):
-        check_room(folder, size_bytes)
         try:
+            check_room(folder, size_bytes)
             (folder / PIECES_FOLDER).mkdir(mode=0o700)
             yield folder
             sync_folder(folder / PIECES_FOLDER)
-            (folder / _LOCK_FILE).unlink()
             sync_folder(folder)
             folder.rename(package)
             sync_folder(package.parent)
@@ -140,18 +138,22 @@ def _new_folder(package: Path, size_bytes: int) -> Iterator[Path]:
 def _only_one(folder: Path) -> Iterator[None]:
     """An empty folder that no other process fills; the lock goes with the process, however it ends."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            # A pack that ended just now has given this folder the package's name.
+            is_ours = os.path.samestat(os.fstat(descriptor), folder.stat())
+        except (BlockingIOError, FileNotFoundError):
+            is_ours = False
+        if not is_ours:
             raise OutputRefused(
                 f"another pack is filling {folder}", hint="wait for it, or name another place with --out"
-            ) from error
+            )
         for left in folder.iterdir():
-            if left.name == PIECES_FOLDER:
+            if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
-            elif left.name != _LOCK_FILE:
+            else:
                 left.unlink()
         yield
     finally:
