@@ -44,7 +44,7 @@ async def run_packager(words: Sequence[str], on_progress: Callable[[str], None])
         PackagerFailed: no answer, or one of the program's own errors under its own code and exit code.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "local_worker", "model", *words),
+        *(sys.executable, "-m", "local_worker.package_commands", *words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -150,3 +150,7 @@ def _interruptible() -> Iterator[None]:
         raise SystemExit(130) from interrupt
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    app()

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -62,11 +63,12 @@ class Chain:
     def __init__(self, engines: Sequence[Engine]) -> None:
         self.first, self.middle, self.last = (engine.open_sequence() for engine in engines)
 
-    async def decode(self, position: int, ids: Sequence[int], outputs: str) -> list[RowOutput]:
+    async def decode(
+        self, position: int, ids: Sequence[int], outputs: Literal["last", "all"]
+    ) -> list[RowOutput]:
         hidden = await self.first.enter(position, ids)
         hidden = await self.middle.pass_on(position, hidden)
-        wanted = "all" if outputs == "all" else "last"
-        return await self.last.leave(position, hidden, top_k=VOCABULARY, outputs=wanted)  # type: ignore[arg-type]  # a str
+        return await self.last.leave(position, hidden, top_k=VOCABULARY, outputs=outputs)
 
 
 def assert_equal(one: Sequence[RowOutput], other: Sequence[RowOutput]) -> None:
