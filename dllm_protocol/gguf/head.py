@@ -19,6 +19,7 @@ from dllm_protocol.gguf.errors import ModelFileDamaged
 from dllm_protocol.gguf.kinds import (
     ARRAY,
     BOOL,
+    FLOAT32,
     INTEGERS,
     STRING,
     TENSOR_KINDS,
@@ -99,6 +100,11 @@ class Value:
 def u32(number: int) -> Value:
     """A 32-bit number for the metadata."""
     return Value(UINT32, struct.pack("<I", number))
+
+
+def f32(number: float) -> Value:
+    """A 32-bit float for the metadata."""
+    return Value(FLOAT32, struct.pack("<f", number))
 
 
 def text(words: str) -> Value:

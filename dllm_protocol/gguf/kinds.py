@@ -22,6 +22,7 @@ UNSIGNED: Final = frozenset({UINT8, UINT16, UINT32, UINT64})
 INTEGERS: Final = UNSIGNED | {INT8, INT16, INT32, INT64}
 
 F32: Final = 0
+Q4_0: Final = 2
 
 TENSOR_KINDS: Final = {
     0: ("F32", 1, 4),

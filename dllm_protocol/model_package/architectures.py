@@ -42,6 +42,10 @@ class Architecture:
     """Whether blocks have a window even where the file names no window's size."""
     is_always_tied: bool = False
     """Whether the output matrix is always the embedding."""
+    is_never_tied: bool = False
+    """Whether llama.cpp insists on an output matrix of its own."""
+    entry_scale_key: str = ""
+    """The key of a factor that multiplies whatever enters the first block: a chunk's hidden states have it already."""
     counts_that_change_it: tuple[int, ...] = ()
     """Numbers of blocks that llama.cpp takes as the sign of another model, and scales attention differently."""
 
@@ -61,10 +65,13 @@ ARCHITECTURES: Final = {
             counts_that_change_it=(46,),
         ),
         Architecture("gemma3", window_period=6, counts_that_change_it=(62,)),
+        Architecture("gpt-oss", window_period=2, window_by_default=True, is_never_tied=True),
+        Architecture("granite", entry_scale_key="embedding_scale"),
+        Architecture("mistral3"),
         Architecture("phi3"),
     )
 }
-"""By llama.cpp's name. Mistral's models are ``llama``."""
+"""By llama.cpp's name. Mistral's models are ``llama`` or ``mistral3``."""
 
 _COUNTED = "llama.cpp works out from a block's number which blocks go without rotary positions"
 _LATER_INPUT = "its later blocks need token ids, which only the first chunk has"
@@ -81,14 +88,12 @@ REFUSED: Final = {
     "gemma3n": _LATER_INPUT,
     "gemma4": _LATER_INPUT,
     "glm4": _MANY_POSITIONS,
-    "granite": "it scales whatever enters its first block, hidden states too",
     "granitehybrid": _RECURRENT,
-    "grok": "it scales whatever enters its first block, hidden states too",
     "jamba": _RECURRENT,
     "llama4": _COUNTED,
     "mamba": _RECURRENT,
     "mamba2": _RECURRENT,
-    "minicpm": "it scales whatever enters its first block, hidden states too",
+    "minicpm": "llama.cpp takes the scale of each block's output from the number of blocks",
     "qwen2vl": _MANY_POSITIONS,
     "qwen3vl": _MANY_POSITIONS,
     "qwen3vlmoe": _MANY_POSITIONS,

@@ -3,17 +3,18 @@
 Hidden states enter a chunk that is not the first in place of the embedding's rows, and leave one that is not the
 last behind its last block. llama.cpp insists on an embedding and an output norm in every file, so where a chunk never
 uses them they are zeros. Where the output matrix is one of its own, the last chunk has it under the embedding's name:
-llama.cpp takes the embedding as output matrix where a file has no other, and so no chunk carries both.
+llama.cpp takes the embedding as output matrix where a file has no other, and so no chunk carries both. Where it insists
+on both, zeros stand in for the one that is not used, which are no more than a hole in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dllm_protocol.gguf.head import Head, Tensor, Value, encode_head, text, u32
-from dllm_protocol.gguf.kinds import F32
+from dllm_protocol.gguf.head import Head, Tensor, Value, encode_head, f32, text, u32
+from dllm_protocol.gguf.kinds import F32, Q4_0, TENSOR_KINDS
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT
 from dllm_protocol.model_package.architectures import (
     PER_LAYER_KEYS,
@@ -133,9 +134,9 @@ def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int
         head = heads[key]
         if _architecture_of(head) != found.name:
             raise PieceRefused(f"piece {piece_name(*key)} is of architecture {_architecture_of(head)[:64]!r}")
-        tensors += (_renamed(tensor, key, first) for tensor in head.tensors)
+        tensors += (_renamed(found, tensor, key, first) for tensor in head.tensors)
         parts.append(ChunkPart(key, head.size_bytes - head.data_start))
-    for stand_in in _stand_ins(n_embd, layers, first, end):
+    for stand_in in _stand_ins(found, tensors, n_embd):
         tensors.append(stand_in)
         parts.append(ChunkPart(None, -(-stand_in.size_bytes // 32) * 32))
     names = [tensor.name for tensor in tensors]
@@ -149,23 +150,29 @@ def _architecture_of(head: Head) -> str:
     return value.text() if value is not None else ""
 
 
-def _renamed(tensor: Tensor, key: PieceKey, first: int) -> Tensor:
+def _renamed(found: Architecture, tensor: Tensor, key: PieceKey, first: int) -> Tensor:
     name = tensor.name
     place = block_of(name)
     if place is not None:
         name = f"blk.{place[0] - first}.{place[1]}"
-    elif key == (PIECE_OUTPUT, 0) and name == OUTPUT and first > 0:
+    elif key == (PIECE_OUTPUT, 0) and name == OUTPUT and first > 0 and not found.is_never_tied:
         name = EMBEDDING
     return Tensor(name, tensor.shape, tensor.kind)
 
 
-def _stand_ins(n_embd: int, layers: int, first: int, end: int) -> list[Tensor]:
+def _stand_ins(found: Architecture, tensors: Iterable[Tensor], n_embd: int) -> list[Tensor]:
     """Zeros in the place of what llama.cpp wants to see and this chunk never computes with."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    matrix = shapes.get(EMBEDDING) or shapes.get(OUTPUT) or (n_embd, NO_VOCABULARY_ROWS)
+    # Few bits a number where that is possible: beside a large vocabulary it is as large as what it stands in for.
+    few_bits = Q4_0 if matrix[0] % TENSOR_KINDS[Q4_0][1] == 0 else F32
     made = []
-    if first > 0 and end < layers:
-        made.append(Tensor(EMBEDDING, (n_embd, NO_VOCABULARY_ROWS), F32))
-    if end < layers:
+    if EMBEDDING not in shapes:
+        made.append(Tensor(EMBEDDING, matrix, few_bits))
+    if OUTPUT_NORM not in shapes:
         made.append(Tensor(OUTPUT_NORM, (n_embd,), F32))
+    if OUTPUT not in shapes and found.is_never_tied:
+        made.append(Tensor(OUTPUT, matrix, few_bits))
     return made
 
 
@@ -189,5 +196,8 @@ def _metadata(
                 )
             kept[f"{found.name}.{end_of_key}"] = value.part(first, end)
     kept = kept_windows(found, kept, whole, layers, first, end)
+    scale = f"{found.name}.{found.entry_scale_key}"
+    if first > 0 and found.entry_scale_key and scale in kept:
+        kept[scale] = f32(1.0)
     kept[f"{found.name}.block_count"] = u32(end - first)
     return kept | {FIRST_KEY: u32(first), END_KEY: u32(end), LAYERS_KEY: u32(layers)}

@@ -163,6 +163,8 @@ def _check_tensors(model: Model, metadata: Mapping[str, Value], by_name: Mapping
             raise ModelShapeRefused(f"{name} has shape {tensor.shape}, {shape} fits the model")
     if model.architecture.is_always_tied and not model.is_tied:
         raise ModelShapeRefused(f"{model.architecture.name} models have no {OUTPUT} of their own")
+    if model.architecture.is_never_tied and model.is_tied:
+        raise ModelShapeRefused(f"the model has no {OUTPUT}, which {model.architecture.name} models need")
     blocks: list[dict[str, tuple[int, ...]]] = [{} for _ in range(model.layers)]
     for name, tensor in by_name.items():
         place = block_of(name)

@@ -33,6 +33,7 @@ ARCHITECTURES = frozenset(
         "gemma3",
         "phi3",
         "mistral3",
+        "gpt-oss",
         "granite",
         "olmo2",
         "smollm3",

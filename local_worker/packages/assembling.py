@@ -16,8 +16,6 @@ from local_worker.packages.disk import check_room, create_file, named_failures, 
 from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import copy_piece_data, read_piece_head
 
-_ZEROS = bytes(1 << 16)
-
 
 def assemble(package: Path, manifest: Manifest, first: int, end: int, out: Path) -> int:
     """Write the chunk [first, end) of a package's model to ``out``, whole or not at all; returns its size in bytes.
@@ -48,7 +46,7 @@ def assemble(package: Path, manifest: Manifest, first: int, end: int, out: Path)
         write_all(descriptor, plan.raw_head)
         for part in plan.parts:
             if part.piece is None:
-                _write_zeros(descriptor, part.size_bytes)
+                _skip(descriptor, part.size_bytes)
             else:
                 copy_piece_data(
                     package,
@@ -90,8 +88,8 @@ def _new_file(out: Path, size_bytes: int) -> Iterator[int]:
         sync_folder(out.parent)
 
 
-def _write_zeros(descriptor: int, count: int) -> None:
-    while count:
-        portion = min(count, len(_ZEROS))
-        write_all(descriptor, _ZEROS[:portion])
-        count -= portion
+def _skip(descriptor: int, count: int) -> None:
+    """Zeros as a hole: they take room neither on the disk nor, until somebody reads them, in memory."""
+    end = os.lseek(descriptor, 0, os.SEEK_CUR) + count
+    os.ftruncate(descriptor, end)
+    os.lseek(descriptor, end, os.SEEK_SET)

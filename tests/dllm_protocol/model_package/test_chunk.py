@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from dllm_protocol.gguf.head import Head, Value, text, u32
-from dllm_protocol.gguf.kinds import FLOAT32
+from dllm_protocol.gguf.head import Head, Tensor, Value, text, u32
+from dllm_protocol.gguf.kinds import F32, FLOAT32
 from dllm_protocol.gguf.reading import read_head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT
 from dllm_protocol.model_package.architectures import ARCHITECTURES, REFUSED, architecture_named, windows
@@ -16,7 +16,7 @@ from dllm_protocol.model_package.chunk import ChunkPlan, PieceKey, pieces_of_chu
 from dllm_protocol.model_package.errors import ArchitectureRefused, LayersRefused, PieceRefused
 from dllm_protocol.model_package.layout import TIED_KEY, examine, plan_pieces
 from tests.dllm_protocol.model_package.test_layout import numbers
-from tests.fuzz.models import LAYERS, small_model
+from tests.fuzz.models import LAYERS, ROWS, small_model
 
 Heads = dict[PieceKey, Head]
 
@@ -116,6 +116,28 @@ def test_what_stands_in_is_small_and_zero() -> None:
         "output_norm.weight": (8,),
     }
     assert read(plan).metadata["tokenizer.ggml.model"].text() == "no_vocab"
+
+
+def test_what_llama_cpp_insists_on_stands_in_with_few_bits() -> None:
+    metadata, _ = small_model()
+    metadata = {key.replace("gemma3", "gpt-oss"): value for key, value in metadata.items()}
+    metadata |= {"general.architecture": text("gpt-oss"), "gpt-oss.embedding_length": u32(64)}
+    tensors = [Tensor(name, (64, ROWS), F32) for name in ("token_embd.weight", "output.weight")]
+    tensors += [Tensor(f"blk.{layer}.attn_norm.weight", (64,), F32) for layer in range(LAYERS)]
+    tensors.append(Tensor("output_norm.weight", (64,), F32))
+    plans = plan_pieces(examine(metadata, tensors), metadata, tensors)
+    heads = {(one.kind, one.index): one.head for one in plans}
+    for first, end, stand_ins in (
+        (0, 1, {"output.weight": (64, ROWS), "output_norm.weight": (64,)}),
+        (1, 2, {"output.weight": (64, 32), "token_embd.weight": (64, 32), "output_norm.weight": (64,)}),
+        (2, 3, {"token_embd.weight": (64, ROWS)}),
+        (0, 3, {}),
+    ):
+        plan = plan_chunk(heads, LAYERS, first, end)
+        made = read(plan).tensors[-len(stand_ins) :] if stand_ins else ()
+        assert {tensor.name: tensor.shape for tensor in made} == stand_ins
+        assert {tensor.kind_name for tensor in made if len(tensor.shape) == 2} <= {"Q4_0"}
+        assert sum(part.piece is None for part in plan.parts) == len(stand_ins)
 
 
 def test_a_chunk_that_would_be_taken_for_another_model() -> None:

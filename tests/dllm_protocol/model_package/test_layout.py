@@ -149,6 +149,16 @@ def test_a_matrix_of_its_own_where_the_architecture_has_none() -> None:
         examine(metadata, [*tensors, Tensor("output.weight", (N_EMBD, ROWS), F32)])
 
 
+def test_no_matrix_of_its_own_where_the_architecture_needs_one() -> None:
+    metadata, tensors = small_model()
+    metadata = {key.replace("gemma3", "gpt-oss"): value for key, value in metadata.items()}
+    metadata["general.architecture"] = text("gpt-oss")
+    with pytest.raises(
+        ModelShapeRefused, match=r"the model has no output\.weight, which gpt-oss models need"
+    ):
+        examine(metadata, tensors)
+
+
 def test_a_piece_is_taken_for_no_other() -> None:
     metadata, tensors = small_model()
     plans = plan_pieces(examine(metadata, tensors), metadata, tensors)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dllm_protocol.gguf.head import f32
 from dllm_protocol.model_package import chunk
 from dllm_protocol.model_package.architectures import ARCHITECTURES
 from local_worker.engine import llama
@@ -80,6 +81,15 @@ def test_hidden_states_that_are_scaled_on_entering_would_be_noticed(
     model = write_model(tmp_path / "model.gguf", SHAPES["gemma2"])
     with workshop(model, tmp_path) as shop:
         assert differences(spoken([shop.whole]), spoken(shop.chain((0, 2, 5))))
+
+
+def test_a_factor_that_multiplies_hidden_states_again_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "f32", lambda _: f32(12.3))
+    model = write_model(tmp_path / "model.gguf", SHAPES["granite"])
+    with workshop(model, tmp_path) as shop:
+        assert differences(spoken([shop.whole]), spoken(shop.chain((0, 2, 4))))
 
 
 def test_rotary_factors_that_are_left_out_would_be_noticed(tmp_path: Path) -> None:

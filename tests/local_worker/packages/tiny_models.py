@@ -165,6 +165,18 @@ def _phi3(shape: Shape, kv_heads: int) -> Tensors:
     yield "ffn_down.weight", (shape.n_embd, shape.n_ff)
 
 
+def _gpt_oss(shape: Shape, kv_heads: int) -> Tensors:
+    for name, dimensions in _attention(shape, kv_heads):
+        yield name.replace("ffn_norm", "post_attention_norm"), dimensions
+    yield "attn_sinks.weight", (shape.heads,)
+    yield "attn_output.bias", (shape.n_embd,)
+    yield from _experts(shape)
+    yield "ffn_gate_inp.bias", (shape.experts,)
+    yield "ffn_gate_exps.bias", (shape.experts, shape.n_ff)
+    yield "ffn_up_exps.bias", (shape.experts, shape.n_ff)
+    yield "ffn_down_exps.bias", (shape.experts, shape.n_embd)
+
+
 _BLOCKS: dict[str, Callable[[Shape, int], Tensors]] = {
     "llama": _llama,
     "qwen2": _qwen2,
@@ -172,6 +184,9 @@ _BLOCKS: dict[str, Callable[[Shape, int], Tensors]] = {
     "qwen3moe": _qwen3,
     "gemma2": _gemma2,
     "gemma3": _gemma3,
+    "gpt-oss": _gpt_oss,
+    "granite": _llama,
+    "mistral3": _llama,
     "phi3": _phi3,
 }
 
@@ -208,6 +223,23 @@ def _window_by_list(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window_pattern([True, False, False, True, True])
 
 
+def _window_of_gpt_oss(writer: gguf.GGUFWriter) -> None:
+    writer.add_sliding_window(8)
+    writer.add_rope_freq_base(150000.0)
+
+
+def _scales_of_granite(writer: gguf.GGUFWriter) -> None:
+    writer.add_embedding_scale(12.3)
+    writer.add_residual_scale(0.22)
+    writer.add_attention_scale(0.3)
+    writer.add_logit_scale(7.0)
+
+
+def _temperature_of_mistral3(writer: gguf.GGUFWriter) -> None:
+    _yarn(writer)
+    writer.add_attn_temperature_scale(0.1)
+
+
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 SHAPES = {
     one.name: one
@@ -228,6 +260,10 @@ SHAPES = {
         Shape("gemma3", "gemma3", own_output=False, more=_window_of_gemma3, layers=8),
         Shape("gemma3, windows by list", "gemma3", own_output=False, more=_window_by_list, layers=5),
         Shape("gemma3, no window", "gemma3", own_output=False),
+        Shape("gpt-oss", "gpt-oss", experts=4, more=_window_of_gpt_oss),
+        Shape("granite", "granite", more=_scales_of_granite),
+        Shape("granite, tied", "granite", more=_scales_of_granite, own_output=False),
+        Shape("mistral3", "mistral3", more=_temperature_of_mistral3),
         Shape("phi3", "phi3", kv_heads=4),
         Shape(
             "phi3, long",
