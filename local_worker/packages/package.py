@@ -82,9 +82,9 @@ def read_piece_head(package: Path, piece: Piece) -> tuple[Head, bytes]:
         MalformedBytes, PieceRefused: it is no such piece.
     """
     with _opened(package, piece) as file:
-        head = read_head(file.read, piece.size_bytes)
+        head = read_head(lambda count: _portion(package, piece, file, count), piece.size_bytes)
         file.seek(0)
-        raw = file.read(head.data_start)
+        raw = _portion(package, piece, file, head.data_start)
     check_piece(head, raw, piece.kind, piece.index)
     if head.size_bytes != piece.size_bytes:
         raise PieceRefused(
@@ -103,11 +103,11 @@ def copy_piece_data(package: Path, piece: Piece, raw_head: bytes, write: Callabl
     """
     root = PieceRoot()
     with _opened(package, piece) as file:
-        head = file.read(len(raw_head))
+        head = _portion(package, piece, file, len(raw_head))
         root.update(head)
         if head != raw_head:
             raise PieceRefused(f"the head of piece {_name(piece)} changed while it was read")
-        while data := file.read(COPY_BYTES):
+        while data := _portion(package, piece, file, COPY_BYTES):
             root.update(data)
             if root.size_bytes > piece.size_bytes:
                 break
@@ -123,7 +123,7 @@ def verify_piece(package: Path, piece: Piece) -> None:
     """
     root = PieceRoot()
     with _opened(package, piece) as file:
-        while (data := file.read(COPY_BYTES)) and root.size_bytes <= piece.size_bytes:
+        while (data := _portion(package, piece, file, COPY_BYTES)) and root.size_bytes <= piece.size_bytes:
             root.update(data)
     _compare(package, piece, root)
     read_piece_head(package, piece)
@@ -149,14 +149,25 @@ def _opened(package: Path, piece: Piece) -> Iterator[BinaryIO]:
         raise PackageNotFound(
             f"piece {_name(piece)} cannot be read: {error.strerror}", hint=f"it is to be {path}"
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != piece.size_bytes:
             raise PieceRefused(
                 f"piece {_name(piece)} has {status.st_size} bytes, the manifest says {piece.size_bytes}",
                 hint=f"fetch it again: {path}",
             )
-        yield file
+        yield stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
+
+
+def _portion(package: Path, piece: Piece, file: BinaryIO, count: int) -> bytes:
+    try:
+        return file.read(count)
+    except OSError as error:
+        raise PackageNotFound(
+            f"piece {_name(piece)} cannot be read: {error.strerror}",
+            hint=f"fetch it again: {piece_path(package, piece)}",
+        ) from error
 
 
 def _name(piece: Piece) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,8 @@ class ModelSource:
         descriptor = self._parts[place.part].descriptor
         at, end = place.offset, place.offset + place.size_bytes
         while at < end:
-            portion = os.pread(descriptor, min(COPY_BYTES, end - at), at)
+            with _named(self._parts[place.part].path):
+                portion = os.pread(descriptor, min(COPY_BYTES, end - at), at)
             if not portion:
                 raise ModelFileTruncated(
                     f"{self._parts[place.part].path.name} ends inside tensor {name}, at byte {at}"
@@ -106,6 +108,15 @@ def open_model(path: Path) -> Iterator[ModelSource]:
         yield ModelSource(heads[0].metadata, tensors, parts, places)
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A disk that does not give a file back, by the file's name."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
+
+
 def _part_paths(path: Path) -> list[Path]:
     match = _PART_NAME.fullmatch(path.name)
     if match is None:
@@ -123,11 +134,12 @@ def _open_part(path: Path, stack: contextlib.ExitStack) -> tuple[_Part, Head]:
     except OSError as error:
         hint = "all parts of a split model lie in one folder" if _PART_NAME.fullmatch(path.name) else ""
         raise UsageRefused(f"{path} cannot be read: {error.strerror}", hint=hint) from error
-    file = stack.enter_context(os.fdopen(descriptor, "rb", buffering=0))
-    if not path.is_file():
+    stack.callback(os.close, descriptor)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise UsageRefused(f"{path} is no ordinary file")
-    head = read_head(lambda count: file.read(count) or b"", os.fstat(descriptor).st_size)
-    return _Part(path, descriptor, _stamp(descriptor)), head
+    part = _Part(path, descriptor, _stamp(descriptor))
+    with _named(path):
+        return part, read_head(lambda count: os.read(descriptor, count), part.stamp[0])
 
 
 def _stamp(descriptor: int) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dllm_protocol.chat_templates import UnknownTemplate
+from dllm_protocol.errors import UsageRefused
 from dllm_protocol.gguf.errors import ModelFileDamaged, ModelFileTruncated, NotAModelFile
 from dllm_protocol.gguf.head import Tensor, encode_head
 from dllm_protocol.gguf.kinds import F32
@@ -93,12 +94,12 @@ def test_pieces_do_not_depend_on_how_the_file_was_split(tmp_path: Path, model: P
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda parts: parts[2].unlink(), Exception, "cannot be read: No such file"),
+        (lambda parts: parts[2].unlink(), UsageRefused, "cannot be read: No such file"),
         (lambda parts: parts[1].write_bytes(parts[2].read_bytes()), ModelShapeRefused, "is not part 2"),
         (lambda parts: parts[1].write_bytes(parts[1].read_bytes()[:-64]), ModelFileTruncated, "the tensors end"),
         (
             lambda parts: [one.rename(one.with_name(one.name.replace("of-00003", "of-00004"))) for one in parts[:1]],
-            Exception,
+            UsageRefused,
             "cannot be read",
         ),
     ],
@@ -138,11 +139,23 @@ def test_no_model_at_all(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     for path, words in (
         (tmp_path / "nothing.gguf", "No such file"),
-        (tmp_path, "no ordinary file|Is a directory"),
+        (tmp_path, "no ordinary file"),
         (tmp_path / "pipe.gguf", "no ordinary file"),
     ):
-        with pytest.raises(Exception, match=words):
+        with pytest.raises(UsageRefused, match=words):
             packed(path, tmp_path / "out" / "package")
+
+
+def test_a_disk_that_does_not_give_the_model_back(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_descriptor: int, _count: int, _at: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", read)
+    with pytest.raises(UsageRefused, match=r"model\.gguf cannot be read: Input/output error"):
+        packed(model, tmp_path / "package")
+    assert left_in(tmp_path) == []
 
 
 def test_an_architecture_that_cannot_be_cut(tmp_path: Path, model: Path) -> None:
