@@ -46,39 +46,39 @@ class Value:
         """Whether it is an array of anything."""
         return self.kind == ARRAY
 
-    def integer(self) -> int:
-        """An integer of any width, or a truth value.
+    def integer(self, what: str) -> int:
+        """An integer of any width, or a truth value; ``what`` names it where it is none.
 
         Raises:
             ModelFileDamaged: it is something else.
         """
         if self.kind not in INTEGERS | {BOOL}:
-            raise ModelFileDamaged(f"a value of kind {self.kind} where a whole number belongs")
+            raise ModelFileDamaged(f"{what} is of kind {self.kind}, not a whole number")
         return int(struct.unpack("<" + VALUE_FORMS[self.kind], self.raw)[0])
 
-    def text(self) -> str:
-        """A string; bytes that are no UTF-8 are spelled out.
+    def text(self, what: str) -> str:
+        """A string; bytes that are no UTF-8 are spelled out; ``what`` names it where it is none.
 
         Raises:
             ModelFileDamaged: it is something else.
         """
         if self.kind != STRING:
-            raise ModelFileDamaged(f"a value of kind {self.kind} where text belongs")
+            raise ModelFileDamaged(f"{what} is of kind {self.kind}, not text")
         return self.raw[8:].decode("utf-8", "backslashreplace")
 
     def count(self) -> int:
         """How many elements an array has."""
         return int(_ARRAY_HEAD.unpack_from(self.raw)[1]) if self.is_array() else 1
 
-    def integers(self) -> list[int]:
-        """The elements of an array of integers or truth values.
+    def integers(self, what: str) -> list[int]:
+        """The elements of an array of integers or truth values; ``what`` names it where it is none.
 
         Raises:
             ModelFileDamaged: it is something else.
         """
         kind, count = _ARRAY_HEAD.unpack_from(self.raw) if self.is_array() else (-1, 0)
         if kind not in INTEGERS | {BOOL}:
-            raise ModelFileDamaged(f"an array of kind {kind} where whole numbers belong")
+            raise ModelFileDamaged(f"{what} is no array of whole numbers")
         return list(struct.unpack_from(f"<{count}{VALUE_FORMS[kind]}", self.raw, _ARRAY_HEAD.size))
 
     def part(self, first: int, end: int) -> Value:

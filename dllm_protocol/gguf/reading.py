@@ -19,7 +19,8 @@ Read = Callable[[int], bytes]
 """Gives the next bytes of a stream, at most as many as asked; none at its end."""
 
 VERSIONS: Final = (2, 3)
-MAX_HEAD_BYTES: Final = 128 << 20
+MAX_HEAD_BYTES: Final = 64 << 20
+"""A vocabulary of 262,144 tokens with its merges takes some 17 MB."""
 MAX_KEYS: Final = 4096
 MAX_KEY_BYTES: Final = 256
 MAX_STRING_BYTES: Final = 16 << 20
@@ -141,7 +142,7 @@ def _alignment(metadata: dict[str, Value]) -> int:
     value = metadata.get(_ALIGNMENT_KEY)
     if value is None:
         return ALIGNMENT
-    number = value.integer() if value.kind == UINT32 else 0
+    number = value.integer(_ALIGNMENT_KEY) if value.kind == UINT32 else 0
     if not 1 <= number <= MAX_ALIGNMENT or number & (number - 1):
         raise ModelFileDamaged(f"{_ALIGNMENT_KEY} is {number}, not a power of two up to {MAX_ALIGNMENT}")
     return number

@@ -142,10 +142,10 @@ def check_traits(found: Architecture, metadata: Mapping[str, Value], layers: int
         ("attention.recurrent_layers", _RECURRENT),
     ):
         value = metadata.get(f"{found.name}.{key}")
-        if value is not None and (value.is_array() or value.integer() > 0):
+        if value is not None and (value.is_array() or value.integer(key) > 0):
             raise ArchitectureRefused(f"the model has {found.name}.{key}, so it cannot be cut: {why}")
     causal = metadata.get(f"{found.name}.attention.causal")
-    if causal is not None and not causal.integer():
+    if causal is not None and not causal.integer("attention.causal"):
         raise ArchitectureRefused("the model looks ahead (attention.causal is false), so it cannot be cut")
 
 
@@ -156,13 +156,13 @@ def windows(found: Architecture, metadata: Mapping[str, Value], layers: int) -> 
     have any more: a chunk gets one truth value a block instead.
     """
     size = metadata.get(f"{found.name}.{WINDOW_KEY}")
-    has_size = size is not None and not size.is_array() and size.integer() > 0
+    has_size = size is not None and not size.is_array() and size.integer(WINDOW_KEY) > 0
     if not found.window_period or not (has_size or found.window_by_default):
         return None
     pattern = metadata.get(f"{found.name}.{PATTERN_KEY}")
     if pattern is not None and pattern.is_array():
-        return tuple(bool(one) for one in pattern.integers()[:layers])
-    period = found.window_period if pattern is None else pattern.integer()
+        return tuple(bool(one) for one in pattern.integers(PATTERN_KEY)[:layers])
+    period = found.window_period if pattern is None else pattern.integer(PATTERN_KEY)
     return tuple(period == 0 or layer % period < period - 1 for layer in range(layers))
 
 

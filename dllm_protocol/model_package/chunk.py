@@ -103,7 +103,7 @@ def is_tied(header: Head) -> bool:
     value = header.metadata.get(TIED_KEY)
     if value is None or value.is_array():
         raise PieceRefused(f"the header piece does not say {TIED_KEY}")
-    return bool(value.integer())
+    return bool(value.integer(TIED_KEY))
 
 
 def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int) -> ChunkPlan:
@@ -147,7 +147,7 @@ def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int
 
 def _architecture_of(head: Head) -> str:
     value = head.metadata.get(ARCHITECTURE_KEY)
-    return value.text() if value is not None else ""
+    return value.text(ARCHITECTURE_KEY) if value is not None else ""
 
 
 def _renamed(found: Architecture, tensor: Tensor, key: PieceKey, first: int) -> Tensor:

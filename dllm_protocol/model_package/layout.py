@@ -88,7 +88,7 @@ def whole_number(metadata: Mapping[str, Value], key: str, most: int) -> int:
     value = metadata.get(key)
     if value is None or value.is_array():
         raise ModelShapeRefused(f"the model does not say {key} as one number")
-    number = value.integer()
+    number = value.integer(key)
     if not 1 <= number <= most:
         raise ModelShapeRefused(f"{key} is {number}, 1 to {most} is possible")
     return number
@@ -106,7 +106,7 @@ def examine(metadata: Mapping[str, Value], tensors: Iterable[Tensor]) -> Model:
     named = metadata.get(ARCHITECTURE_KEY)
     if named is None:
         raise ModelShapeRefused(f"the file does not say {ARCHITECTURE_KEY}")
-    found = architecture_named(named.text())
+    found = architecture_named(named.text(ARCHITECTURE_KEY))
     layers = whole_number(metadata, f"{found.name}.block_count", MAX_LAYERS)
     check_traits(found, metadata, layers)
     _check_arrays(found, metadata, layers)
@@ -132,7 +132,7 @@ def _check_arrays(found: Architecture, metadata: Mapping[str, Value], layers: in
         if key.removeprefix(f"{found.name}.") in PER_LAYER_KEYS:
             if value.count() != layers:
                 raise ModelShapeRefused(f"{key} has {value.count()} values, the model {layers} blocks")
-            value.integers()
+            value.integers(key)
         elif value.count() == layers:
             raise ModelShapeRefused(f"{key} seems to have a value a block, and is not known here")
 
@@ -244,12 +244,17 @@ def check_piece(head: Head, raw_head: bytes, kind: int, index: int) -> None:
         PieceRefused: it is another piece, or written another way.
     """
     said = head.metadata.get(KIND_KEY)
-    if said is None or said.text() != KIND_NAMES[kind]:
-        told = said.text()[:32] if said else "nothing"
+    told = said.text(KIND_KEY)[:32] if said is not None else "nothing"
+    if told != KIND_NAMES[kind]:
         raise PieceRefused(f"a piece says that it is {told!r}, the manifest says {KIND_NAMES[kind]!r}")
     stray = next((tensor.name for tensor in head.tensors if piece_of(tensor.name) != (kind, index)), None)
     if stray is not None:
         raise PieceRefused(f"tensor {stray} does not belong in piece {piece_name(kind, index)}")
+    keys = {ARCHITECTURE_KEY, KIND_KEY} | ({LAYER_KEY} if kind == PIECE_BLOCK else set())
+    if kind != PIECE_HEADER and head.metadata.keys() != keys:
+        raise PieceRefused(f"piece {piece_name(kind, index)} has other keys than {', '.join(sorted(keys))}")
+    if kind == PIECE_BLOCK and head.metadata[LAYER_KEY].integer(LAYER_KEY) != index:
+        raise PieceRefused(f"piece {piece_name(kind, index)} says that it is another layer's")
     names = [tensor.name for tensor in head.tensors]
     if names != sorted(names) or encode_head(head.metadata, head.tensors)[0] != raw_head:
         raise PieceRefused(f"the head of piece {piece_name(kind, index)} is not in its canonical form")

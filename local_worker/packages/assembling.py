@@ -59,7 +59,7 @@ def assemble(package: Path, manifest: Manifest, first: int, end: int, out: Path)
 
 def _check_architecture(header: Head, manifest: Manifest) -> None:
     value = header.metadata.get(ARCHITECTURE_KEY)
-    said = value.text() if value is not None else ""
+    said = value.text(ARCHITECTURE_KEY) if value is not None else ""
     if said != manifest.architecture:
         raise VerificationFailed(
             f"the header piece is of architecture {said[:64]!r}, the manifest says {manifest.architecture!r}"

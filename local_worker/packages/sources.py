@@ -151,7 +151,7 @@ def _check_split(parts: list[_Part], heads: list[Head]) -> None:
     """Do the files belong together, as they say themselves?"""
     first = heads[0].metadata
     said = first.get(_COUNT_KEY)
-    count = said.integer() if said is not None and not said.is_array() else 0
+    count = said.integer(_COUNT_KEY) if said is not None and not said.is_array() else 0
     if max(count, 1) != len(parts):
         raise ModelShapeRefused(
             f"{parts[0].path.name} says that its model has {max(count, 1)} files, by its name it has {len(parts)}",
@@ -161,11 +161,12 @@ def _check_split(parts: list[_Part], heads: list[Head]) -> None:
         return
     for number, (part, head) in enumerate(zip(parts, heads, strict=True)):
         own = head.metadata.get(_NUMBER_KEY)
-        if own is None or own.is_array() or own.integer() != number:
+        if own is None or own.is_array() or own.integer(_NUMBER_KEY) != number:
             raise ModelShapeRefused(
                 f"{part.path.name} is not part {number + 1} of its model, as its name says"
             )
-    announced = first.get(_TENSORS_KEY)
+    said = first.get(_TENSORS_KEY)
     found = sum(len(head.tensors) for head in heads)
-    if announced is not None and announced.integer() != found:
-        raise ModelShapeRefused(f"the parts have {found} tensors, the first announces {announced.integer()}")
+    announced = said.integer(_TENSORS_KEY) if said is not None else found
+    if announced != found:
+        raise ModelShapeRefused(f"the parts have {found} tensors, the first announces {announced}")

@@ -86,9 +86,9 @@ def test_what_has_a_value_a_block_is_cut_like_the_blocks() -> None:
     pattern = "gemma3.attention.sliding_window_pattern"
     heads = heads_of({"gemma3.attention.head_count_kv": numbers(4, 2, 1), pattern: numbers(0, 1, 0)})
     found = read(plan_chunk(heads, LAYERS, 1, 3)).metadata
-    assert found["gemma3.attention.head_count_kv"].integers() == [2, 1]
-    assert found[pattern].integers() == [1, 0]
-    assert found["gemma3.block_count"].integer() == 2
+    assert found["gemma3.attention.head_count_kv"].integers("it") == [2, 1]
+    assert found[pattern].integers("it") == [1, 0]
+    assert found["gemma3.block_count"].integer("it") == 2
 
 
 def test_a_chunk_without_windows_in_a_model_with_some() -> None:
@@ -100,8 +100,8 @@ def test_a_chunk_without_windows_in_a_model_with_some() -> None:
     base = Value(FLOAT32, struct.pack("<f", 5e5))
     other = heads_of({"gemma2.rope.freq_base": base, "gemma2.rope.freq_base_swa": u32(1)}, "gemma2")
     found = read(plan_chunk(other, LAYERS, 1, 2)).metadata
-    assert found["gemma2.attention.sliding_window_pattern"].integers() == [1]
-    assert found["gemma2.attention.sliding_window"].integer() == 1 << 30
+    assert found["gemma2.attention.sliding_window_pattern"].integers("it") == [1]
+    assert found["gemma2.attention.sliding_window"].integer("it") == 1 << 30
     assert found["gemma2.rope.freq_base_swa"] == base
 
 
@@ -115,7 +115,7 @@ def test_what_stands_in_is_small_and_zero() -> None:
         "token_embd.weight": (8, 32),
         "output_norm.weight": (8,),
     }
-    assert read(plan).metadata["tokenizer.ggml.model"].text() == "no_vocab"
+    assert read(plan).metadata["tokenizer.ggml.model"].text("it") == "no_vocab"
 
 
 def test_what_llama_cpp_insists_on_stands_in_with_few_bits() -> None:

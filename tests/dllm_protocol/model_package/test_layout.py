@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dllm_protocol.gguf.head import Tensor, Value, text, truth, truths, u32
+from dllm_protocol.gguf.head import Tensor, Value, encode_head, text, truth, truths, u32
 from dllm_protocol.gguf.kinds import ARRAY, F32, UINT32
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT
 from dllm_protocol.model_package.errors import ArchitectureRefused, ModelShapeRefused, PieceRefused
@@ -169,5 +169,9 @@ def test_a_piece_is_taken_for_no_other() -> None:
         check_piece(block.head, block.raw_head, PIECE_BLOCK, 2)
     with pytest.raises(PieceRefused, match="says that it is 'nothing'"):
         check_piece(replace(block.head, metadata={}), block.raw_head, PIECE_BLOCK, 1)
+    for change in ({"a.key": u32(1)}, {"dllm.piece.layer": u32(0)}):
+        other = replace(block.head, metadata=dict(block.head.metadata) | change)
+        with pytest.raises(PieceRefused, match=r"other keys than|another layer's"):
+            check_piece(other, encode_head(other.metadata, other.tensors)[0], PIECE_BLOCK, 1)
     with pytest.raises(PieceRefused, match="canonical"):
         check_piece(block.head, block.raw_head[:-1] + b"\x01", PIECE_BLOCK, 1)

@@ -79,8 +79,10 @@ def test_metadata_of_each_kind_of_chunk(package: tuple[Path, Manifest], tmp_path
     for first, end in ((0, 1), (1, 3), (2, 4)):
         assemble(folder, manifest, first, end, out)
         found = head_of(out).metadata
-        assert found["llama.block_count"].integer() == end - first
-        said = [found[f"dllm.chunk.{key}"].integer() for key in ("first_layer", "end_layer", "model_layers")]
+        assert found["llama.block_count"].integer("it") == end - first
+        said = [
+            found[f"dllm.chunk.{key}"].integer("it") for key in ("first_layer", "end_layer", "model_layers")
+        ]
         assert said == [first, end, 4]
         assert ("tokenizer.ggml.tokens" in found) == (first == 0 or end == 4)
     assemble(folder, manifest, 0, 4, out)
