@@ -21,6 +21,7 @@ from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
 from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, Role, even_groups
 from local_worker.engine.rows import BatchFailed, Rows
+from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
 
 ARCHITECTURES = frozenset(
@@ -203,7 +204,7 @@ class LlamaModel:
         rows = min(wished, _MAX_HIDDEN_BYTES // (4 * max(1, self.n_embd)))
         if self.role.gives_hidden:
             rows = min(rows, MAX_OUTPUT_BYTES // (4 * max(1, self.vocab_size)))
-        return max(rows, sequences, 1)
+        return max(rows, sequences, SHORT_ROWS)
 
     def _make_tap(self) -> Tap | None:
         role = self.role

@@ -22,6 +22,7 @@ from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_HEADER, Manifes
 from dllm_protocol.model_package.layout import Model, PiecePlan, examine, piece_name, plan_pieces
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
+from local_worker.engine.errors import ModelRefused
 from local_worker.engine.vocabulary_of import vocabulary_of
 from local_worker.packages.disk import check_room, create_file, named_failures, sync_folder, write_all
 from local_worker.packages.errors import OutputRefused
@@ -96,7 +97,12 @@ def _manifest(folder: Path, pieces: tuple[Piece, ...], model: Model, terms: Mani
     """What the header piece says, read by llama.cpp in a process of its own."""
     (header,) = (piece for piece in pieces if piece.kind == PIECE_HEADER)
     log = folder / _LOG_FILE
-    said = asyncio.run(vocabulary_of(piece_path(folder, header), log))
+    path = piece_path(folder, header)
+    try:
+        said = asyncio.run(vocabulary_of(path, log))
+    except ModelRefused as error:
+        reason = error.message.replace(path.name, "its header")
+        raise ModelRefused(f"llama.cpp does not take the model's vocabulary: {reason}") from error
     log.unlink(missing_ok=True)
     template = terms.chat_template or guess_chat_template(said.pieces)
     manifest = Manifest(

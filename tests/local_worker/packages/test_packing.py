@@ -21,12 +21,14 @@ from dllm_protocol.gguf.reading import read_head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PieceRoot, piece_root
 from dllm_protocol.model_package.errors import ArchitectureRefused, ModelShapeRefused
 from dllm_protocol.vocabulary import vocabulary_hash
+from local_worker.engine.errors import ModelRefused
 from local_worker.engine.vocabulary_of import vocabulary_of
 from local_worker.packages import disk
 from local_worker.packages.errors import DiskFull, ModelChanged, OutputRefused
 from local_worker.packages.package import load_package, piece_path, verify_piece
 from local_worker.packages.packing import ManifestTerms, pack
 from local_worker.vocabulary import canonical_vocabulary
+from tests.fuzz.models import small_file
 from tests.local_worker.packages.chains import TERMS, packed, quiet
 from tests.local_worker.packages.splitting import split
 from tests.local_worker.packages.tiny_models import SHAPES, VOCABULARY, write_model
@@ -169,6 +171,16 @@ def test_an_architecture_that_cannot_be_cut(tmp_path: Path, model: Path) -> None
     assert left_in(tmp_path) == []
 
 
+def test_a_vocabulary_that_llama_cpp_does_not_take(tmp_path: Path) -> None:
+    """Right to the byte, as far as its head says; what the words mean only a tokenizer knows."""
+    (tmp_path / "m.gguf").write_bytes(small_file())
+    with pytest.raises(
+        ModelRefused, match=r"the model's vocabulary: its header: not loaded: .*tokenizer\.ggml\.model"
+    ):
+        packed(tmp_path / "m.gguf", tmp_path / "package")
+    assert left_in(tmp_path) == []
+
+
 def test_a_template_that_nobody_knows(tmp_path: Path, model: Path) -> None:
     with pytest.raises(UnknownTemplate):
         pack(model, tmp_path / "package", ManifestTerms("t", TERMS.reserve_prices, "jinja"), quiet)
@@ -213,6 +225,7 @@ def test_a_model_that_gets_shorter_meanwhile(tmp_path: Path, model: Path) -> Non
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from tests.fuzz.models import small_file
 from tests.local_worker.packages.chains import TERMS
 from local_worker.packages.packing import pack
 at = int(sys.argv[3])
