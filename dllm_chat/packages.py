@@ -52,15 +52,21 @@ async def run_packager(words: Sequence[str], on_progress: Callable[[str], None])
     )
     assert process.stdout is not None and process.stderr is not None
     try:
-        out, last = await asyncio.gather(
-            process.stdout.read(MAX_ANSWER_BYTES), _follow(process.stderr, on_progress)
-        )
+        out, last = await asyncio.gather(_all_of(process.stdout), _follow(process.stderr, on_progress))
         exit_code = await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
     return _answer(out, exit_code, last)
+
+
+async def _all_of(stream: asyncio.StreamReader) -> bytes:
+    """Everything up to the end; what goes beyond the longest answer is thrown away, so that nobody waits for us."""
+    out = bytearray()
+    while data := await stream.read(MAX_LINE_BYTES):
+        out += data[: MAX_ANSWER_BYTES - len(out)]
+    return bytes(out)
 
 
 async def _follow(lines: asyncio.StreamReader, on_progress: Callable[[str], None]) -> str:

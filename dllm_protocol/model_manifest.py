@@ -72,6 +72,12 @@ def manifest_hash(manifest: Manifest) -> bytes:
     return tagged_hash(Tag.MANIFEST, manifest.encode())
 
 
+def piece_order(layers: int) -> list[tuple[int, int]]:
+    """Kind and index of each piece of a model that is cut into pieces, in the manifest's order."""
+    blocks = [(PIECE_BLOCK, layer) for layer in range(layers)]
+    return [(PIECE_HEADER, 0), (PIECE_EMBEDDING, 0), *blocks, (PIECE_OUTPUT, 0)]
+
+
 class PieceRoot:
     """Computes a piece's root while its bytes go by; keeps one hash a level of the tree, whatever the size."""
 

@@ -126,11 +126,14 @@ def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int
             f"a chunk of {end - first} {found.name} blocks would be taken for another model",
             hint="make it a block longer or shorter",
         )
+    tied = is_tied(header)
+    if end == layers and tied == any(one.name == OUTPUT for one in heads[PIECE_OUTPUT, 0].tensors):
+        raise PieceRefused(f"the header piece says {TIED_KEY} = {tied}, the output piece says otherwise")
     n_embd = whole_number(header.metadata, f"{found.name}.embedding_length", MAX_EMBD)
     metadata = _metadata(found, header.metadata, layers, first, end)
     tensors: list[Tensor] = []
     parts: list[ChunkPart] = []
-    for key in pieces_of_chunk(layers, first, end, is_tied=is_tied(header)):
+    for key in pieces_of_chunk(layers, first, end, is_tied=tied):
         head = heads[key]
         if _architecture_of(head) != found.name:
             raise PieceRefused(f"piece {piece_name(*key)} is of architecture {_architecture_of(head)[:64]!r}")
@@ -139,9 +142,6 @@ def plan_chunk(heads: Mapping[PieceKey, Head], layers: int, first: int, end: int
     for stand_in in _stand_ins(found, tensors, n_embd):
         tensors.append(stand_in)
         parts.append(ChunkPart(None, -(-stand_in.size_bytes // 32) * 32))
-    names = [tensor.name for tensor in tensors]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PieceRefused(f"two pieces have tensor {twice}")
     return ChunkPlan(encode_head(metadata, tensors)[0], tuple(parts))
 
 

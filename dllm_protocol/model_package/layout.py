@@ -24,6 +24,7 @@ from dllm_protocol.model_manifest import (
     PIECE_EMBEDDING,
     PIECE_HEADER,
     PIECE_OUTPUT,
+    piece_order,
 )
 from dllm_protocol.model_package.architectures import (
     PER_LAYER_KEYS,
@@ -219,12 +220,6 @@ def plan_pieces(model: Model, metadata: Mapping[str, Value], tensors: Iterable[T
         own_tensors = sorted(groups.get((kind, index), ()), key=lambda tensor: tensor.name)
         plans.append(PiecePlan(kind, index, *encode_head(own, own_tensors)))
     return plans
-
-
-def piece_order(layers: int) -> list[tuple[int, int]]:
-    """Kind and index of each piece of a model, in the manifest's order."""
-    blocks = [(PIECE_BLOCK, layer) for layer in range(layers)]
-    return [(PIECE_HEADER, 0), (PIECE_EMBEDDING, 0), *blocks, (PIECE_OUTPUT, 0)]
 
 
 def piece_of(name: str) -> tuple[int, int]:

@@ -16,9 +16,9 @@ from typing import BinaryIO, Final
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.gguf.reading import read_head
-from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece, PieceRoot, manifest_hash
+from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece, PieceRoot, manifest_hash, piece_order
 from dllm_protocol.model_package.errors import PieceRefused
-from dllm_protocol.model_package.layout import check_piece, piece_name, piece_order
+from dllm_protocol.model_package.layout import check_piece, piece_name
 from local_worker.packages.disk import COPY_BYTES
 from local_worker.packages.errors import PackageNotFound
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dllm_protocol.gguf.head import Head, Tensor, Value, text, u32
+from dllm_protocol.gguf.head import Head, Tensor, Value, text, truth, u32
 from dllm_protocol.gguf.kinds import F32, FLOAT32
 from dllm_protocol.gguf.reading import read_head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT
@@ -168,6 +168,20 @@ def test_headers_that_lie() -> None:
         heads[PIECE_HEADER, 0] = replace(header, metadata=metadata)
         with pytest.raises(error, match=words):
             plan_chunk(heads, LAYERS, 0, 1)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_header_that_lies_about_the_output_matrix(is_tied: bool) -> None:
+    metadata, tensors = small_model()
+    if is_tied:
+        tensors.append(Tensor("output.weight", (8, ROWS), F32))
+    plans = plan_pieces(examine(metadata, tensors), metadata, tensors)
+    heads = {(one.kind, one.index): one.head for one in plans}
+    header = heads[PIECE_HEADER, 0]
+    heads[PIECE_HEADER, 0] = replace(header, metadata=dict(header.metadata) | {TIED_KEY: truth(is_tied)})
+    with pytest.raises(PieceRefused, match=f"dllm.model.tied = {is_tied}, the output piece says otherwise"):
+        plan_chunk(heads, LAYERS, 1, LAYERS)
+    assert plan_chunk(heads, LAYERS, 0, 1).parts  # the first chunk needs neither
 
 
 def test_no_architecture_is_both_taken_and_refused() -> None:

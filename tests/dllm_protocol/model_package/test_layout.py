@@ -10,9 +10,9 @@ import pytest
 
 from dllm_protocol.gguf.head import Tensor, Value, encode_head, text, truth, truths, u32
 from dllm_protocol.gguf.kinds import ARRAY, F32, UINT32
-from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT
+from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT, piece_order
 from dllm_protocol.model_package.errors import ArchitectureRefused, ModelShapeRefused, PieceRefused
-from dllm_protocol.model_package.layout import check_piece, examine, piece_of, piece_order, plan_pieces
+from dllm_protocol.model_package.layout import check_piece, examine, piece_of, plan_pieces
 from tests.fuzz.models import LAYERS, N_EMBD, ROWS, small_model
 
 

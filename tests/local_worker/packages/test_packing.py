@@ -21,6 +21,7 @@ from dllm_protocol.gguf.reading import read_head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PieceRoot, piece_root
 from dllm_protocol.model_package.errors import ArchitectureRefused, ModelShapeRefused
 from dllm_protocol.vocabulary import vocabulary_hash
+from full_node.state_machine.models.rules import check_manifest
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.vocabulary_of import vocabulary_of
 from local_worker.packages import disk
@@ -66,6 +67,7 @@ async def test_a_package_says_what_the_model_is(tmp_path: Path, model: Path) -> 
         verify_piece(package, piece)
         assert piece_root([piece_path(package, piece).read_bytes()]) == piece.root
     assert left_in(package) == ["manifest", "pieces"]
+    check_manifest(made)  # the registry takes it
     assert package.stat().st_mode & 0o777 == 0o700
 
 
