@@ -92,8 +92,8 @@ def workshop(model: Path, folder: Path) -> Iterator[Workshop]:
         made.close()
 
 
-def spoken(chain: Sequence[LlamaModel], seed: int = 1) -> list[list[Logits]]:
-    """The logits of all rows of all steps; hidden states go from chunk to chunk as they come."""
+def spoken(chain: Sequence[LlamaModel], seed: int = 1, *, only_last: bool = False) -> list[list[Logits]]:
+    """The logits of all rows of all steps, or of each part's last; hidden states go from chunk to chunk."""
     chance = np.random.default_rng(seed)
     for model in chain:
         for sequence in range(SEQUENCES):
@@ -101,7 +101,7 @@ def spoken(chain: Sequence[LlamaModel], seed: int = 1) -> list[list[Logits]]:
     said = []
     for step in STEPS:
         parts = [
-            Rows(sequence, first, chance.integers(5, 500, count).astype(np.int32), count)
+            Rows(sequence, first, chance.integers(5, 500, count).astype(np.int32), 1 if only_last else count)
             for sequence, first, count in step
         ]
         for model in chain:

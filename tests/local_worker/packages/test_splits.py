@@ -14,7 +14,7 @@ from dllm_protocol.model_package import chunk
 from dllm_protocol.model_package.architectures import ARCHITECTURES
 from local_worker.engine import llama
 from local_worker.model_files import packaged_model
-from tests.local_worker.packages.chains import cuts_of, differences, spoken, workshop
+from tests.local_worker.packages.chains import STEPS, cuts_of, differences, spoken, workshop
 from tests.local_worker.packages.tiny_models import SHAPES, write_model
 
 
@@ -38,6 +38,16 @@ def test_chunks_say_what_the_whole_says(name: str, tmp_path: Path) -> None:
         assert len({int(np.argmax(row)) for step in whole for part in step for row in part}) > 20
         for cut in _few_cuts(SHAPES[name].layers):
             assert differences(whole, spoken(shop.chain(cut))) == [], cut
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_logits_of_last_rows_only(name: str, tmp_path: Path) -> None:
+    """As prompts are decoded: parts of unequal length, of which some computations want no logits at all."""
+    model = write_model(tmp_path / "model.gguf", SHAPES[name])
+    with workshop(model, tmp_path) as shop:
+        whole = spoken([shop.whole], only_last=True)
+        assert [[len(part) for part in step] for step in whole] == [[1] * len(step) for step in STEPS]
+        assert differences(whole, spoken(shop.chain((0, 1, 3, SHAPES[name].layers)), only_last=True)) == []
 
 
 @pytest.mark.long
