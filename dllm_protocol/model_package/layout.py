@@ -242,15 +242,19 @@ def check_piece(head: Head, raw_head: bytes, kind: int, index: int) -> None:
     told = said.text(KIND_KEY)[:32] if said is not None else "nothing"
     if told != KIND_NAMES[kind]:
         raise PieceRefused(f"a piece says that it is {told!r}, the manifest says {KIND_NAMES[kind]!r}")
-    stray = next((tensor.name for tensor in head.tensors if piece_of(tensor.name) != (kind, index)), None)
+    names = [tensor.name for tensor in head.tensors]
+    unknown = set(names).difference(SHARED_TENSORS) if kind == PIECE_HEADER else ()
+    stray = next((name for name in names if piece_of(name) != (kind, index) or name in unknown), None)
     if stray is not None:
         raise PieceRefused(f"tensor {stray} does not belong in piece {piece_name(kind, index)}")
     keys = {ARCHITECTURE_KEY, KIND_KEY} | ({LAYER_KEY} if kind == PIECE_BLOCK else set())
     if kind != PIECE_HEADER and head.metadata.keys() != keys:
         raise PieceRefused(f"piece {piece_name(kind, index)} has other keys than {', '.join(sorted(keys))}")
+    layout = next((key for key in head.metadata if key.startswith(DROPPED_KEYS)), None)
+    if layout is not None:
+        raise PieceRefused(f"piece {piece_name(kind, index)} has {layout}, which no piece has")
     if kind == PIECE_BLOCK and head.metadata[LAYER_KEY].integer(LAYER_KEY) != index:
         raise PieceRefused(f"piece {piece_name(kind, index)} says that it is another layer's")
-    names = [tensor.name for tensor in head.tensors]
     if names != sorted(names) or encode_head(head.metadata, head.tensors)[0] != raw_head:
         raise PieceRefused(f"the head of piece {piece_name(kind, index)} is not in its canonical form")
 

@@ -173,5 +173,13 @@ def test_a_piece_is_taken_for_no_other() -> None:
         other = replace(block.head, metadata=dict(block.head.metadata) | change)
         with pytest.raises(PieceRefused, match=r"other keys than|another layer's"):
             check_piece(other, encode_head(other.metadata, other.tensors)[0], PIECE_BLOCK, 1)
+    header = plans[0]
+    raw, with_more = encode_head(header.head.metadata, [Tensor("cls.weight", (4,), F32)])
+    with pytest.raises(PieceRefused, match=r"tensor cls\.weight does not belong in piece header"):
+        check_piece(with_more, raw, PIECE_HEADER, 0)
+    for key in ("general.alignment", "split.count"):
+        other = replace(header.head, metadata=dict(header.head.metadata) | {key: u32(32)})
+        with pytest.raises(PieceRefused, match=f"header has {key}, which no piece has"):
+            check_piece(other, encode_head(other.metadata, other.tensors)[0], PIECE_HEADER, 0)
     with pytest.raises(PieceRefused, match="canonical"):
         check_piece(block.head, block.raw_head[:-1] + b"\x01", PIECE_BLOCK, 1)
