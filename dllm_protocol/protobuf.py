@@ -117,9 +117,13 @@ def without_list(data: bytes, number: int) -> bytes:
 
 @lru_cache(maxsize=8)
 def _short_elements(key: bytes) -> re.Pattern[bytes]:
-    """Elements of a list that have one byte of length, as many as stand together: there may be ten thousands."""
+    """Elements of a list that have one byte of length, some hundred at a time: there may be ten thousands.
+
+    A bound keeps what the match remembers small. A possessive repeat would, too, but Python before 3.11.5 takes a byte
+    too much there where the last element is cut short, and nodes on different ones would disagree.
+    """
     bodies = b"|".join(re.escape(bytes([length])) + b".{%d}" % length for length in range(0x80))
-    return re.compile(b"(?:%s(?:%s))++" % (re.escape(key), bodies), re.DOTALL)
+    return re.compile(b"(?:%s(?:%s)){1,256}" % (re.escape(key), bodies), re.DOTALL)
 
 
 def _behind_field(data: bytes, offset: int) -> int:
