@@ -12,6 +12,10 @@ QUEUED_MESSAGES = 1
 """Messages that wait unread, each way, before the socket is no longer read."""
 WRITE_BUFFER_BYTES = 256 * 1024
 """Bytes that wait unsent, each way, before the other side is no longer read."""
+READ_BYTES = 16 * 1024
+"""Bytes that are read of a connection at once: they hold some 2,700 messages at worst, each of which takes its time."""
+MESSAGES_A_TURN = 16
+"""Messages of one connection that are dealt with before the others have their turn."""
 UNTAKEN_PONGS_MAX = 64
 """Pings of a side that does not take what was sent; an honest one has sent a few in the time that it has."""
 

@@ -24,7 +24,14 @@ from websockets.typing import Subprotocol
 
 from dllm_protocol.relay import CONTROL_BYTES_MAX, MESSAGE_BYTES_MAX, SUBPROTOCOL, CloseReason
 from full_node.relay.core import Close, Effect, Join, Relay, Send
-from full_node.relay.limits import QUEUED_MESSAGES, UNTAKEN_PONGS_MAX, WRITE_BUFFER_BYTES, RelayLimits
+from full_node.relay.limits import (
+    MESSAGES_A_TURN,
+    QUEUED_MESSAGES,
+    READ_BYTES,
+    UNTAKEN_PONGS_MAX,
+    WRITE_BUFFER_BYTES,
+    RelayLimits,
+)
 
 HANDSHAKES_PER_ADDRESS = 32
 """Connections of one network address that have not finished their HTTP request."""
@@ -46,6 +53,11 @@ class _Socket(ServerConnection):
     """The network address that it counts against until its HTTP request is there; empty afterwards."""
     is_joined = False
     untaken_pongs = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Read little at once, so that nobody's small messages keep the others waiting."""
+        super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own bound, 256 KiB if not said
 
     def process_event(self, event: Event) -> None:
         """The library answers every ping, whether or not the answers are taken: cut who only pings."""
@@ -148,8 +160,13 @@ class RelayServer:
         self._sockets[peer] = socket
         try:
             await self._do(effects)
+            messages = 0
             async for message in socket:
                 await self._do(self._relay.received(peer, message, self._now_ms()))
+                messages += 1
+                if messages % MESSAGES_A_TURN == 0:
+                    # What has come already is had without waiting, and so without a turn for anybody else.
+                    await asyncio.sleep(0)
         except ConnectionClosed:
             log.debug("a connection was lost")
         finally:

@@ -336,6 +336,19 @@ async def test_behind_a_proxy_strangers_are_told_by_what_it_says_last() -> None:
             await one.close()
 
 
+async def test_a_stream_of_very_small_messages_leaves_turns_to_the_others() -> None:
+    empty = bytes((0x82, 0x80)) + bytes(4)
+    async with running_relay() as running, running.raw() as listener, running.raw() as dialer:
+        await said(listener, ListenByName(NAME))
+        await heard(listener)
+        answerer = await joined(running, listener, dialer)
+        dialer.transport.write(empty * 40_000)
+        async with running.raw():
+            assert running.relay.counts.forwarded_messages < 20_000
+        await until(lambda: running.relay.counts.forwarded_messages == 40_000)
+        answerer.transport.abort()
+
+
 async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
     async with running_relay() as running:
         port = int(running.url.name.rpartition(":")[2])
