@@ -1,20 +1,29 @@
-"""Answers to pings that nobody takes: the websocket library writes one for each ping, whether or not they are read."""
+"""Bounds that the websocket library leaves open: how much is read at once, and answers to pings that nobody takes."""
 
 from __future__ import annotations
+
+import asyncio
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+READ_BYTES = 16 * 1024
+"""Bytes that are read at once. All messages in them are kept before reading pauses, some 2,700 at worst."""
 UNTAKEN_PONGS_MAX = 64
 """A party that takes nothing for as long as it may has pinged a few times meanwhile."""
 
 
-class BoundedPongs(Connection):
-    """A connection that is cut where the other side pings on and on without taking the answers."""
+class BoundedConnection(Connection):
+    """A connection that reads little at once, and is cut where the other side pings on without taking the answers."""
 
     _untaken_pongs = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Read little at once."""
+        super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own bound, 256 KiB if not said
 
     def process_event(self, event: Event) -> None:
         """Count the pings that come while what was sent waits."""
@@ -30,5 +39,5 @@ class BoundedPongs(Connection):
         self._untaken_pongs = 0
 
 
-class DialedConnection(BoundedPongs, ClientConnection):
+class DialedConnection(BoundedConnection, ClientConnection):
     """Such a connection to a server."""

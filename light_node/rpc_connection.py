@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.frames import CloseCode
 
 from dllm_protocol.errors import DllmError
+from light_node.bounded_websocket import DialedConnection
 from light_node.errors import (
     HeightUnavailable,
     SourceMalformed,
@@ -26,7 +27,6 @@ from light_node.errors import (
     SourceTimedOut,
     SourceUnreachable,
 )
-from light_node.pings import DialedConnection
 
 MESSAGE_BYTES_MAX = 32 << 20
 ANSWER_BYTES_MAX = 1 << 20

@@ -21,6 +21,7 @@ from dllm_protocol.errors import ChannelRefused, DllmError
 from dllm_protocol.messages import Goodbye, Ready
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import ProviderNotProved
+from light_node.bounded_websocket import DialedConnection
 from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnreachable, SaidGoodbye
 from light_node.channel.limits import (
     DEFAULT_LIMITS,
@@ -30,7 +31,6 @@ from light_node.channel.limits import (
     ChannelLimits,
 )
 from light_node.channel.link import Link
-from light_node.pings import DialedConnection
 
 SCHEMES = ("ws://", "wss://")
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from dllm_protocol.errors import DllmError
+from light_node.bounded_websocket import BoundedConnection
 from light_node.channel.limits import DEFAULT_LIMITS, QUEUED_FRAMES, WRITE_BUFFER_BYTES, ChannelLimits
 from light_node.channel.link import POLICY_VIOLATION, Link
-from light_node.pings import BoundedPongs
 
 _log = logging.getLogger(__name__)
 _library_log = logging.getLogger(f"{__name__}.websocket")
@@ -65,7 +65,7 @@ async def serve_channels(
     """
     gate = _Gate(limits)
 
-    class GatedConnection(BoundedPongs, ServerConnection):
+    class GatedConnection(BoundedConnection, ServerConnection):
         """A connection that is counted from the first byte, before it has asked for anything."""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

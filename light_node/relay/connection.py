@@ -24,11 +24,11 @@ from dllm_protocol.relay import (
     ToRelay,
     Welcome,
 )
+from light_node.bounded_websocket import DialedConnection
 from light_node.channel.client import Dial as Connect
 from light_node.channel.errors import ChannelLost
 from light_node.channel.limits import QUEUED_FRAMES, WRITE_BUFFER_BYTES, ChannelLimits
 from light_node.channel.link import Link
-from light_node.pings import DialedConnection
 from light_node.relay.errors import (
     NobodyListens,
     RelayBroke,

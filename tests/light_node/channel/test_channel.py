@@ -201,6 +201,21 @@ async def test_who_does_not_read_is_cut_when_the_buffers_are_full() -> None:
     assert reader is not None
 
 
+async def test_of_very_small_messages_few_are_kept_before_reading_pauses() -> None:
+    kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def reads_one(link: Link) -> None:
+        await link.receive(60_000)
+        await asyncio.sleep(0)
+        kept.set_result(len(link._socket.recv_messages.frames))
+
+    server = await serve_channels("127.0.0.1", 0, reads_one, limits=ChannelLimits(handshake_ms=60_000))
+    async with connect(endpoint(server), proxy=None) as flooding:
+        flooding.transport.write((bytes((0x82, 0x80)) + bytes(4)) * 40_000)
+        assert await kept < 4_000
+    await server.close()
+
+
 async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
     async def waits(link: Link) -> None:
         await link.receive(60_000)
