@@ -19,17 +19,26 @@ _REQUEST = (
 )
 
 
-async def ping_server(host: str, port: int, *, subprotocol: str = "") -> int:
-    """Connect and ping; how many batches the server took until it cut the connection."""
+async def connect_deaf(
+    host: str, port: int, *, subprotocol: str = "", header: str = ""
+) -> asyncio.StreamWriter:
+    """A websocket that stands and takes nothing, not even a close."""
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.setblocking(False)
     await asyncio.get_running_loop().sock_connect(deaf, (host, port))
     reader, writer = await asyncio.open_connection(sock=deaf, limit=1 << 10)
     offered = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
-    writer.write(f"{_REQUEST}{offered}\r\n".encode())
+    more = f"{header}\r\n" if header else ""
+    writer.write(f"{_REQUEST}{offered}{more}\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads, too
+    return writer
+
+
+async def ping_server(host: str, port: int, *, subprotocol: str = "") -> int:
+    """Connect and ping; how many batches the server took until it cut the connection."""
+    writer = await connect_deaf(host, port, subprotocol=subprotocol)
     taken = 0
     with contextlib.suppress(ConnectionError):  # it was cut
         while taken < BATCHES:

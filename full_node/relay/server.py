@@ -52,6 +52,7 @@ class _Socket(ServerConnection):
     waits_from = ""
     """The network address that it counts against until its HTTP request is there; empty afterwards."""
     is_joined = False
+    is_closing = False
     untaken_pongs = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,6 +98,8 @@ class RelayServer:
         self._sockets: dict[int, _Socket] = {}
         self._handshakes: Counter[str] = Counter()
         self._closing: set[asyncio.Task[None]] = set()
+        self._closing_of: Counter[str] = Counter()
+        """By remote: connections that the relay has closed and whose other end has not gone yet."""
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -156,6 +159,10 @@ class RelayServer:
     async def _handle(self, connection: ServerConnection) -> None:
         socket = cast(_Socket, connection)
         self._leave(socket)  # it is counted by the relay from here on
+        if self._closing_of[socket.remote] >= self._limits.connections_per_remote:
+            # Whoever leaves closes unanswered would take the room of all others with ever more of them.
+            socket.transport.abort()
+            return
         peer, effects = self._relay.opened(socket.remote, self._now_ms())
         self._sockets[peer] = socket
         try:
@@ -173,6 +180,10 @@ class RelayServer:
             in_order = socket.protocol.close_rcvd is not None and socket.protocol.close_rcvd.code == 1000
             effects = self._relay.closed(peer, in_order=in_order)
             del self._sockets[peer]
+            if socket.is_closing:
+                self._closing_of[socket.remote] -= 1
+                if not self._closing_of[socket.remote]:
+                    del self._closing_of[socket.remote]
             await self._do(effects)
 
     async def _do(self, effects: Iterable[Effect]) -> None:
@@ -187,6 +198,9 @@ class RelayServer:
                     socket.is_joined = True
                     socket.protocol.max_message_size = MESSAGE_BYTES_MAX
                 case Close(_, reason):
+                    if not socket.is_closing:
+                        socket.is_closing = True
+                        self._closing_of[socket.remote] += 1
                     task = asyncio.create_task(self._close(socket, reason))
                     self._closing.add(task)
                     task.add_done_callback(self._closing.discard)

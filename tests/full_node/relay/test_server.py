@@ -32,7 +32,7 @@ from full_node.relay.server import HANDSHAKES_PER_ADDRESS
 from light_node.relay.connection import RelayStream, dial
 from light_node.relay.errors import NobodyListens, RelayRefused, StreamLost
 from light_node.relay.listening import ByKey
-from tests.deaf import BATCHES, ping_server
+from tests.deaf import BATCHES, connect_deaf, ping_server
 from tests.full_node.relay.rig import (
     DEADLINE_S,
     HOST,
@@ -347,6 +347,21 @@ async def test_a_stream_of_very_small_messages_leaves_turns_to_the_others() -> N
             assert running.relay.counts.forwarded_messages < 20_000
         await until(lambda: running.relay.counts.forwarded_messages == 40_000)
         answerer.transport.abort()
+
+
+async def test_whoever_answers_no_close_takes_no_room_from_others() -> None:
+    limits = RelayLimits(connections=8, listeners=2, streams=2, connections_per_remote=2)
+    async with running_relay(limits, behind_proxy=True) as running:
+        port = int(running.url.name.rpartition(":")[2])
+        deaf = [
+            await connect_deaf(HOST, port, subprotocol=SUBPROTOCOL, header="X-Forwarded-For: 203.0.113.1")
+            for _ in range(limits.connections + limits.connections_per_remote)
+        ]
+        async with running.raw(additional_headers={"X-Forwarded-For": "203.0.113.2"}):
+            assert running.relay.connections == limits.connections_per_remote + 1
+        for one in deaf:
+            one.transport.abort()
+        await until(lambda: running.relay.is_empty and not running.server._closing_of)
 
 
 async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
