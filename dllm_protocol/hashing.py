@@ -38,6 +38,9 @@ class Tag(enum.Enum):
     ROUTE = b"route"  # hash of a route record
     ROUTE_SEED = b"route-seed"  # tie-break seed of an assignment
     ROUTE_TIE = b"route-tie"  # order among equal offers
+    PLACEMENT_SEED = b"placement-seed"  # what placement in one epoch takes its orders from
+    PLACEMENT_TURN = b"placement-turn"  # in which order providers take their turn in an epoch
+    PLACEMENT_TIE = b"placement-tie"  # order among slices that are as good
     TRANSCRIPT = b"transcript"  # chain over the rows of a session
     OUTPUTS = b"outputs"  # chain over the logits that a leg delivered
     HELD_ROWS = b"held-rows"  # which rows a provider still has in its KV cache

@@ -1,0 +1,274 @@
+"""One epoch's decisions about one model, in an order that everybody computes alike.
+
+First those who wait are given slices, one after the other, each reckoning with those before it. Then it is the turn of
+some who serve: those that could be spared, in an order that a seed shuffles each epoch, `PlacementRules.movers_ppm`
+of all. Each has these reasons to move, in this order:
+
+    cover    a layer has no holder at all
+    thicken  a layer has fewer owners than wanted, and where it leaves no layer falls below the weakest
+    align    its slice crosses the cuts in force, so that routes do not meet it
+    balance  without it, each layer that it holds still has the rate of the weakest layer and `gain_ppm` more, and
+             its new slice holds a weakest layer
+
+No layer loses its last copy, whatever those in front do: a provider leaves a layer only if as many owners as wanted
+(to cover: if one other provider) hold it who serve already and *had no turn before it*. Of those who leave a layer the
+last in the order leaves such holders behind, and they stay.
+
+With `balance` each move lifts a weakest layer and leaves none as low, so the sorted list of the layers' rates rises: it
+ends, and a network at rest stays at rest.
+
+Bounds: O(N log N + S·(L + F)) for N holders, S ≤ `MAX_WAITING` + `MAX_MOVERS` steps, and F ≤ 2·L slices in force.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dllm_protocol.hashing import Tag, tagged_hash
+from dllm_protocol.placement.holders import PPM, Holder, PlacementRules, check_holders
+from dllm_protocol.placement.slices import Slice, fitting_slices, frame_of
+from dllm_protocol.placement.supply import Copies, layer_rates_mrows_s, rate_mrows_s
+
+MAX_WAITING = 256
+"""So many who wait reckon with each other in an epoch; more are placed as if alone behind these."""
+MAX_MOVERS = 64
+"""So many move in an epoch, however large the network."""
+
+
+class Why(enum.Enum):
+    """What a decision is for."""
+
+    STAY = "stay"
+    JOIN = "join"
+    COVER = "cover"
+    THICKEN = "thicken"
+    ALIGN = "align"
+    BALANCE = "balance"
+    TOO_SMALL = "too small"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a provider does in an epoch."""
+
+    why: Why
+    held: Slice | None
+    """The slice to serve from now on; None where no part is small enough for its memory."""
+
+
+class EpochPlan:
+    """The decisions of an epoch over what everybody knows at its beginning.
+
+    Args:
+        holders: every provider that serves, loads or waits, each once.
+        layers: of the whole model.
+        seed: 32 bytes that nobody could choose, from `rule.placement_seed`.
+
+    Raises:
+        PlacementRefused: a holder that cannot be.
+    """
+
+    def __init__(
+        self, holders: Iterable[Holder], *, layers: int, epoch: int, seed: bytes, rules: PlacementRules
+    ) -> None:
+        self._holders = check_holders(holders, layers)
+        self._layers = layers
+        self._epoch = epoch
+        self._seed = seed
+        self._rules = rules
+        self._rates = layer_rates_mrows_s(self._holders, layers)
+        self._planned = Copies(self._holders, layers)
+        self._staying = Copies((one for one in self._holders if one.is_serving), layers)
+        speeds: defaultdict[Slice, int] = defaultdict(int)
+        for one in self._holders:
+            if one.held is not None:
+                speeds[one.held] += one.speed_layer_rows_s
+        self._frame = frame_of(speeds, layers)
+        self._in_force = frozenset(self._frame)
+        self._fitting: dict[int, tuple[Slice, ...]] = {}
+        self._is_whole = all(self._rates)
+        self.turns = self._find_turns()
+        """Who may move in this epoch, in turn, with what it holds."""
+
+    def order(self, one: Holder) -> bytes:
+        """Where a provider stands in this epoch's order (compare as bytes)."""
+        return tagged_hash(Tag.PLACEMENT_TURN, self._seed, one.provider)
+
+    def _find_turns(self) -> list[tuple[Holder, Slice]]:
+        """Only who could move, so that turns are not wasted.
+
+        Where a layer has no holder all may who are not the last at theirs, and who borders on it with memory left.
+        """
+        if self._is_whole:
+            most = min(MAX_MOVERS, max(1, len(self._holders) * self._rules.movers_ppm // PPM))
+        else:
+            most = MAX_MOVERS
+        able = [
+            (one, one.held)
+            for one in self._holders
+            if one.held is not None and one.is_serving and self._could_move(one, one.held)
+        ]
+        return sorted(able, key=lambda pair: self.order(pair[0]))[:most]
+
+    def _could_move(self, one: Holder, held: Slice) -> bool:
+        if self._is_whole:
+            return self._has_rested(one) and self._staying.least_owners(held) > self._rules.copies
+        return self._staying.least_holders(held) > 1 or bool(self._grown(held, one.memory_layers))
+
+    def _has_rested(self, one: Holder) -> bool:
+        return self._epoch - one.since_epoch >= self._rules.rest_epochs
+
+    def decisions(self) -> Iterator[tuple[Holder, Decision]]:
+        """Those who wait, then those who have a turn; whoever is not named stays. To be walked once."""
+        waiting = sorted((one for one in self._holders if one.held is None), key=self.order)
+        for place, one in enumerate(waiting):
+            chosen = self._best(one, self._options(one))
+            if chosen is not None and place < MAX_WAITING:
+                self._arrive(one, chosen)
+            yield one, Decision(Why.TOO_SMALL if chosen is None else Why.JOIN, chosen)
+        for one, held in self.turns:
+            decision = self._move(one, held)
+            yield one, decision
+
+    def _arrive(self, one: Holder, held: Slice) -> None:
+        self._count(one, held, 1)
+        self._planned.add(one.owner, held)
+
+    def _leave(self, one: Holder, held: Slice) -> None:
+        self._count(one, held, -1)
+        self._planned.take(one.owner, held)
+
+    def _count(self, one: Holder, held: Slice, sign: int) -> None:
+        rate = sign * rate_mrows_s(one.speed_layer_rows_s, held.layers)
+        for layer in range(held.first_layer, held.end_layer):
+            self._rates[layer] += rate
+
+    def _move(self, one: Holder, held: Slice) -> Decision:
+        """A turn: takes the provider out, looks where it is wanted most, and puts it there or back."""
+        # Whoever had its turn is no copy for those behind it, whether it goes or not.
+        self._staying.take(one.owner, held)
+        weakest = min(self._rates)
+        self._leave(one, held)
+        options = (
+            self._options(one) if weakest else (*self._options(one), *self._grown(held, one.memory_layers))
+        )
+        allowed = [chosen for chosen in options if self._may_go(held, chosen, is_whole=weakest > 0)]
+        chosen = self._best(one, allowed)
+        why = Why.STAY if chosen is None else self._reason(one, held, chosen, weakest)
+        decision = Decision(why, held if why is Why.STAY else chosen)
+        self._arrive(one, decision.held or held)
+        return decision
+
+    def _may_go(self, held: Slice, chosen: Slice, *, is_whole: bool) -> bool:
+        """Whether enough stay behind at the layers that it would no longer hold."""
+        left = _without(held, chosen)
+        if is_whole:
+            return all(self._staying.owners[layer] >= self._rules.copies for layer in left)
+        return all(self._staying.holders[layer] for layer in left)
+
+    def _reason(self, one: Holder, held: Slice, chosen: Slice, weakest: int) -> Why:
+        """Why it should move; rates and planned copies are without it, the weakest rate is with it."""
+        if chosen == held:
+            return Why.STAY
+        if weakest == 0:
+            return Why.COVER if self._uncovered(chosen) > self._uncovered(held) else Why.STAY
+        # While it loads, it serves none of what it holds now.
+        if not self._has_rested(one) or self._staying.least_owners(held) < self._rules.copies:
+            return Why.STAY
+        rates = self._rates
+        kept = min(rates[held.first_layer : held.end_layer])
+        if kept >= weakest and self._thin(one, chosen):
+            return Why.THICKEN
+        if held not in self._in_force:
+            return Why.ALIGN
+        if kept * PPM < weakest * (PPM + self._rules.gain_ppm):
+            return Why.STAY
+        return Why.BALANCE if min(rates[chosen.first_layer : chosen.end_layer]) == weakest else Why.STAY
+
+    def _options(self, one: Holder) -> tuple[Slice, ...]:
+        """Slices that a provider may take: the largest parts that it can hold, and layers that nobody holds."""
+        if one.memory_layers >= self._layers:
+            return (Slice(0, self._layers),)
+        parts = self._parts(one.memory_layers)
+        return parts if all(self._rates) else (*parts, *self._gap_slices(one.memory_layers))
+
+    def _best(self, one: Holder, options: Sequence[Slice]) -> Slice | None:
+        """The slice in which a provider helps most: it covers the most layers that nobody has, then the most that
+        have too few owners, then the weakest layer; of equal ones the longest. Ties go by its identity."""
+        return min(options, key=lambda slice_: self._worth(one, slice_), default=None)
+
+    def _worth(self, one: Holder, slice_: Slice) -> tuple[int, int, int, int, bytes]:
+        return (
+            -self._uncovered(slice_),
+            -self._thin(one, slice_),
+            min(self._rates[slice_.first_layer : slice_.end_layer]),
+            -slice_.layers,
+            self._tie(one, slice_),
+        )
+
+    def _tie(self, one: Holder, slice_: Slice) -> bytes:
+        ends = slice_.first_layer.to_bytes(4, "big") + slice_.end_layer.to_bytes(4, "big")
+        return tagged_hash(Tag.PLACEMENT_TIE, self._seed, one.provider, ends)
+
+    def _uncovered(self, slice_: Slice) -> int:
+        return self._rates[slice_.first_layer : slice_.end_layer].count(0)
+
+    def _thin(self, one: Holder, slice_: Slice) -> int:
+        """Layers of a slice with too few owners to which this one would be another."""
+        if self._planned.least_owners(slice_) >= self._rules.copies:
+            return 0
+        owners = self._planned.owners
+        return sum(owners[layer] < self._rules.copies for layer in self._planned.only_in(one.owner, slice_))
+
+    def _parts(self, memory_layers: int) -> tuple[Slice, ...]:
+        if memory_layers not in self._fitting:
+            self._fitting[memory_layers] = fitting_slices(
+                self._frame,
+                self._layers,
+                memory_layers=memory_layers,
+                least_layers=self._rules.least_layers,
+            )
+        return self._fitting[memory_layers]
+
+    def _gap_slices(self, memory_layers: int) -> list[Slice]:
+        """Layers without a holder, in runs as long as the memory, each from where the one before it ends.
+
+        So they meet what is held around them; a small network covers a model as soon as its memories add up to it.
+        """
+        found: list[Slice] = []
+        first = 0
+        while first < self._layers:
+            end = first
+            while end < self._layers and self._rates[end] == 0 and end - first < memory_layers:
+                end += 1
+            if end > first:
+                found.append(Slice(first, end))
+            first = max(end, first + 1)
+        return found
+
+    def _grown(self, held: Slice, memory_layers: int) -> list[Slice]:
+        """A slice with layers beside it that nobody holds, as far as the memory goes: to the right first, to the left
+        first."""
+        first, end, spare = held.first_layer, held.end_layer, memory_layers - held.layers
+        free_left, free_right = 0, 0
+        while free_right < spare and end + free_right < self._layers and not self._rates[end + free_right]:
+            free_right += 1
+        while free_left < spare and first - free_left > 0 and not self._rates[first - free_left - 1]:
+            free_left += 1
+        grown = {
+            Slice(first - min(free_left, spare - free_right), end + free_right),
+            Slice(first - free_left, end + min(free_right, spare - free_left)),
+        }
+        return sorted(grown - {held})
+
+
+def _without(held: Slice, chosen: Slice) -> list[int]:
+    """Layers of one slice that another lacks."""
+    return [
+        layer
+        for layer in range(held.first_layer, held.end_layer)
+        if not chosen.first_layer <= layer < chosen.end_layer
+    ]
