@@ -23,9 +23,11 @@ Bounds: O(N log N + S·(L + F)) for N holders, S ≤ `MAX_WAITING` + `MAX_MOVERS
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.placement.holders import PPM, Holder, PlacementRules, check_holders
@@ -121,10 +123,16 @@ class EpochPlan:
     def _has_rested(self, one: Holder) -> bool:
         return self._epoch - one.since_epoch >= self._rules.rest_epochs
 
-    def decisions(self) -> Iterator[tuple[Holder, Decision]]:
-        """Those who wait, then those who have a turn; whoever is not named stays. To be walked once."""
+    def decisions(self, asked: bytes | None = None) -> Iterator[tuple[Holder, Decision]]:
+        """Those who wait, then those who have a turn; whoever is not named stays. To be walked once.
+
+        Args:
+            asked: a provider; of those who wait behind the first `MAX_WAITING` only this one is named.
+        """
         waiting = sorted((one for one in self._holders if one.held is None), key=self.order)
         for place, one in enumerate(waiting):
+            if place >= MAX_WAITING and asked not in (None, one.provider):
+                continue
             chosen = self._best(one, self._options(one))
             if chosen is not None and place < MAX_WAITING:
                 self._arrive(one, chosen)
@@ -188,12 +196,39 @@ class EpochPlan:
             return Why.STAY
         return Why.BALANCE if min(rates[chosen.first_layer : chosen.end_layer]) == weakest else Why.STAY
 
-    def _options(self, one: Holder) -> tuple[Slice, ...]:
-        """Slices that a provider may take: the largest parts that it can hold, and layers that nobody holds."""
+    def _options(self, one: Holder) -> list[Slice]:
+        """Slices that a provider may take.
+
+        Where all layers are held: the largest parts of the cuts that it can hold. Else what it can hold at either end
+        of a run of layers without a holder, and parts that close such a run. So what stays free stays in one piece and
+        meets what is held: a network covers a model as soon as the memories that came to it add up to its layers.
+        """
         if one.memory_layers >= self._layers:
-            return (Slice(0, self._layers),)
+            return [Slice(0, self._layers)]
         parts = self._parts(one.memory_layers)
-        return parts if all(self._rates) else (*parts, *self._gap_slices(one.memory_layers))
+        gaps = self._gaps()
+        if not gaps:
+            return list(parts)
+        firsts = [part.first_layer for part in parts]
+        found: set[Slice] = set()
+        for gap in gaps:
+            found.add(Slice(gap.first_layer, min(gap.end_layer, gap.first_layer + one.memory_layers)))
+            found.add(Slice(max(gap.first_layer, gap.end_layer - one.memory_layers), gap.end_layer))
+            place = bisect_right(firsts, gap.first_layer) - 1
+            if place >= 0 and parts[place].has(gap):
+                found.add(parts[place])
+        return sorted(found)
+
+    def _gaps(self) -> list[Slice]:
+        """Runs of layers that nobody holds, as long as they go, ascending."""
+        found: list[Slice] = []
+        first = 0
+        for is_free, run in groupby(self._rates, key=lambda rate: rate == 0):
+            end = first + sum(1 for _ in run)
+            if is_free:
+                found.append(Slice(first, end))
+            first = end
+        return found
 
     def _best(self, one: Holder, options: Sequence[Slice]) -> Slice | None:
         """The slice in which a provider helps most: it covers the most layers that nobody has, then the most that
@@ -232,22 +267,6 @@ class EpochPlan:
                 least_layers=self._rules.least_layers,
             )
         return self._fitting[memory_layers]
-
-    def _gap_slices(self, memory_layers: int) -> list[Slice]:
-        """Layers without a holder, in runs as long as the memory, each from where the one before it ends.
-
-        So they meet what is held around them; a small network covers a model as soon as its memories add up to it.
-        """
-        found: list[Slice] = []
-        first = 0
-        while first < self._layers:
-            end = first
-            while end < self._layers and self._rates[end] == 0 and end - first < memory_layers:
-                end += 1
-            if end > first:
-                found.append(Slice(first, end))
-            first = max(end, first + 1)
-        return found
 
     def _grown(self, held: Slice, memory_layers: int) -> list[Slice]:
         """A slice with layers beside it that nobody holds, as far as the memory goes: to the right first, to the left

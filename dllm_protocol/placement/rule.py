@@ -44,7 +44,7 @@ def decide(
     """
     known = [one for one in others if one.provider != me.provider]
     plan = EpochPlan([*known, me], layers=layers, epoch=epoch, seed=seed, rules=rules)
-    for one, decision in plan.decisions():
+    for one, decision in plan.decisions(me.provider):
         if one.provider == me.provider:
             return decision
     return Decision(Why.STAY, me.held)
