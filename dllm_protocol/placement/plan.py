@@ -27,6 +27,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from dllm_protocol.hashing import Tag, tagged_hash
@@ -83,7 +84,6 @@ class EpochPlan:
         self._rules = rules
         self._rates = layer_rates_mrows_s(self._holders, layers)
         self._planned = Copies(self._holders, layers)
-        self._staying = Copies((one for one in self._holders if one.is_serving), layers)
         speeds: defaultdict[Slice, int] = defaultdict(int)
         for one in self._holders:
             if one.held is not None:
@@ -92,33 +92,49 @@ class EpochPlan:
         self._in_force = frozenset(self._frame)
         self._fitting: dict[int, tuple[Slice, ...]] = {}
         self._is_whole = all(self._rates)
-        self.turns = self._find_turns()
-        """Who may move in this epoch, in turn, with what it holds."""
 
     def order(self, one: Holder) -> bytes:
         """Where a provider stands in this epoch's order (compare as bytes)."""
         return tagged_hash(Tag.PLACEMENT_TURN, self._seed, one.provider)
 
-    def _find_turns(self) -> list[tuple[Holder, Slice]]:
-        """Only who could move, so that turns are not wasted.
+    @cached_property
+    def _staying(self) -> Copies:
+        """Copies to rely on: held by who serves already and had no turn yet."""
+        return Copies((one for one in self._holders if one.is_serving), self._layers)
+
+    @cached_property
+    def turns(self) -> list[tuple[Holder, Slice]]:
+        """Who may move in this epoch, in turn, with what it holds: only who could, so that turns are not wasted.
 
         Where a layer has no holder all may who are not the last at theirs, and who borders on it with memory left.
         """
+        serving = [(one, one.held) for one in self._holders if one.held is not None and one.is_serving]
         if self._is_whole:
+            weakest, is_thin = min(self._rates), min(self._planned.owners) < self._rules.copies
+            able = [pair for pair in serving if self._could_move(*pair, weakest, is_thin=is_thin)]
             most = min(MAX_MOVERS, max(1, len(self._holders) * self._rules.movers_ppm // PPM))
         else:
+            able = [pair for pair in serving if self._could_grow_or_go(*pair)]
             most = MAX_MOVERS
-        able = [
-            (one, one.held)
-            for one in self._holders
-            if one.held is not None and one.is_serving and self._could_move(one, one.held)
-        ]
         return sorted(able, key=lambda pair: self.order(pair[0]))[:most]
 
-    def _could_move(self, one: Holder, held: Slice) -> bool:
-        if self._is_whole:
-            return self._has_rested(one) and self._staying.least_owners(held) > self._rules.copies
+    def _could_grow_or_go(self, one: Holder, held: Slice) -> bool:
+        """Whether it could help where a layer has no holder."""
         return self._staying.least_holders(held) > 1 or bool(self._grown(held, one.memory_layers))
+
+    def _could_move(self, one: Holder, held: Slice, weakest: int, *, is_thin: bool) -> bool:
+        """Whether it can be spared, and has a reason to go; all layers are held."""
+        if not self._has_rested(one) or self._staying.least_owners(held) <= self._rules.copies:
+            return False
+        kept = self._least_rate(held) - rate_mrows_s(one.speed_layer_rows_s, held.layers)
+        return held not in self._in_force or self._is_richer(kept, weakest) or (is_thin and kept >= weakest)
+
+    def _is_richer(self, kept: int, weakest: int) -> bool:
+        """Whether a rate is above the weakest layer's by the stated share."""
+        return kept * PPM >= weakest * (PPM + self._rules.gain_ppm)
+
+    def _least_rate(self, slice_: Slice) -> int:
+        return min(self._rates[slice_.first_layer : slice_.end_layer])
 
     def _has_rested(self, one: Holder) -> bool:
         return self._epoch - one.since_epoch >= self._rules.rest_epochs
@@ -127,9 +143,11 @@ class EpochPlan:
         """Those who wait, then those who have a turn; whoever is not named stays. To be walked once.
 
         Args:
-            asked: a provider; of those who wait behind the first `MAX_WAITING` only this one is named.
+            asked: a provider; decisions that make no difference to this one's may be left out.
         """
         waiting = sorted((one for one in self._holders if one.held is None), key=self.order)
+        # By the list as it was: whoever comes in this epoch is no reason to have a turn.
+        turns = [] if any(one.provider == asked for one in waiting) else self.turns
         for place, one in enumerate(waiting):
             if place >= MAX_WAITING and asked not in (None, one.provider):
                 continue
@@ -137,7 +155,7 @@ class EpochPlan:
             if chosen is not None and place < MAX_WAITING:
                 self._arrive(one, chosen)
             yield one, Decision(Why.TOO_SMALL if chosen is None else Why.JOIN, chosen)
-        for one, held in self.turns:
+        for one, held in turns:
             decision = self._move(one, held)
             yield one, decision
 
@@ -186,15 +204,13 @@ class EpochPlan:
         # While it loads, it serves none of what it holds now.
         if not self._has_rested(one) or self._staying.least_owners(held) < self._rules.copies:
             return Why.STAY
-        rates = self._rates
-        kept = min(rates[held.first_layer : held.end_layer])
+        kept = self._least_rate(held)
         if kept >= weakest and self._thin(one, chosen):
             return Why.THICKEN
         if held not in self._in_force:
             return Why.ALIGN
-        if kept * PPM < weakest * (PPM + self._rules.gain_ppm):
-            return Why.STAY
-        return Why.BALANCE if min(rates[chosen.first_layer : chosen.end_layer]) == weakest else Why.STAY
+        lifts = self._is_richer(kept, weakest) and self._least_rate(chosen) == weakest
+        return Why.BALANCE if lifts else Why.STAY
 
     def _options(self, one: Holder) -> list[Slice]:
         """Slices that a provider may take.
@@ -239,7 +255,7 @@ class EpochPlan:
         return (
             -self._uncovered(slice_),
             -self._thin(one, slice_),
-            min(self._rates[slice_.first_layer : slice_.end_layer]),
+            self._least_rate(slice_),
             -slice_.layers,
             self._tie(one, slice_),
         )

@@ -168,6 +168,17 @@ def test_where_a_layer_is_crowded_somebody_moves_to_the_weakest() -> None:
     assert list(moved.values()) == [Slice(2, 4)]
 
 
+def test_nobody_moves_who_cannot_reach_the_weakest_layer() -> None:
+    rules = PlacementRules(least_layers=8)
+    held = [
+        *(holder(number, 0, 4) for number in range(1, 7)),
+        *(holder(number, 4, 8) for number in range(7, 10)),
+        *(holder(number, 8, 16) for number in range(10, 12)),
+    ]
+    assert all(why is Why.STAY for why, _ in decisions(held, 16, rules=rules).values())
+    assert Why.BALANCE in {why for why, _ in decisions(held, 16, rules=PlacementRules()).values()}
+
+
 def test_who_moves_depends_on_the_epochs_seed_alone() -> None:
     movers = set()
     for number in range(60):
@@ -206,6 +217,13 @@ def test_two_last_holders_do_not_both_go_to_cover_a_gap() -> None:
         reasons = [why for why, _ in decided.values()]
         assert sorted(reasons, key=lambda why: why.value) == [Why.COVER, Why.STAY]
         assert Slice(2, 4) in [held for _, held in decided.values()]
+
+
+def test_who_has_become_the_last_holder_stays_however_much_it_could_cover() -> None:
+    pair = [replace(holder(number, 0, 2), memory_layers=3) for number in (1, 2)]
+    for number in range(20):
+        found = [held for _, held in decisions(pair, 12, seed=bytes([number]) * 32).values()]
+        assert sum(held is not None and held.has(Slice(0, 2)) for held in found) == 1
 
 
 def test_a_last_holder_grows_over_a_gap_beside_it_but_never_leaves() -> None:

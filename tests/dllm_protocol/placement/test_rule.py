@@ -158,6 +158,16 @@ def test_of_two_last_holders_one_may_leave_each_epoch_and_both_get_their_chance(
     assert len(chances) == 2
 
 
+def test_who_moves_in_an_epoch_is_nobody_that_a_leaver_can_rely_on() -> None:
+    pair = [holder(1, 0, 2), holder(2, 0, 2)]
+    for number in range(30):
+        seed = bytes([number]) * 32
+        assert not any(leaves(one, *pair, layers=4, seed=seed) for one in pair)
+    third = holder(3, 0, 2, speed=1)
+    resting = [replace(one, since_epoch=EPOCH) for one in (*pair, third, holder(4, 2, 4))]
+    assert any(leaves(one, *resting, layers=4) for one in resting[:3])
+
+
 @given(wild_networks(), st.binary(min_size=32, max_size=32), st.data())
 def test_leaving_and_moving_together_uncover_nothing(
     network: tuple[int, list[Holder]], seed: bytes, data: st.DataObject
