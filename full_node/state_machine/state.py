@@ -89,6 +89,11 @@ class Overlay:
         """How many keys were written."""
         return len(self._written)
 
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of the values that were written as bytes, not as records."""
+        return sum(len(value) for value in self._written.values() if isinstance(value, bytes))
+
     def has_changed(self, key: bytes) -> bool:
         """Whether the key was written."""
         return key in self._written

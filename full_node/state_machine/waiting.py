@@ -14,16 +14,22 @@ CHANGES_MAX = 1 << 15
 """Changed keys that are kept between two blocks, some for each of the 5,000 transactions of a full mempool; what comes
 then is judged as well and not built upon. A record takes a few kilobytes at most, for lists share their elements.
 """
+BYTES_MAX = 64 << 20
+"""Most bytes of what was written as bytes: a route names every offer that was full, up to 300 kB of them."""
 
 
 class Waiting:
     """The states of accounts that wait, over one newest state. Every transaction is tried before it is kept."""
 
-    def __init__(self, newest: Overlay, changes_max: int = CHANGES_MAX) -> None:
+    def __init__(
+        self, newest: Overlay, *, changes_max: int = CHANGES_MAX, bytes_max: int = BYTES_MAX
+    ) -> None:
         self.newest = newest
         """The state that the next block is built on; what is decoded from it is kept for all accounts."""
         self._changes_max = changes_max
         self._changes = 0
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._states: dict[bytes, Overlay] = {}
 
     def state_of(self, account: bytes) -> Overlay:
@@ -36,8 +42,9 @@ class Waiting:
 
     def keep(self, account: bytes, trial: Overlay) -> bool:
         """Has the account's next transactions judged after this one; False where there is no more room for that."""
-        if self._changes + trial.changed_keys > self._changes_max:
+        changes, size_bytes = self._changes + trial.changed_keys, self._bytes + trial.bytes_written
+        if changes > self._changes_max or size_bytes > self._bytes_max:
             return False
-        self._changes += trial.changed_keys
+        self._changes, self._bytes = changes, size_bytes
         self._states[account] = trial.merge()
         return True

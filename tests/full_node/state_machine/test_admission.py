@@ -199,6 +199,17 @@ def test_what_is_kept_between_blocks_is_bounded(world: World) -> None:
     assert waiting.newest.get(b"key") is None
 
 
+def test_what_is_kept_as_bytes_between_blocks_is_bounded_too(world: World) -> None:
+    waiting = Waiting(world.overlay(), bytes_max=1_000)
+    kept = 0
+    for number in range(100):
+        trial = waiting.trial(b"%020d" % number)
+        trial.put(b"route", b"v" * 300)
+        trial.delete(b"gone")
+        kept += waiting.keep(b"%020d" % number, trial)
+    assert kept == 3
+
+
 def test_checks_start_anew_after_each_block(world: World) -> None:
     assert world.check(world.sign("alice", PAY_BOB)).code == 0
     refused(world.check(world.sign("alice", PAY_BOB, timeout_height=9)), refusals.WrongSequence)
