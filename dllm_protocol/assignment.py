@@ -1,28 +1,31 @@
 """Who serves a session: the rule that the chain applies and every client applies again [format].
 
-Now: routes of one stage. Among the offers of the book that hold the whole model, ask no more than the client's
-limits, are not excluded and have room, the cheapest wins; an offer's cost is its reference price, raised by up
-to a genesis parameter for low reputation. The standby is the cheapest offer of another owner. Equal costs are
-ordered by a hash of the seed and the provider.
+A route is the chain of slices that covers all layers of the model exactly and costs least. Offers count that ask no
+more than their layers' part of the client's limits, are not excluded and have room. An offer's cost is its reference
+price, raised by up to a genesis parameter for low reputation; each stage beyond the first costs a part of the model's
+reserve, so that a model that fits one machine stays on one unless a chain is cheaper by more. Of chains that cost the
+same the one of fewest stages is taken, then the one whose stages come first by a hash of the seed and the provider.
+The standby of a stage is the cheapest other offer of the same slice by another owner than the stage's.
 
-What depends on the book alone is worked out once for all sessions over it (`rank`). Then offers are walked in that
-order, and the first that fit are taken: how many sessions an offer carries is asked only of those that come before.
+What depends on the book alone is worked out once for all sessions over it (`dllm_protocol.ranked_book`). Then the
+cheapest chain is looked for as if everybody had room, and how many sessions an offer carries is asked only of those
+that stand in it; while one is full, the next of its slice takes its place and the cheapest chain is looked for again.
 
 The seed is a hash of the session id and the book. Whoever opens a session chooses its key and can grind the
-order, but only among offers of exactly equal cost, and gains nothing by it that a choice of ``exclusions`` would
+order, but only among chains of exactly equal cost, and gains nothing by it that a choice of ``exclusions`` would
 not give openly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.hashing import Tag, tagged_hash
-from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
-from dllm_protocol.pricing import PPM, RowPrices, reference_cost
+from dllm_protocol.offer_book import BookEntry
+from dllm_protocol.pricing import RowPrices, part_of
+from dllm_protocol.ranked_book import OfferedSlice, RankedBook, RouteRules
 from dllm_protocol.records import ProviderLoad, Route, RouteStage
 from dllm_protocol.voucher import ROLE_STAGE, ROLE_STANDBY, WHOLE_SHARE_PPM, Payee
 
@@ -56,41 +59,8 @@ def encoded_route_hash(raw: bytes) -> bytes:
     return tagged_hash(Tag.ROUTE, raw)
 
 
-def effective_cost(entry: BookEntry, penalty_ppm: int) -> int:
-    """Reference price raised for low reputation, in millionths of udllm (for comparison only)."""
-    return reference_cost(entry.prices) * (PPM + (PPM - entry.reputation_ppm) * penalty_ppm // PPM)
-
-
-@dataclass(frozen=True, slots=True)
-class RankedBook:
-    """What every assignment over a book shares."""
-
-    model: str
-    epoch: int
-    book_hash: bytes
-    layers: int
-    """The model's number of layers; offers of fewer do not count."""
-    offers: int
-    """How many stand in the whole book."""
-    tiers: tuple[tuple[BookEntry, ...], ...]
-    """Offers that hold the whole model, the cheapest first; those of a tier cost the same."""
-
-
-def rank(book: OfferBook, *, layers: int, penalty_ppm: int) -> RankedBook:
-    """A book's offers in the order in which sessions take them.
-
-    Args:
-        layers: the model's number of layers.
-        penalty_ppm: how much dearer an offer of score 0 counts than one of score 1.
-    """
-    costs = [
-        (effective_cost(entry, penalty_ppm), entry)
-        for entry in book.entries
-        if (entry.first_layer, entry.end_layer) == (0, layers)
-    ]
-    costs.sort(key=lambda pair: pair[0])
-    tiers = tuple(tuple(entry for _, entry in tier) for _, tier in groupby(costs, key=lambda pair: pair[0]))
-    return RankedBook(book.model, book.epoch, book_hash(book), layers, len(book.entries), tiers)
+LAZY_ROUNDS = 8
+"""So many cheapest chains are tried before every slice is asked for its first offer with room: that bounds the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,42 +70,161 @@ class Assigned:
     stages: tuple[RouteStage, ...]
     """None where the book cannot serve the model under the limits."""
     passed_over: tuple[ProviderLoad, ...]
-    """Offers that would have been taken before one that was, and were full; ascending by provider."""
+    """Offers that were asked before one that was taken, and were full; ascending by provider."""
 
 
 def assign(
     book: RankedBook, *, max_prices: RowPrices, exclusions: Collection[bytes], load_of: LoadOf, seed: bytes
 ) -> Assigned:
-    """The stages of a route, and who was passed over for want of room."""
-    stage: BookEntry | None = None
-    standby: BookEntry | None = None
-    full: list[ProviderLoad] = []
-    for entry in _in_turn(book, max_prices, frozenset(exclusions), seed):
-        if stage is not None and entry.owner == stage.owner:
+    """The stages of a route, and who was passed over for want of room.
+
+    Args:
+        max_prices: the most for the whole model; a stage may ask its layers' part of it, so that the route as a whole
+            asks no more.
+    """
+    asked = _Asked(max_prices, frozenset(exclusions), load_of, seed)
+    lines = [_Line(offered, asked, book.rules.layers) for offered in book.slices]
+    chain = _cheapest_chain(lines, book.rules)
+    rounds = 1
+    # A chain that was found is the cheapest if its offers have room, because all others were taken to have it.
+    while _settle(chain if rounds < LAZY_ROUNDS else lines):
+        chain = _cheapest_chain(lines, book.rules)
+        rounds += 1
+    stages = tuple(RouteStage(line.first(), line.standby()) for line in chain)
+    return Assigned(stages, tuple(sorted(asked.full, key=lambda load: load.provider)))
+
+
+class _Asked:
+    """What a session wants, and whom it found full."""
+
+    def __init__(
+        self, max_prices: RowPrices, exclusions: frozenset[bytes], load_of: LoadOf, seed: bytes
+    ) -> None:
+        self.max_prices = max_prices
+        self.exclusions = exclusions
+        self.full: list[ProviderLoad] = []
+        self._load_of = load_of
+        self._seed = seed
+
+    def has_room(self, entry: BookEntry) -> bool:
+        """Whether an offer takes another session; it is noted where it does not."""
+        load = self._load_of(entry)
+        if load < entry.capacity_sessions:
+            return True
+        self.full.append(ProviderLoad(entry.provider, load))
+        return False
+
+    def tie(self, entry: BookEntry) -> bytes:
+        """What orders offers of equal cost."""
+        return tagged_hash(Tag.ROUTE_TIE, self._seed, entry.provider)
+
+
+class _Line:
+    """The offers of one slice that are within the limits, in the order in which this session takes them."""
+
+    __slots__ = ("_asked", "_has_room", "_in_order", "_limit", "_tiers", "_waiting", "cost", "offered")
+
+    def __init__(self, offered: OfferedSlice, asked: _Asked, layers: int) -> None:
+        self.offered = offered
+        self.cost: int | None = None
+        """Of the first offer; None where there is none."""
+        self._asked = asked
+        self._limit = part_of(asked.max_prices, offered.end_layer - offered.first_layer, layers)
+        self._tiers = iter(offered.tiers)
+        self._waiting: list[BookEntry] = []
+        self._in_order = False
+        self._has_room = False
+        self._next_tier()
+
+    def first(self) -> BookEntry:
+        """The offer whose turn it is."""
+        if not self._in_order:
+            self._waiting.sort(key=self._asked.tie, reverse=True)
+            self._in_order = True
+        return self._waiting[-1]
+
+    def tie(self) -> bytes:
+        """What orders slices that begin chains of equal cost."""
+        return self._asked.tie(self.first())
+
+    def settle(self) -> bool:
+        """Pass over offers that are full; whether there were any."""
+        changed = False
+        while self.cost is not None and not self._has_room:
+            self._has_room = self._asked.has_room(self.first())
+            if not self._has_room:
+                changed = True
+                self._drop()
+        return changed
+
+    def standby(self) -> BookEntry | None:
+        """Take the first offer, and find the next one of another owner that has room."""
+        owner = self.first().owner
+        self._drop()
+        while self.cost is not None:
+            entry = self.first()
+            if entry.owner != owner and self._asked.has_room(entry):
+                return entry
+            self._drop()
+        return None
+
+    def _drop(self) -> None:
+        self._waiting.pop()
+        if not self._waiting:
+            self._next_tier()
+
+    def _next_tier(self) -> None:
+        exclusions, limit = self._asked.exclusions, self._limit
+        for tier in self._tiers:
+            self._waiting = [
+                entry
+                for entry in tier.entries
+                if entry.provider not in exclusions and entry.prices.within(limit)
+            ]
+            if self._waiting:
+                self._in_order = len(self._waiting) == 1
+                self.cost = tier.cost
+                return
+        self.cost = None
+
+
+def _settle(lines: Iterable[_Line]) -> bool:
+    """Have every slice begin with an offer that has room; whether anything changed by it."""
+    changed = [line.settle() for line in lines]
+    return any(changed)
+
+
+def _cheapest_chain(lines: Iterable[_Line], rules: RouteRules) -> list[_Line]:
+    """The slices that cover [0, layers) exactly at least cost, each with its first offer; empty where none do.
+
+    A shortest path over the boundaries between layers, from the last one back: lines come by their first layer, the
+    last first, so that all that may follow a slice was looked at before it.
+    """
+    best: dict[int, tuple[int, int]] = {rules.layers: (0, 0)}
+    begins: dict[int, list[_Line]] = {}
+    for line in lines:
+        rest = best.get(line.offered.end_layer)
+        if line.cost is None or rest is None:
             continue
-        load = load_of(entry)
-        if load >= entry.capacity_sessions:
-            full.append(ProviderLoad(entry.provider, load))
-        elif stage is None:
-            stage = entry
-        else:
-            standby = entry
-            break
-    stages = () if stage is None else (RouteStage(stage, standby),)
-    return Assigned(stages, tuple(sorted(full, key=lambda load: load.provider)))
-
-
-def _in_turn(
-    book: RankedBook, max_prices: RowPrices, exclusions: frozenset[bytes], seed: bytes
-) -> Iterator[BookEntry]:
-    """Offers within the limits, in the order in which this session takes them."""
-    for tier in book.tiers:
-        fitting = [
-            entry for entry in tier if entry.provider not in exclusions and entry.prices.within(max_prices)
-        ]
-        if len(fitting) > 1:
-            fitting.sort(key=lambda entry: tagged_hash(Tag.ROUTE_TIE, seed, entry.provider))
-        yield from fitting
+        first_layer = line.offered.first_layer
+        # Every stage is charged: that orders chains as charging those beyond the first does.
+        total = (line.cost + rules.stage_cost + rest[0], 1 + rest[1])
+        known = best.get(first_layer)
+        if known is None or total < known:
+            best[first_layer] = total
+            begins[first_layer] = [line]
+        elif total == known:
+            begins[first_layer].append(line)
+    chain: list[_Line] = []
+    at = 0
+    while at != rules.layers:
+        candidates = begins.get(at)
+        if candidates is None:
+            return []
+        line = candidates[0] if len(candidates) == 1 else min(candidates, key=_Line.tie)
+        chain.append(line)
+        at = line.offered.end_layer
+    return chain
 
 
 def make_route(

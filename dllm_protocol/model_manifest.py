@@ -132,6 +132,11 @@ class PieceRoot:
         self._levels.append(leaf)
 
 
+def is_chunked(manifest: Manifest) -> bool:
+    """Whether the model has pieces of its own for each block, so that it can be served in slices."""
+    return any(piece.kind == PIECE_BLOCK for piece in manifest.pieces)
+
+
 def piece_root(blocks: Iterable[bytes]) -> bytes:
     """BitTorrent v2 root of a byte stream (32 bytes; BEP 52 "pieces root").
 

@@ -75,6 +75,8 @@ class Params(Record):
     """Part of a validator's stake, and of what unbonds since, that is burned for double signing."""
     block_max_bytes: int = wire(21, Unsigned(BLOCK_MAX_BYTES_LIMIT))
     """The largest block, evidence and commit included; 0 = 22,020,096, CometBFT's default when older chains began."""
+    stage_penalty_ppm: int = wire(22, SHARE)
+    """How much dearer a route counts for each stage beyond the first, in millionths of the model's reserve prices."""
 
 
 class TimesOutOfOrder(UsageRefused):
@@ -206,5 +208,6 @@ NETWORK_PARAMS = Params(
     max_validators=100,
     slash_double_sign_ppm=50_000,
     block_max_bytes=BLOCK_MAX_BYTES,
+    stage_penalty_ppm=50_000,
 )
 """What a real network starts from."""

@@ -1,7 +1,8 @@
 """What rows cost, what a session costs its client, and what is left for the community.
 
-The unit of price is a *row decoded*: one position of one sequence through one leg's layers. Prices are in
-udllm per 1,000 rows, so that cheap models need no fractions.
+The unit of price is a *row decoded*: one position of one sequence through one leg's layers, all of them. An offer of
+a slice quotes for its slice, so that rows weigh by layers because a slice may ask no more than its layers' part of
+what the whole model may. Prices are in udllm per 1,000 rows, so that cheap models need no fractions.
 """
 
 from __future__ import annotations
@@ -35,6 +36,31 @@ class RowPrices(Record):
             and self.drafted_udllm <= limit.drafted_udllm
             and self.replayed_udllm <= limit.replayed_udllm
         )
+
+
+def part_of(prices: RowPrices, layers: int, all_layers: int) -> RowPrices:
+    """The part of a whole model's prices that falls on some of its layers, each rounded down.
+
+    Slices that cover a model exactly come to no more than the model's prices, if each asks its part at most.
+    """
+    if layers == all_layers:
+        return prices
+    return RowPrices(
+        prices.prompt_udllm * layers // all_layers,
+        prices.kept_udllm * layers // all_layers,
+        prices.drafted_udllm * layers // all_layers,
+        prices.replayed_udllm * layers // all_layers,
+    )
+
+
+def whole_of(prices: RowPrices, layers: int, all_layers: int) -> RowPrices:
+    """The least prices of a whole model whose `part_of` for so many layers admits ``prices``."""
+    return RowPrices(
+        -(-prices.prompt_udllm * all_layers // layers),
+        -(-prices.kept_udllm * all_layers // layers),
+        -(-prices.drafted_udllm * all_layers // layers),
+        -(-prices.replayed_udllm * all_layers // layers),
+    )
 
 
 @record

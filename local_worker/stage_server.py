@@ -215,6 +215,11 @@ class StageServer:
         if self._provider not in legs:
             raise NotServed("this provider does not stand in the session's route")
         entry, role = legs[self._provider]
+        if len(route.stages) != 1:
+            raise NotServed(
+                f"the route has {len(route.stages)} stages, this worker serves whole models only: "
+                f"its part would be layers [{entry.first_layer}, {entry.end_layer})"
+            )
         return Terms(
             self._chain.chain_id,
             session_id,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from dllm_chat.sanitize import clean_line
 from dllm_chat.session.events import AskOptions, ProviderShare, Quote
 from dllm_protocol import state_keys
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
-from dllm_protocol.assignment import assign, rank, route_seed
+from dllm_protocol.assignment import assign, route_seed
 from dllm_protocol.errors import NotFound, UsageRefused
 from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import Params
-from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
+from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows, whole_of
+from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, Offer, Route, RouteStage
 from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
 from light_node.queries import ProvedReads
@@ -33,6 +34,18 @@ class TooExpensive(UsageRefused):
     """The quote is above what the person allowed."""
 
     code = "E_COST"
+
+
+class SeveralStages(NotFound):
+    """Nobody serves the whole model at the price of several stages, and this program is served by one."""
+
+    code = "E_STAGES"
+
+    def __init__(self, model: str, stages: int, *, hint: str) -> None:
+        super().__init__(
+            f"{model} would be served by {stages} stages one after the other, this program is served by one",
+            hint=hint,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +84,13 @@ async def read_market(reads: ProvedReads, model_name: str) -> Market:
     return Market(model, book, loads)
 
 
-def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> RouteStage:
-    """The route that an OpenSession would get now (up to ties and to what others do first).
+def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> tuple[RouteStage, ...]:
+    """The stages that an OpenSession would get now (up to ties and to what others do first).
 
     Raises:
         NoProvider
     """
-    book = rank(market.book, layers=market.manifest.layers, penalty_ppm=params.reputation_penalty_ppm)
+    book = rank(market.book, rules_of(market.manifest, params))
     stages = assign(
         book,
         max_prices=market.manifest.reserve_prices,
@@ -87,8 +100,22 @@ def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> Ro
     ).stages
     if not stages:
         raise NoProvider(
-            f"nobody can serve {market.manifest.name} now: {len(market.book.entries)} offers, none is free",
+            f"nobody can serve {market.manifest.name} now: {len(market.book.entries)} offers, none is free "
+            "or too few to cover all layers",
             hint="try again in a moment, or choose another model",
+        )
+    return stages
+
+
+def only_stage(model: str, stages: Sequence[RouteStage]) -> RouteStage:
+    """The one stage of a route, before anything is locked.
+
+    Raises:
+        SeveralStages
+    """
+    if len(stages) != 1:
+        raise SeveralStages(
+            model, len(stages), hint="nothing was locked: choose a model that is served whole"
         )
     return stages[0]
 
@@ -145,15 +172,23 @@ def price_of(prices: RowPrices, prompt: int, kept: int, replayed: int, share_ppm
     return client_price(cost_of_rows(prices, RowCounts(prompt, kept, 0, replayed)), share_ppm)
 
 
-def limits_of(stage: RouteStage) -> RowPrices:
-    """Prices that admit exactly what was quoted: the dearer of stage and standby, kind by kind."""
-    one = stage.stage.prices
-    other = stage.standby.prices if stage.standby else one
+def limits_of(stages: Iterable[RouteStage], layers: int) -> RowPrices:
+    """The least limits that admit what was quoted: of stages and standbys the dearest for its layers, kind by kind.
+
+    Args:
+        layers: the model's number of layers.
+    """
+    asks = [
+        whole_of(entry.prices, entry.end_layer - entry.first_layer, layers)
+        for one in stages
+        for entry in (one.stage, one.standby)
+        if entry is not None
+    ]
     return RowPrices(
-        max(one.prompt_udllm, other.prompt_udllm),
-        max(one.kept_udllm, other.kept_udllm),
-        max(one.drafted_udllm, other.drafted_udllm),
-        max(one.replayed_udllm, other.replayed_udllm),
+        max(ask.prompt_udllm for ask in asks),
+        max(ask.kept_udllm for ask in asks),
+        max(ask.drafted_udllm for ask in asks),
+        max(ask.replayed_udllm for ask in asks),
     )
 
 

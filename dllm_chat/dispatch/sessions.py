@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from dllm_chat.dispatch.market import Market, limits_of
+from dllm_chat.dispatch.market import Market, SeveralStages, limits_of
 from dllm_chat.session.saved import SavedSession, SessionStore
 from dllm_protocol.actions import CloseSession, OpenSession, Rating, TopUpSession
 from dllm_protocol.assignment import (
@@ -15,13 +15,13 @@ from dllm_protocol.assignment import (
     leg_entries,
     loads_of,
     make_route,
-    rank,
     route_hash,
     session_id_of,
 )
 from dllm_protocol.errors import TransactionRefused, VerificationFailed
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.pricing import RowPrices, client_price
+from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import SESSION_CLOSED, SESSION_OPEN, Route, RouteStage, Session
 from dllm_protocol.refusals import GraceNotOver, SessionClosed
 from dllm_protocol.session.ledger import Ledger, fresh_state
@@ -76,12 +76,16 @@ class Sessions:
     def reuse(self, model: str, exclude: frozenset[bytes]) -> Iterator[SavedSession | None]:
         """Hold an open session for the model that no other process uses, or None.
 
-        A session whose every provider failed or is excluded does not count.
+        A session does not count where nobody is left of a stage who did not fail and is not excluded.
         """
         with contextlib.ExitStack() as stack:
             for saved in self.store.all(self._chain_id, self._purse.account, open_only=True):
-                usable = set(leg_entries(saved.route)) - set(saved.failed) - exclude
-                if saved.route.model != model or not usable or saved.ledger.n == FINAL_N:
+                gone = exclude | set(saved.failed)
+                if (
+                    saved.route.model != model
+                    or not can_serve(saved.route, gone)
+                    or saved.ledger.n == FINAL_N
+                ):
                     continue
                 if stack.enter_context(self.store.claim(saved.route.session)):
                     fresh = self.store.load(saved.route.session)
@@ -105,12 +109,13 @@ class Sessions:
 
         Raises:
             RouteRefused, TransactionRefused
+            SeveralStages: the cheapest offers changed since the quote. The session is kept to be closed.
         """
         index, key = self._purse.next_session_key()
         session_id = session_id_of(self._purse.account, key.public_key)
         claims.enter_context(self.store.claim(session_id))
         self.store.begin(session_id, self._chain_id, self._purse.account, index)
-        limits = limits_of(stage)
+        limits = limits_of((stage,), market.manifest.layers)
         action = OpenSession(
             market.manifest.name, key.public_key, limits, tuple(sorted(exclude)), deposit_udllm
         )
@@ -126,6 +131,13 @@ class Sessions:
             )
         session, route = found
         await self._check_route(market, route, key.public_key, limits, exclude)
+        if len(route.stages) != 1:
+            await self._adopt(session, route, index, failed=tuple(sorted(leg_entries(route))))
+            raise SeveralStages(
+                route.model,
+                len(route.stages),
+                hint=f"close the session to have its deposit back: `dllm session close {session_id.hex()[:16]}`",
+            )
         saved = await self._adopt(session, route, index, failed=())
         return saved, sent
 
@@ -160,9 +172,8 @@ class Sessions:
     ) -> None:
         params = await self._sender.params()
         book = await self._reads.offer_book(route.model, route.book_epoch)
-        ranked = rank(book, layers=market.manifest.layers, penalty_ppm=params.reputation_penalty_ppm)
         expected = make_route(
-            ranked,
+            rank(book, rules_of(market.manifest, params)),
             account=self._purse.account,
             session_key=session_key,
             manifest_hash=manifest_hash(market.manifest),
@@ -257,6 +268,14 @@ class Sessions:
             for provider in sorted(paid & stages)
         )
         return CloseSession(saved.route.session, voucher, acks, ratings)
+
+
+def can_serve(route: Route, gone: Collection[bytes]) -> bool:
+    """Whether every stage of a route has its provider or its standby left when some are gone."""
+    return all(
+        any(entry is not None and entry.provider not in gone for entry in (one.stage, one.standby))
+        for one in route.stages
+    )
 
 
 async def in_sessions_udllm(reads: ProvedReads, saved: list[SavedSession], height: int) -> int:

@@ -40,6 +40,7 @@ LOCAL_PARAMS = Params(
     max_validators=1,
     slash_double_sign_ppm=50_000,
     block_max_bytes=BLOCK_MAX_BYTES,
+    stage_penalty_ppm=50_000,
 )
 """Short epochs and graces: nobody should have to wait for play money."""
 

@@ -12,6 +12,7 @@ from dllm_chat.dispatch.market import (
     NoProvider,
     foresee,
     make_quote,
+    only_stage,
     read_market,
     share_of,
     shares_of,
@@ -174,7 +175,8 @@ class Conversation:
         self, market: Market, messages: Sequence[ChatMessage], saved: SavedSession | None
     ) -> tuple[RouteStage, Quote]:
         params = await self._chain.sender.params()
-        stage = _stage_left(saved) if saved else foresee(market, self._exclude, params)
+        stages = (_stage_left(saved),) if saved else foresee(market, self._exclude, params)
+        stage = only_stage(self._model, stages)
         quote = make_quote(
             market,
             stage,
@@ -356,7 +358,7 @@ class Conversation:
 
 def _stage_left(saved: SavedSession) -> RouteStage:
     """The session's stage without those who failed in it: the standby in the first place where it is alone."""
-    stage = saved.route.stages[0]
+    (stage,) = saved.route.stages  # sessions of others are opened to be closed only
     if stage.standby is None or stage.standby.provider in saved.failed:
         return replace(stage, standby=None)
     return RouteStage(stage.standby, None) if stage.stage.provider in saved.failed else stage

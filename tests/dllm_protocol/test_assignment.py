@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 from dllm_protocol.address import address_of
 from dllm_protocol.assignment import (
     Assigned,
-    RankedBook,
     RouteRefused,
     assign,
     check_route,
-    effective_cost,
     leg_entries,
     leg_payees,
     loads_of,
     make_route,
-    rank,
     route_hash,
     route_seed,
     session_id_of,
@@ -30,6 +27,7 @@ from dllm_protocol.assignment import (
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.pricing import RowPrices
+from dllm_protocol.ranked_book import RankedBook, RouteRules, effective_cost, rank
 from dllm_protocol.records import ProviderLoad, Route, RouteStage
 from dllm_protocol.voucher import ROLE_STAGE, ROLE_STANDBY
 from tests.vectors.record_formats import ACCOUNT, CLIENT, ROUTE, SESSION_KEY
@@ -57,7 +55,7 @@ def entry(
 def book_of(*entries: BookEntry, penalty_ppm: int = 1_000_000) -> RankedBook:
     """The ranked book of the entries."""
     book = OfferBook("m", 1, tuple(sorted(entries, key=lambda one: one.provider)))
-    return rank(book, layers=LAYERS, penalty_ppm=penalty_ppm)
+    return rank(book, RouteRules(LAYERS, penalty_ppm, 0))
 
 
 def assigned_over(
@@ -209,7 +207,7 @@ def markets(draw: st.DrawFn) -> tuple[list[BookEntry], list[bytes], dict[bytes, 
 
 
 @given(markets(), st.binary(min_size=32, max_size=32))
-def test_walking_a_ranked_book_comes_to_what_the_rule_says(
+def test_walking_a_book_of_whole_models_comes_to_what_the_rule_says(
     market: tuple[list[BookEntry], list[bytes], dict[bytes, int]], seed: bytes
 ) -> None:
     entries, exclusions, loads = market

@@ -31,7 +31,7 @@ from dllm_protocol.actions import (
 )
 from dllm_protocol.actions.validators import prove_key
 from dllm_protocol.address import address_of, encode_address, provider_id_of
-from dllm_protocol.assignment import leg_payees, make_route, rank, route_hash, session_id_of
+from dllm_protocol.assignment import leg_payees, make_route, route_hash, session_id_of
 from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, fingerprint, sign_bundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.genesis import (
@@ -46,6 +46,7 @@ from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, piece_r
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.pricing import RowCounts, RowPrices, cost_of_rows
+from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import (
     Account,
     AppVersion,
@@ -79,7 +80,7 @@ from dllm_protocol.voucher import Voucher, VoucherLeg, WindowAck, sign_ack, sign
 
 FILE = Path(__file__).with_name("formats.json")
 
-CLIENT, OWNER, OPERATOR, SERVICE, SESSION_KEY = (SeedSigner(bytes([n]) * 32) for n in range(1, 6))
+CLIENT, OWNER, OPERATOR, SERVICE, SESSION_KEY, SLICED_KEY = (SeedSigner(bytes([n]) * 32) for n in range(1, 7))
 ACCOUNT, EARNER = address_of(CLIENT.public_key), address_of(OWNER.public_key)
 PROVIDER_ID = provider_id_of(EARNER, address_of(OPERATOR.public_key))
 STANDBY_OWNER = b"\x77" * 20
@@ -148,9 +149,9 @@ BOOK = OfferBook(
         )
     ),
 )
-PENALTY_PPM = NETWORK_PARAMS.reputation_penalty_ppm
+RULES = rules_of(MANIFEST, NETWORK_PARAMS)
 ROUTE = make_route(
-    rank(BOOK, layers=4, penalty_ppm=PENALTY_PPM),
+    rank(BOOK, RULES),
     account=ACCOUNT,
     session_key=SESSION_KEY.public_key,
     manifest_hash=manifest_hash(MANIFEST),
@@ -160,6 +161,43 @@ ROUTE = make_route(
 )
 assert ROUTE is not None
 SESSION_ID = session_id_of(ACCOUNT, SESSION_KEY.public_key)
+SLICED_BOOK = OfferBook(
+    "guide-1",
+    13,
+    tuple(
+        BookEntry(
+            bytes([number]) * 20,
+            owner,
+            first,
+            end,
+            RowPrices(price, 10 * price, 10 * price, price),
+            2,
+            900_000,
+        )
+        for number, owner, first, end, price in (
+            (1, EARNER, 0, 1, 90),
+            (2, STANDBY_OWNER, 1, 3, 190),
+            (3, EARNER, 3, 4, 100),
+            (4, EARNER, 1, 3, 200),
+            (5, STANDBY_OWNER, 0, 1, 80),
+            (6, STANDBY_OWNER, 0, 4, 900),
+            (7, EARNER, 2, 4, 1),
+            (8, STANDBY_OWNER, 0, 1, 95),
+        )
+    ),
+)
+"""Three stages are cheaper than the whole, the cheapest first one is full, the last one has no standby."""
+SLICED_ROUTE = make_route(
+    rank(SLICED_BOOK, RULES),
+    account=ACCOUNT,
+    session_key=SLICED_KEY.public_key,
+    manifest_hash=manifest_hash(MANIFEST),
+    max_prices=RESERVE,
+    exclusions=(),
+    load_of=lambda entry: 2 if entry.provider == bytes([5]) * 20 else 0,
+)
+assert SLICED_ROUTE is not None
+SLICED_SESSION_ID = session_id_of(ACCOUNT, SLICED_KEY.public_key)
 ROWS = RowCounts(57, 120, 9, 0)
 LEG = VoucherLeg(PROVIDER_ID, leg_payees(ROUTE.stages[0].stage, 1), ROWS, cost_of_rows(PRICES, ROWS))
 VOUCHER = sign_voucher(SESSION_KEY, Voucher(CHAIN_ID, SESSION_ID, route_hash(ROUTE), 3, (LEG,), b"\x33" * 32))
@@ -237,7 +275,9 @@ STORED: tuple[tuple[bytes, Record], ...] = (
     (state_keys.latest_offer_book("guide-1"), OfferBookHead("guide-1", 12, book_hash(BOOK), 2, 1, 11)),
     (state_keys.offer_book("guide-1", 12), OfferBookHead("guide-1", 12, book_hash(BOOK), 2, 0, 11)),
     (state_keys.offer_list("guide-1", 12), BOOK),
+    (state_keys.offer_list("guide-1", 13), SLICED_BOOK),
     (state_keys.route(SESSION_ID), ROUTE),
+    (state_keys.route(SLICED_SESSION_ID), SLICED_ROUTE),
     (
         state_keys.session(SESSION_ID),
         Session(

@@ -1,8 +1,9 @@
 """Freezing offers into books at the end of a block.
 
 A book is frozen for a model that has offers but no book yet, and again once its newest book is stale and either
-a new epoch has begun or the book is *thin*: with offers of fewer than two owners nobody has a standby, so the
-network does not wait an epoch for the second. A block without transactions freezes nothing: an idle chain's
+a new epoch has begun or the book is *thin*: while it has no chain of offers over all layers nobody can be served,
+and with offers of fewer than two owners in chains nobody has a standby, so the network does not wait an epoch for
+the next. A block without transactions freezes nothing: an idle chain's
 state does not change.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from dllm_protocol import state_keys
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
+from dllm_protocol.ranked_book import rules_of
 from dllm_protocol.records import OfferBookHead
 from dllm_protocol.reputation import score_ppm
 from dllm_protocol.results import Event
@@ -20,29 +22,27 @@ from full_node.state_machine.providers import view as providers
 from full_node.state_machine.reputation.view import evidence
 from full_node.state_machine.state import Overlay, StateReader
 
-OWNERS_FOR_A_STANDBY = 2
-
 
 def freeze_books(state: Overlay, scope: Scope) -> list[Event]:
     """Freeze every book that is due; return what happened."""
     events = []
     for name in models.names(state):
         head = view.head(state, name)
-        if _is_due(state, name, head, scope.epoch):
+        if _is_due(state, name, head, scope):
             events.append(_freeze(state, name, head, scope))
     return events
 
 
-def _is_due(state: StateReader, name: str, head: OfferBookHead | None, epoch: int) -> bool:
+def _is_due(state: StateReader, name: str, head: OfferBookHead | None, scope: Scope) -> bool:
     if head is None:
         return bool(providers.live_offers(state, name))
-    return bool(head.stale) and (epoch > head.epoch or _is_thin(state, head))
+    return bool(head.stale) and (scope.epoch > head.epoch or _is_thin(state, name, scope))
 
 
-def _is_thin(state: StateReader, head: OfferBookHead) -> bool:
-    book = view.book(state, head.model, head.epoch)
-    owners = {entry.owner for entry in book.entries} if book else set()
-    return len(owners) < OWNERS_FOR_A_STANDBY
+def _is_thin(state: StateReader, name: str, scope: Scope) -> bool:
+    model = models.model(state, name)
+    book = view.ranked(state, name, rules_of(model.manifest, scope.params)) if model else None
+    return book is None or book.is_thin
 
 
 def _freeze(state: Overlay, name: str, earlier: OfferBookHead | None, scope: Scope) -> Event:

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from functools import lru_cache
 
 from dllm_protocol import state_keys
-from dllm_protocol.assignment import RankedBook, rank
 from dllm_protocol.offer_book import OfferBook
+from dllm_protocol.ranked_book import RankedBook, RouteRules, rank
 from dllm_protocol.records import OfferBookHead
 from full_node.state_machine.state import StateReader, read
 
@@ -40,19 +40,19 @@ def offers_in_force(state: StateReader, model_name: str) -> int:
     return 0 if newest is None else newest.offers
 
 
-def ranked(state: StateReader, model_name: str, *, layers: int, penalty_ppm: int) -> RankedBook | None:
+def ranked(state: StateReader, model_name: str, rules: RouteRules) -> RankedBook | None:
     """A model's newest book in the order in which sessions take its offers, or None before the first."""
     newest = head(state, model_name)
     if newest is None:
         return None
-    known = _ranked.find(newest.book_hash, layers, penalty_ppm)
+    known = _ranked.find(newest.book_hash, rules)
     if known is not None:
         return known
     frozen = book(state, model_name, newest.epoch)
     if frozen is None:
         return None
-    made = rank(frozen, layers=layers, penalty_ppm=penalty_ppm)
-    _ranked.keep(made, penalty_ppm)
+    made = rank(frozen, rules)
+    _ranked.keep(made)
     return made
 
 
@@ -64,20 +64,20 @@ class RankedBooks:
 
     def __init__(self, offers_max: int = RANKED_OFFERS_MAX) -> None:
         self._offers_max = offers_max
-        self._books: OrderedDict[tuple[bytes, int, int], RankedBook] = OrderedDict()
+        self._books: OrderedDict[tuple[bytes, RouteRules], RankedBook] = OrderedDict()
         self._offers = 0
 
-    def find(self, book_hash: bytes, layers: int, penalty_ppm: int) -> RankedBook | None:
+    def find(self, book_hash: bytes, rules: RouteRules) -> RankedBook | None:
         """A book that was kept."""
-        key = (book_hash, layers, penalty_ppm)
+        key = (book_hash, rules)
         known = self._books.get(key)
         if known is not None:
             self._books.move_to_end(key)
         return known
 
-    def keep(self, made: RankedBook, penalty_ppm: int) -> None:
+    def keep(self, made: RankedBook) -> None:
         """Keeps a book that was not kept before, and forgets those used longest ago; one book is always kept."""
-        self._books[made.book_hash, made.layers, penalty_ppm] = made
+        self._books[made.book_hash, made.rules] = made
         self._offers += _room(made)
         while self._offers > self._offers_max and len(self._books) > 1:
             _, oldest = self._books.popitem(last=False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dllm_protocol.actions import SetOffer
+from dllm_protocol.model_manifest import is_chunked
 from dllm_protocol.params import Params
+from dllm_protocol.pricing import part_of
+from dllm_protocol.ranked_book import least_slice
 from dllm_protocol.records import ModelRecord, Provider
 from dllm_protocol.refusals import BadValue, BondTooSmall, NotAuthorised, PriceAboveReserve
 
@@ -38,11 +41,23 @@ def check_offer(action: SetOffer, model: ModelRecord) -> None:
         raise BadValue(
             f"layers [{action.first_layer}, {action.end_layer}) are offered, the model has [0, {layers})"
         )
+    offered = action.end_layer - action.first_layer
+    if offered < layers and not is_chunked(model.manifest):
+        raise BadValue(
+            f"layers [{action.first_layer}, {action.end_layer}) are offered of {action.model!r}, which is one file: "
+            f"only all of [0, {layers}) can be",
+            hint="a model is served in slices where its manifest lists header, embedding, blocks and output",
+        )
+    if offered < least_slice(layers):
+        raise BadValue(
+            f"{offered} layers are offered, of {layers} at least {least_slice(layers)} must be",
+            hint="thinner slices would make routes of more stages than there is room for",
+        )
     if action.capacity_sessions == 0:
         raise BadValue("an offer has room for at least 1 session, not 0", hint="withdraw it instead")
-    reserve = model.manifest.reserve_prices
+    reserve = part_of(model.manifest.reserve_prices, offered, layers)
     if not action.prices.within(reserve):
         raise PriceAboveReserve(
-            f"asked is {action.prices}, the model's reserve is {reserve}",
+            f"asked is {action.prices}, the model's reserve for {offered} of {layers} layers is {reserve}",
             hint="lower every price to the reserve or below",
         )

@@ -11,6 +11,7 @@ from dllm_protocol.actions import ClaimVoucher, OpenSession, TopUpSession
 from dllm_protocol.assignment import encoded_route_hash, make_route, session_id_of
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.offer_book import BookEntry
+from dllm_protocol.ranked_book import rules_of
 from dllm_protocol.records import SESSION_OPEN, ModelRecord, Route, Session
 from dllm_protocol.refusals import AlreadyExists, BadValue, NoRoute, NotAuthorised, SessionClosed
 from full_node.state_machine.accounts.changes import debit
@@ -117,7 +118,7 @@ def claim_voucher(ctx: ActionContext, action: ClaimVoucher) -> None:
 def _assign(ctx: ActionContext, action: OpenSession, model: ModelRecord) -> Route:
     """The route that the rule gives over the model's newest book. Raises NoRoute."""
     layers = model.manifest.layers
-    book = books.ranked(ctx.state, action.model, layers=layers, penalty_ppm=ctx.params.reputation_penalty_ppm)
+    book = books.ranked(ctx.state, action.model, rules_of(model.manifest, ctx.params))
     if book is None:
         raise NoRoute(f"no offers for {action.model!r} were frozen into a book yet")
     route = make_route(
@@ -131,7 +132,7 @@ def _assign(ctx: ActionContext, action: OpenSession, model: ModelRecord) -> Rout
     )
     if route is None:
         raise NoRoute(
-            f"none of {book.offers} offers for {action.model!r} in epoch {book.epoch} covers "
+            f"no chain of the {book.offers} offers for {action.model!r} in epoch {book.epoch} covers "
             f"[0, {layers}) within {action.max_prices} with room left",
             hint="allow higher prices or exclude fewer providers",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,17 +11,19 @@ from hypothesis import strategies as st
 from dllm_chat.dispatch.market import (
     Market,
     NoProvider,
+    SeveralStages,
     TooExpensive,
     foresee,
     limits_of,
     make_quote,
+    only_stage,
     price_of,
 )
 from dllm_chat.session.events import AskOptions
 from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece
 from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import NETWORK_PARAMS
-from dllm_protocol.pricing import RowPrices
+from dllm_protocol.pricing import RowPrices, part_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, RouteStage
 
 SHARE = 100_000
@@ -82,10 +86,10 @@ def test_a_quote_above_what_is_allowed_is_refused_with_both_numbers() -> None:
 def test_the_cheapest_free_provider_is_foreseen_with_a_standby_of_another_owner() -> None:
     cheap, dear = RowPrices(1, 1, 1, 1), RowPrices(5, 5, 5, 5)
     market = make_market(entry(1, dear), entry(2, cheap), entry(3, cheap))
-    stage = foresee(market, (), NETWORK_PARAMS)
+    (stage,) = foresee(market, (), NETWORK_PARAMS)
     assert {stage.stage.provider[0], stage.standby.provider[0] if stage.standby else 0} == {2, 3}
     full = make_market(entry(1, dear), entry(2, cheap), loads={entry(2, cheap).provider: 2})
-    assert foresee(full, (), NETWORK_PARAMS).stage.provider[0] == 1
+    assert foresee(full, (), NETWORK_PARAMS)[0].stage.provider[0] == 1
 
 
 def test_nobody_left_is_said_with_the_number_of_offers() -> None:
@@ -98,7 +102,50 @@ def test_nobody_left_is_said_with_the_number_of_offers() -> None:
 def test_the_limits_of_a_session_admit_what_was_quoted_and_nothing_dearer(
     one: RowPrices, other: RowPrices
 ) -> None:
-    limits = limits_of(RouteStage(entry(1, one), entry(2, other)))
+    limits = limits_of([RouteStage(entry(1, one), entry(2, other))], 4)
     assert one.within(limits) and other.within(limits)
     assert limits.prompt_udllm in (one.prompt_udllm, other.prompt_udllm)
     assert limits.kept_udllm in (one.kept_udllm, other.kept_udllm)
+
+
+def sliced(number: int, first: int, end: int, price: int) -> BookEntry:
+    return replace(entry(number, RowPrices(price, price, price, price)), first_layer=first, end_layer=end)
+
+
+SLICES = (sliced(1, 0, 1, 7), sliced(2, 1, 4, 20), sliced(3, 1, 4, 29), sliced(4, 0, 4, 40))
+
+
+def test_a_route_of_several_stages_is_foreseen_and_refused_before_anything_is_locked() -> None:
+    market = make_market(*SLICES)
+    stages = foresee(market, (), replace(NETWORK_PARAMS, stage_penalty_ppm=0))
+    assert [one.stage.provider[0] for one in stages] == [1, 2]
+    with pytest.raises(SeveralStages, match="guide would be served by 2 stages") as caught:
+        only_stage("guide", stages)
+    assert (caught.value.code, caught.value.exit_code) == ("E_STAGES", 6)
+    whole = foresee(market, (SLICES[1].provider, SLICES[2].provider), NETWORK_PARAMS)
+    assert only_stage("guide", whole).stage.provider[0] == 4
+
+
+def test_a_chain_of_slices_is_foreseen_only_where_it_covers_all_layers() -> None:
+    with pytest.raises(NoProvider, match="too few to cover all layers"):
+        foresee(make_market(SLICES[1], SLICES[2]), (), NETWORK_PARAMS)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), PRICES), min_size=1, max_size=4))
+def test_the_limits_of_a_session_admit_every_slice_that_was_quoted(
+    slices: list[tuple[int, RowPrices]],
+) -> None:
+    stages = [
+        RouteStage(replace(entry(number, prices), first_layer=0, end_layer=layers), None)
+        for number, (layers, prices) in enumerate(slices, 1)
+    ]
+    limits = limits_of(stages, 4)
+    for one, (layers, _) in zip(stages, slices, strict=True):
+        assert one.stage.prices.within(part_of(limits, layers, 4))
+    for kind in ("prompt_udllm", "kept_udllm", "drafted_udllm", "replayed_udllm"):
+        lower = replace(limits, **{kind: getattr(limits, kind) - 1})
+        if getattr(limits, kind):
+            assert not all(
+                one.stage.prices.within(part_of(lower, layers, 4))
+                for one, (layers, _) in zip(stages, slices, strict=True)
+            )

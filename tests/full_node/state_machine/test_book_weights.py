@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from dllm_protocol import refusals, state_keys
 from dllm_protocol.actions import ClaimVoucher, CloseSession, OpenSession, SetOffer, Transfer, WithdrawOffer
-from dllm_protocol.assignment import RankedBook
 from dllm_protocol.encoding import Record
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.params import BLOCK_WEIGHT_MAX, least_fee, weight_of
+from dllm_protocol.ranked_book import RankedBook, RouteRules, rules_of
 from dllm_protocol.records import MAX_OFFERS, Offer, OfferBookHead, ProviderLoad, Route
 from dllm_protocol.transaction import Transaction
 from full_node.consensus.cometbft.proposals import fitting, order_by_priority, reason_to_reject
@@ -28,6 +28,7 @@ from tests.full_node.state_machine.world import (
     World,
     address,
     kept,
+    make_manifest,
     provider_id,
     refused,
 )
@@ -193,7 +194,7 @@ class Reads:
 
 
 def ranked(state: Reads) -> RankedBook:
-    made = books.ranked(Overlay(state), MODEL, layers=LAYERS, penalty_ppm=PARAMS.reputation_penalty_ppm)
+    made = books.ranked(Overlay(state), MODEL, rules_of(make_manifest(), PARAMS))
     assert made is not None
     return made
 
@@ -214,15 +215,17 @@ def test_a_book_is_read_and_ranked_once_until_it_is_frozen_anew(world: World) ->
 
 def test_ranked_books_that_are_kept_are_bounded_by_their_offers() -> None:
     kept_books = books.RankedBooks(offers_max=100)
-    made = [RankedBook("m", 1, bytes([number]) * 32, 4, 40, ()) for number in range(4)]
+    rules = RouteRules(4, 0, 0)
+    made = [RankedBook("m", 1, bytes([number]) * 32, rules, 40, (), is_thin=False) for number in range(4)]
     for one in made:
-        kept_books.keep(one, 0)
-    assert [kept_books.find(one.book_hash, 4, 0) is not None for one in made] == [False, False, True, True]
-    kept_books.find(made[2].book_hash, 4, 0)
+        kept_books.keep(one)
+    assert [kept_books.find(one.book_hash, rules) is not None for one in made] == [False, False, True, True]
+    kept_books.find(made[2].book_hash, rules)
+    assert kept_books.find(made[2].book_hash, RouteRules(4, 0, 1)) is None, "other rules rank otherwise"
     huge = replace(made[0], offers=90)
-    kept_books.keep(huge, 0)
-    assert kept_books.find(huge.book_hash, 4, 0) is huge, "the newest one is kept, however large"
-    assert kept_books.find(made[3].book_hash, 4, 0) is None
+    kept_books.keep(huge)
+    assert kept_books.find(huge.book_hash, rules) is huge, "the newest one is kept, however large"
+    assert kept_books.find(made[3].book_hash, rules) is None
 
 
 def test_books_without_offers_take_room_too() -> None:

@@ -51,6 +51,7 @@ AMOUNTS = st.one_of(st.sampled_from((0, 1, PARAMS.provider_bond_udllm)), st.inte
 DEPOSITS = st.one_of(st.integers(0, 10_000), st.just(5_000_000))
 PRICE = st.integers(0, 10_000)
 ROWS = st.integers(0, 3_000)
+SLICES = st.sampled_from(((0, LAYERS), (0, LAYERS), (0, 2), (2, LAYERS), (0, 1), (1, 2)))
 WAITS = st.sampled_from((0, 200, PARAMS.epoch_ms, PARAMS.close_grace_ms, PARAMS.unbonding_ms))
 
 
@@ -59,7 +60,7 @@ class Walk(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.world = World()
+        self.world = World(chunked=True)
         self.sessions: list[tuple[bytes, str, str]] = []
         self.world.provide("bob", RowPrices(10, 500, 500, 10))
         self.world.provide("carol", RowPrices(10, 900, 900, 10))
@@ -97,15 +98,15 @@ class Walk(RuleBasedStateMachine):
     def unbond(self, owner: str, amount: int, wait: int) -> None:
         self.send(owner, UnbondProvider(provider_id(owner), amount), wait_ms=wait)
 
-    @rule(owner=NAMES, price=PRICE, room=st.integers(0, 2), end=st.sampled_from((LAYERS, LAYERS, 2)))
-    def offer(self, owner: str, price: int, room: int, end: int) -> None:
+    @rule(owner=NAMES, price=PRICE, room=st.integers(0, 2), layers=SLICES)
+    def offer(self, owner: str, price: int, room: int, layers: tuple[int, int]) -> None:
         prices = RowPrices(price // 10, price, price, price // 10)
-        self.send(owner, SetOffer(provider_id(owner), MODEL, 0, end, prices, room))
+        self.send(owner, SetOffer(provider_id(owner), MODEL, *layers, prices, room))
 
-    @rule(owner=NAMES)
-    def provide(self, owner: str) -> None:
+    @rule(owner=NAMES, layers=SLICES)
+    def provide(self, owner: str, layers: tuple[int, int]) -> None:
         prices = RowPrices(10, 1_000, 1_000, 10)
-        offer = SetOffer(provider_id(owner), MODEL, 0, LAYERS, prices, 3)
+        offer = SetOffer(provider_id(owner), MODEL, *layers, prices, 3)
         registered = read(self.world.reader, state_keys.provider(provider_id(owner)), Provider)
         self.send(owner, *([] if registered else [self.world.registration(owner)]), offer)
 
@@ -149,16 +150,16 @@ class Walk(RuleBasedStateMachine):
         self.send(payer, TopUpSession(session, amount))
 
     @precondition(lambda self: self.sessions)
-    @rule(pick=st.integers(0, 99), rows=st.tuples(ROWS, ROWS), step=st.integers(0, 2), sender=SENDERS)
-    def claim(self, pick: int, rows: tuple[int, int], step: int, sender: str) -> None:
+    @rule(pick=st.integers(0, 99), rows=st.tuples(ROWS, ROWS, ROWS), step=st.integers(0, 2), sender=SENDERS)
+    def claim(self, pick: int, rows: tuple[int, int, int], step: int, sender: str) -> None:
         session, _, key = self.sessions[pick % len(self.sessions)]
         self.send(sender, ClaimVoucher(self.voucher(session, key, rows, step)))
 
     @precondition(lambda self: self.sessions)
     @rule(
         pick=st.integers(0, 99),
-        rows=st.tuples(ROWS, ROWS),
-        acks=st.integers(0, 2),
+        rows=st.tuples(ROWS, ROWS, ROWS),
+        acks=st.integers(0, 3),
         with_voucher=st.booleans(),
         stranger=st.sampled_from(("", "", "bob", "erin")),
         score=st.integers(0, 1000),
@@ -167,7 +168,7 @@ class Walk(RuleBasedStateMachine):
     def close(
         self,
         pick: int,
-        rows: tuple[int, int],
+        rows: tuple[int, int, int],
         acks: int,
         with_voucher: bool,
         stranger: str,
@@ -187,8 +188,8 @@ class Walk(RuleBasedStateMachine):
         action = CloseSession(session, voucher, tuple(signed), ratings)
         self.send(stranger or payer, action, wait_ms=wait)
 
-    def voucher(self, session: bytes, key: str, rows: tuple[int, int], step: int) -> SignedVoucher:
-        """A voucher for the stage and, with rows for it, the standby."""
+    def voucher(self, session: bytes, key: str, rows: tuple[int, int, int], step: int) -> SignedVoucher:
+        """A voucher for the stages and, with rows for them, the standbys."""
         providers = sorted(leg_entries(self.world.route(session)))
         counts = {
             provider: RowCounts(0, count, 0, 0) for provider, count in zip(providers, rows, strict=False)

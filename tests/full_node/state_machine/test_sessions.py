@@ -8,9 +8,10 @@ import pytest
 
 from dllm_protocol import refusals, state_keys
 from dllm_protocol.actions import ClaimVoucher, GrantChatKey, SetOffer, TopUpSession, Transfer, WithdrawOffer
-from dllm_protocol.assignment import check_route, loads_of, make_route, rank, route_hash
+from dllm_protocol.assignment import check_route, loads_of, make_route, route_hash
 from dllm_protocol.model_manifest import manifest_hash
-from dllm_protocol.pricing import RowPrices, client_price
+from dllm_protocol.pricing import RowPrices, client_price, part_of
+from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import SESSION_OPEN, Offer
 from dllm_protocol.voucher import ROLE_STANDBY, Payee, SignedVoucher, VoucherLeg, sign_voucher
 from full_node.state_machine.state import read
@@ -82,7 +83,7 @@ def test_everyone_can_compute_the_route_again(world: World) -> None:
     tick_epoch(world)
     route = world.route(world.open("alice"))
     again = make_route(
-        rank(world.book(), layers=LAYERS, penalty_ppm=PARAMS.reputation_penalty_ppm),
+        rank(world.book(), rules_of(make_manifest(), PARAMS)),
         account=address("alice"),
         session_key=signer("session 1").public_key,
         manifest_hash=manifest_hash(make_manifest()),
@@ -159,8 +160,11 @@ def test_an_offer_that_was_withdrawn_in_the_same_epoch_counts_as_full(world: Wor
     assert {load.provider: load.open_sessions for load in route.loads}[BOB] == 4
 
 
-def test_an_offer_whose_layers_moved_in_the_same_epoch_counts_as_full(world: World) -> None:
-    world.do("bob", SetOffer(BOB, MODEL, 0, LAYERS - 1, CHEAPER, 4))
+def test_an_offer_whose_layers_moved_in_the_same_epoch_counts_as_full() -> None:
+    world = World(chunked=True)
+    world.provide("bob", CHEAPER)
+    world.provide("carol")
+    world.do("bob", SetOffer(BOB, MODEL, 0, LAYERS - 1, part_of(CHEAPER, LAYERS - 1, LAYERS), 4))
     assert world.route(world.open("alice")).stages[0].stage.provider == CAROL
 
 

@@ -20,7 +20,16 @@ from dllm_protocol.genesis import (
     GenesisValidator,
     chain_id_of,
 )
-from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_FILE, Manifest, Piece
+from dllm_protocol.model_manifest import (
+    MANIFEST_VERSION,
+    PIECE_BLOCK,
+    PIECE_EMBEDDING,
+    PIECE_FILE,
+    PIECE_HEADER,
+    PIECE_OUTPUT,
+    Manifest,
+    Piece,
+)
 from dllm_protocol.offer_book import OfferBook
 from dllm_protocol.params import NETWORK_PARAMS, Params
 from dllm_protocol.pricing import RowCounts, RowPrices, cost_of_rows
@@ -72,8 +81,16 @@ def provider_id(owner: str) -> bytes:
     return provider_id_of(address(owner), address(f"{owner}'s operator"))
 
 
-def make_manifest(name: str = MODEL) -> Manifest:
-    """A model in one file."""
+def make_manifest(name: str = MODEL, *, chunked: bool = False) -> Manifest:
+    """A model in one file, or in pieces that can be served in slices."""
+    kinds = [
+        (PIECE_HEADER, 0),
+        (PIECE_EMBEDDING, 0),
+        *((PIECE_BLOCK, n) for n in range(LAYERS)),
+        (PIECE_OUTPUT, 0),
+    ]
+    if not chunked:
+        kinds = [(PIECE_FILE, 0)]
     return Manifest(
         version=MANIFEST_VERSION,
         name=name,
@@ -84,11 +101,11 @@ def make_manifest(name: str = MODEL) -> Manifest:
         chat_template="plain",
         licence="Apache-2.0",
         reserve_prices=RESERVE,
-        pieces=(Piece(PIECE_FILE, 0, 1_000_000, b"r" * 32),),
+        pieces=tuple(Piece(kind, index, 1_000_000, b"r" * 32) for kind, index in kinds),
     )
 
 
-def make_genesis(params: Params = PARAMS) -> Genesis:
+def make_genesis(params: Params = PARAMS, *, chunked: bool = False) -> Genesis:
     """Five funded people, one model of erin's, one validator of a staker's who owns nothing else."""
     accounts = sorted(address(name) for name in (*PEOPLE, "staker"))
     return Genesis(
@@ -100,7 +117,7 @@ def make_genesis(params: Params = PARAMS) -> Genesis:
         accounts=tuple(
             GenesisAccount(one, STAKE_UDLLM if one == address("staker") else FUNDS_UDLLM) for one in accounts
         ),
-        models=(GenesisModel(address("erin"), make_manifest()),),
+        models=(GenesisModel(address("erin"), make_manifest(chunked=chunked)),),
         validators=(GenesisValidator(signer("validator").public_key, address("staker"), STAKE_UDLLM),),
         nonce=bytes(32),
     )
@@ -127,8 +144,8 @@ class MemoryReader:
 class World:
     """A chain in memory. Every block checks that no token appeared or vanished."""
 
-    def __init__(self, params: Params = PARAMS) -> None:
-        self.genesis = make_genesis(params)
+    def __init__(self, params: Params = PARAMS, *, chunked: bool = False) -> None:
+        self.genesis = make_genesis(params, chunked=chunked)
         self.chain_id = chain_id_of(self.genesis)
         self.reader = MemoryReader()
         self.app = Application(self.reader)
