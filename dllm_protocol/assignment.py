@@ -82,8 +82,8 @@ def assign(
         max_prices: the most for the whole model; a stage may ask its layers' part of it, so that the route as a whole
             asks no more.
     """
-    asked = _Asked(max_prices, frozenset(exclusions), load_of, seed)
-    lines = [_Line(offered, asked, book.rules.layers) for offered in book.slices]
+    asked = _Asked(book.rules.layers, max_prices, frozenset(exclusions), load_of, seed)
+    lines = [_Line(offered, asked) for offered in book.slices]
     chain = _cheapest_chain(lines, book.rules)
     rounds = 1
     # A chain that was found is the cheapest if its offers have room, because all others were taken to have it.
@@ -98,13 +98,27 @@ class _Asked:
     """What a session wants, and whom it found full."""
 
     def __init__(
-        self, max_prices: RowPrices, exclusions: frozenset[bytes], load_of: LoadOf, seed: bytes
+        self,
+        layers: int,
+        max_prices: RowPrices,
+        exclusions: frozenset[bytes],
+        load_of: LoadOf,
+        seed: bytes,
     ) -> None:
-        self.max_prices = max_prices
         self.exclusions = exclusions
         self.full: list[ProviderLoad] = []
+        self._layers = layers
+        self._max_prices = max_prices
+        self._limits: dict[int, RowPrices] = {}
         self._load_of = load_of
         self._seed = seed
+
+    def limit_of(self, layers: int) -> RowPrices:
+        """The most that a slice of so many layers may ask."""
+        limit = self._limits.get(layers)
+        if limit is None:
+            limit = self._limits[layers] = part_of(self._max_prices, layers, self._layers)
+        return limit
 
     def has_room(self, entry: BookEntry) -> bool:
         """Whether an offer takes another session; it is noted where it does not."""
@@ -124,12 +138,12 @@ class _Line:
 
     __slots__ = ("_asked", "_has_room", "_in_order", "_limit", "_tiers", "_waiting", "cost", "offered")
 
-    def __init__(self, offered: OfferedSlice, asked: _Asked, layers: int) -> None:
+    def __init__(self, offered: OfferedSlice, asked: _Asked) -> None:
         self.offered = offered
         self.cost: int | None = None
         """Of the first offer; None where there is none."""
         self._asked = asked
-        self._limit = part_of(asked.max_prices, offered.end_layer - offered.first_layer, layers)
+        self._limit = asked.limit_of(offered.end_layer - offered.first_layer)
         self._tiers = iter(offered.tiers)
         self._waiting: list[BookEntry] = []
         self._in_order = False

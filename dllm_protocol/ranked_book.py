@@ -15,9 +15,10 @@ from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.params import Params
 from dllm_protocol.pricing import PPM, reference_cost
-from dllm_protocol.records import MAX_STAGES
 
 OWNERS_FOR_A_STANDBY = 2
+ROUTE_STAGES_MAX = 16
+"""Most stages of a route that is assigned. The record has room for more; what claims and closings weigh does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def rules_of(manifest: Manifest, params: Params) -> RouteRules:
 
 
 def least_slice(layers: int) -> int:
-    """The fewest layers that an offer may hold, so that no chain has more stages than a route has room for."""
-    return layers // (MAX_STAGES + 1) + 1
+    """The fewest layers that an offer may hold, so that no chain can have more than `ROUTE_STAGES_MAX` stages."""
+    return layers // (ROUTE_STAGES_MAX + 1) + 1
 
 
 def effective_cost(entry: BookEntry, penalty_ppm: int) -> int:

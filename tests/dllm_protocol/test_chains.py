@@ -141,20 +141,17 @@ def test_where_a_stage_is_full_the_next_best_chain_serves_and_the_full_offer_is_
 
 
 def test_slices_so_thin_that_chains_would_be_too_long_do_not_count() -> None:
-    layers = 130  # at most 64 stages, so at least 3 layers each
-    rules = RouteRules(layers, 0, 0)
-    thin = [entry(n % 250 + 1, 1, n, n + 2, 1) for n in range(0, layers, 2)]
-    for number, one in enumerate(thin):
-        thin[number] = replace(one, provider=number.to_bytes(20, "big"))
-    assert market(*thin, rules=rules, limit=RowPrices(10**6, 10**6, 10**6, 10**6)).chosen() == []
-    wide = [
-        replace(one, first_layer=n * 3, end_layer=min(n * 3 + 3, layers)) for n, one in enumerate(thin[:44])
-    ]
-    wide[-1] = replace(wide[-1], first_layer=129, end_layer=130)
-    assert market(*wide, rules=rules, limit=RowPrices(10**6, 10**6, 10**6, 10**6)).chosen() == []
-    wide[-1] = replace(wide[-1], first_layer=126, end_layer=130)
-    del wide[-2]
-    assert len(market(*wide, rules=rules, limit=RowPrices(10**6, 10**6, 10**6, 10**6)).chosen()) == 43
+    """Of 34 layers at least 3 must be offered, else there could be 17 stages."""
+    ample = RowPrices(10**6, 10**6, 10**6, 10**6)
+    rules = RouteRules(34, 0, 0)
+    thin = [entry(n + 1, 1, n, n + 2, 1) for n in range(0, 34, 2)]
+    assert market(*thin, rules=rules, limit=ample).chosen() == []
+    wide = [entry(n + 1, 1, n, n + 3, 1) for n in range(0, 30, 3)]
+    assert (
+        market(*wide, entry(90, 1, 30, 32, 1), entry(91, 1, 32, 34, 1), rules=rules, limit=ample).chosen()
+        == []
+    )
+    assert len(market(*wide, entry(90, 1, 30, 34, 1), rules=rules, limit=ample).chosen()) == 11
 
 
 # --- against every exact cover

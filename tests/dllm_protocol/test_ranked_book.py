@@ -9,7 +9,15 @@ import pytest
 from dllm_protocol.model_manifest import MAX_LAYERS
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.params import NETWORK_PARAMS
-from dllm_protocol.ranked_book import RankedBook, RouteRules, effective_cost, least_slice, rank, rules_of
+from dllm_protocol.ranked_book import (
+    ROUTE_STAGES_MAX,
+    RankedBook,
+    RouteRules,
+    effective_cost,
+    least_slice,
+    rank,
+    rules_of,
+)
 from dllm_protocol.records import MAX_STAGES
 from tests.dllm_protocol.test_chains import LAYERS, entry
 from tests.vectors.record_formats import MANIFEST
@@ -66,11 +74,11 @@ def test_a_book_is_thin_while_its_chains_are_of_fewer_than_two_owners(
     assert ranked(*entries).is_thin == thin
 
 
-@pytest.mark.parametrize("layers", [1, 4, 63, 64, 65, 80, 127, 128, 129, MAX_LAYERS])
-def test_slices_may_not_be_so_thin_that_a_chain_outgrows_a_route(layers: int) -> None:
+@pytest.mark.parametrize("layers", [1, 4, 16, 17, 33, 34, 50, 51, 52, 80, 126, MAX_LAYERS])
+def test_slices_may_not_be_so_thin_that_a_chain_has_too_many_stages(layers: int) -> None:
     least = least_slice(layers)
-    assert layers // least <= MAX_STAGES
-    assert least == 1 or layers // (least - 1) > MAX_STAGES, "and need not be wider than that"
+    assert layers // least <= ROUTE_STAGES_MAX <= MAX_STAGES
+    assert least == 1 or layers // (least - 1) > ROUTE_STAGES_MAX, "and need not be wider than that"
 
 
 def test_rules_charge_a_stage_by_the_models_reserve() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from dllm_protocol.assignment import route_hash
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
@@ -29,7 +31,7 @@ from dllm_protocol.messages import (
     unpack_ids,
 )
 from dllm_protocol.pricing import RowCounts
-from dllm_protocol.records import SESSION_CLOSING
+from dllm_protocol.records import SESSION_CLOSING, RouteStage
 from dllm_protocol.session.ledger import fresh_state
 from dllm_protocol.session.provider import ProviderLeg
 from dllm_protocol.session.transcript import held_digest
@@ -208,6 +210,20 @@ async def test_a_deposit_that_grew_covers_more_on_the_same_channel(worker: Runni
     client.ledger.deposit_udllm = 10**6
     await client.ask(4, [5] * 300)
     await client.channel.close()
+
+
+async def test_a_route_of_several_stages_is_not_served_and_the_client_is_told(
+    worker: RunningWorker, client: Client
+) -> None:
+    """This worker runs whole models: it would decode layers that another stage is paid for."""
+    session, route = worker.chain.sessions[client.session]
+    (stage,) = route.stages
+    half = replace(stage.stage, end_layer=1)
+    rest = replace(stage.stage, provider=b"o" * 20, first_layer=1)
+    longer = replace(route, stages=(RouteStage(half, None), RouteStage(rest, None)))
+    worker.chain.sessions[client.session] = (replace(session, route_hash=route_hash(longer)), longer)
+    with pytest.raises(SaidGoodbye, match=r"2 stages.*layers \[0, 1\)"):
+        await client.reconnect()
 
 
 async def test_a_session_that_is_closing_is_not_served(worker: RunningWorker, client: Client) -> None:

@@ -6,7 +6,7 @@ from dllm_protocol.actions import SetOffer
 from dllm_protocol.model_manifest import is_chunked
 from dllm_protocol.params import Params
 from dllm_protocol.pricing import part_of
-from dllm_protocol.ranked_book import least_slice
+from dllm_protocol.ranked_book import ROUTE_STAGES_MAX, least_slice
 from dllm_protocol.records import ModelRecord, Provider
 from dllm_protocol.refusals import BadValue, BondTooSmall, NotAuthorised, PriceAboveReserve
 
@@ -51,7 +51,7 @@ def check_offer(action: SetOffer, model: ModelRecord) -> None:
     if offered < least_slice(layers):
         raise BadValue(
             f"{offered} layers are offered, of {layers} at least {least_slice(layers)} must be",
-            hint="thinner slices would make routes of more stages than there is room for",
+            hint=f"thinner slices would make routes of more than {ROUTE_STAGES_MAX} stages",
         )
     if action.capacity_sessions == 0:
         raise BadValue("an offer has room for at least 1 session, not 0", hint="withdraw it instead")

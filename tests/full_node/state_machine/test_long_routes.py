@@ -325,10 +325,10 @@ def test_a_slice_asks_its_layers_part_of_the_reserve_at_most(world: World, kind:
 
 def test_a_slice_is_not_so_thin_that_routes_outgrow_their_record() -> None:
     model = ModelRecord(address("erin"), replace(MANIFEST, layers=200), 1, MODEL_ACTIVE)
-    thin = SetOffer(BOB, MODEL, 10, 13, RowPrices(1, 1, 1, 1), 4)
-    with pytest.raises(refusals.BadValue, match="3 layers are offered, of 200 at least 4"):
+    thin = SetOffer(BOB, MODEL, 10, 21, RowPrices(1, 1, 1, 1), 4)
+    with pytest.raises(refusals.BadValue, match="11 layers are offered, of 200 at least 12"):
         check_offer(thin, model)
-    check_offer(replace(thin, end_layer=14), model)
+    check_offer(replace(thin, end_layer=22), model)
 
 
 def test_a_slice_that_completes_the_first_chain_is_frozen_at_once_and_later_ones_wait() -> None:
