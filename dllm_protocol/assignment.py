@@ -1,18 +1,18 @@
 """Who serves a session: the rule that the chain applies and every client applies again [format].
 
-A route is the chain of slices that covers all layers of the model exactly and costs least. Offers count that ask no
+A route is the cover of the model's layers, each by exactly one slice, that costs least. Offers count that ask no
 more than their layers' part of the client's limits, are not excluded and have room. An offer's cost is its reference
 price, raised by up to a genesis parameter for low reputation; each stage beyond the first costs a part of the model's
-reserve, so that a model that fits one machine stays on one unless a chain is cheaper by more. Of chains that cost the
+reserve, so that a model that fits one machine stays on one unless several are cheaper by more. Of covers that cost the
 same the one of fewest stages is taken, then the one whose stages come first by a hash of the seed and the provider.
 The standby of a stage is the cheapest other offer of the same slice by another owner than the stage's.
 
 What depends on the book alone is worked out once for all sessions over it (`dllm_protocol.ranked_book`). Then the
-cheapest chain is looked for as if everybody had room, and how many sessions an offer carries is asked only of those
-that stand in it; while one is full, the next of its slice takes its place and the cheapest chain is looked for again.
+cheapest cover is looked for as if everybody had room, and how many sessions an offer carries is asked only of those
+that stand in it; while one is full, the next of its slice takes its place and the cheapest cover is looked for again.
 
 The seed is a hash of the session id and the book. Whoever opens a session chooses its key and can grind the
-order, but only among chains of exactly equal cost, and gains nothing by it that a choice of ``exclusions`` would
+order, but only among covers of exactly equal cost, and gains nothing by it that a choice of ``exclusions`` would
 not give openly.
 """
 
@@ -60,7 +60,7 @@ def encoded_route_hash(raw: bytes) -> bytes:
 
 
 LAZY_ROUNDS = 8
-"""So many cheapest chains are tried before every slice is asked for its first offer with room: that bounds the work."""
+"""So many cheapest covers are tried before every slice is asked for its first offer with room: that bounds the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ def assign(
     """
     asked = _Asked(book.rules.layers, max_prices, frozenset(exclusions), load_of, seed)
     lines = [_Line(offered, asked) for offered in book.slices]
-    chain = _cheapest_chain(lines, book.rules)
+    cover = _cheapest_cover(lines, book.rules)
     rounds = 1
-    # A chain that was found is the cheapest if its offers have room, because all others were taken to have it.
-    while _settle(chain if rounds < LAZY_ROUNDS else lines):
-        chain = _cheapest_chain(lines, book.rules)
+    # A cover that was found is the cheapest if its offers have room, because all others were taken to have it.
+    while _settle(cover if rounds < LAZY_ROUNDS else lines):
+        cover = _cheapest_cover(lines, book.rules)
         rounds += 1
-    stages = tuple(RouteStage(line.first(), line.standby()) for line in chain)
+    stages = tuple(RouteStage(line.first(), line.standby()) for line in cover)
     return Assigned(stages, tuple(sorted(asked.full, key=lambda load: load.provider)))
 
 
@@ -158,7 +158,7 @@ class _Line:
         return self._waiting[-1]
 
     def tie(self) -> bytes:
-        """What orders slices that begin chains of equal cost."""
+        """What orders slices that begin covers of equal cost."""
         return self._asked.tie(self.first())
 
     def settle(self) -> bool:
@@ -208,7 +208,7 @@ def _settle(lines: Iterable[_Line]) -> bool:
     return any(changed)
 
 
-def _cheapest_chain(lines: Iterable[_Line], rules: RouteRules) -> list[_Line]:
+def _cheapest_cover(lines: Iterable[_Line], rules: RouteRules) -> list[_Line]:
     """The slices that cover [0, layers) exactly at least cost, each with its first offer; empty where none do.
 
     A shortest path over the boundaries between layers, from the last one back: lines come by their first layer, the
@@ -221,7 +221,7 @@ def _cheapest_chain(lines: Iterable[_Line], rules: RouteRules) -> list[_Line]:
         if line.cost is None or rest is None:
             continue
         first_layer = line.offered.first_layer
-        # Every stage is charged: that orders chains as charging those beyond the first does.
+        # Every stage is charged: that orders covers as charging those beyond the first does.
         total = (line.cost + rules.stage_cost + rest[0], 1 + rest[1])
         known = best.get(first_layer)
         if known is None or total < known:
@@ -229,16 +229,16 @@ def _cheapest_chain(lines: Iterable[_Line], rules: RouteRules) -> list[_Line]:
             begins[first_layer] = [line]
         elif total == known:
             begins[first_layer].append(line)
-    chain: list[_Line] = []
+    cover: list[_Line] = []
     at = 0
     while at != rules.layers:
         candidates = begins.get(at)
         if candidates is None:
             return []
         line = candidates[0] if len(candidates) == 1 else min(candidates, key=_Line.tie)
-        chain.append(line)
+        cover.append(line)
         at = line.offered.end_layer
-    return chain
+    return cover
 
 
 def make_route(

@@ -1,8 +1,8 @@
 """What every assignment over an offer book shares: its offers by slice, in the order in which sessions take them.
 
 A *slice* is a range [a, b) of a model's layers. Offers of one slice compete with each other; slices that follow each
-other without gap or overlap from layer 0 to the last are a chain, and a route is one of them. So an offer whose slice
-stands in no chain counts for nothing, and is left out here.
+other without gap or overlap from layer 0 to the last are a cover, and a route is one of them. So an offer whose slice
+stands in no cover counts for nothing, and is left out here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def rules_of(manifest: Manifest, params: Params) -> RouteRules:
 
 
 def least_slice(layers: int) -> int:
-    """The fewest layers that an offer may hold, so that no chain can have more than `ROUTE_STAGES_MAX` stages."""
+    """The fewest layers that an offer may hold, so that no cover can have more than `ROUTE_STAGES_MAX` stages."""
     return layers // (ROUTE_STAGES_MAX + 1) + 1
 
 
@@ -79,14 +79,14 @@ class RankedBook:
     offers: int
     """How many stand in the whole book."""
     slices: tuple[OfferedSlice, ...]
-    """Those that stand in a chain; the last first layer first, then the shortest."""
+    """Those that stand in a cover; the last first layer first, then the shortest."""
     is_thin: bool
-    """Whether offers of fewer than two owners count, so that nobody has a standby; also where there is no chain."""
+    """Whether offers of fewer than two owners count, so that nobody has a standby; also where there is no cover."""
 
 
 def rank(book: OfferBook, rules: RouteRules) -> RankedBook:
     """A book's offers in the order in which sessions take them."""
-    slices = _in_chains(_by_slice(book.entries, rules), rules.layers)
+    slices = _in_covers(_by_slice(book.entries, rules), rules.layers)
     owners = {entry.owner for one in slices for tier in one.tiers for entry in tier.entries}
     return RankedBook(
         model=book.model,
@@ -117,7 +117,7 @@ def _tiers(costs: list[tuple[int, BookEntry]]) -> tuple[Tier, ...]:
     )
 
 
-def _in_chains(ascending: list[OfferedSlice], layers: int) -> tuple[OfferedSlice, ...]:
+def _in_covers(ascending: list[OfferedSlice], layers: int) -> tuple[OfferedSlice, ...]:
     """Slices that other slices lead to from layer 0, and on from to the last one."""
     begun = {0}
     for one in ascending:

@@ -1,4 +1,4 @@
-"""What depends on a book alone: which slices stand in a chain, in which order their offers come."""
+"""What depends on a book alone: which slices stand in a cover, in which order their offers come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dllm_protocol.ranked_book import (
     rules_of,
 )
 from dllm_protocol.records import MAX_STAGES
-from tests.dllm_protocol.test_chains import LAYERS, entry
+from tests.dllm_protocol.test_covers import LAYERS, entry
 from tests.vectors.record_formats import MANIFEST
 
 RULES = RouteRules(LAYERS, 1_000_000, 0)
@@ -29,7 +29,7 @@ def ranked(*entries: BookEntry, rules: RouteRules = RULES) -> RankedBook:
     return rank(OfferBook("m", 7, tuple(sorted(entries, key=lambda one: one.provider))), rules)
 
 
-def test_only_slices_that_stand_in_a_chain_are_kept_the_last_first() -> None:
+def test_only_slices_that_stand_in_a_cover_are_kept_the_last_first() -> None:
     book = ranked(
         entry(1, 1, 0, 2, 5),
         entry(2, 1, 2, 6, 5),
@@ -64,18 +64,18 @@ def test_a_ranked_book_names_the_hash_of_all_offers() -> None:
         ((entry(1, 1, 0, 6, 5), entry(2, 1, 0, 6, 5)), True),
         ((entry(1, 1, 0, 6, 5), entry(2, 2, 0, 6, 5)), False),
         ((entry(1, 1, 0, 6, 5), entry(2, 2, 0, 3, 5)), True),  # the second one's offer counts for nothing
-        ((entry(1, 1, 0, 3, 5), entry(2, 2, 0, 3, 5)), True),  # two owners, no chain
+        ((entry(1, 1, 0, 3, 5), entry(2, 2, 0, 3, 5)), True),  # two owners, no cover
         ((entry(1, 1, 0, 3, 5), entry(2, 2, 3, 6, 5)), False),
     ],
 )
-def test_a_book_is_thin_while_its_chains_are_of_fewer_than_two_owners(
+def test_a_book_is_thin_while_its_covers_are_of_fewer_than_two_owners(
     entries: tuple[BookEntry, ...], thin: bool
 ) -> None:
     assert ranked(*entries).is_thin == thin
 
 
 @pytest.mark.parametrize("layers", [1, 4, 16, 17, 33, 34, 50, 51, 52, 80, 126, MAX_LAYERS])
-def test_slices_may_not_be_so_thin_that_a_chain_has_too_many_stages(layers: int) -> None:
+def test_slices_may_not_be_so_thin_that_a_cover_has_too_many_stages(layers: int) -> None:
     least = least_slice(layers)
     assert layers // least <= ROUTE_STAGES_MAX <= MAX_STAGES
     assert least == 1 or layers // (least - 1) > ROUTE_STAGES_MAX, "and need not be wider than that"

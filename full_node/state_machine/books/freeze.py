@@ -1,8 +1,8 @@
 """Freezing offers into books at the end of a block.
 
 A book is frozen for a model that has offers but no book yet, and again once its newest book is stale and either
-a new epoch has begun or the book is *thin*: while it has no chain of offers over all layers nobody can be served,
-and with offers of fewer than two owners in chains nobody has a standby, so the network does not wait an epoch for
+a new epoch has begun or the book is *thin*: while its offers make no cover of all layers nobody can be served,
+and with offers of fewer than two owners in covers nobody has a standby, so the network does not wait an epoch for
 the next. A block without transactions freezes nothing: an idle chain's
 state does not change.
 """

@@ -132,7 +132,7 @@ def _assign(ctx: ActionContext, action: OpenSession, model: ModelRecord) -> Rout
     )
     if route is None:
         raise NoRoute(
-            f"no chain of the {book.offers} offers for {action.model!r} in epoch {book.epoch} covers "
+            f"the {book.offers} offers for {action.model!r} in epoch {book.epoch} make no cover of "
             f"[0, {layers}) within {action.max_prices} with room left",
             hint="allow higher prices or exclude fewer providers",
         )

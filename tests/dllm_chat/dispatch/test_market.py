@@ -126,7 +126,7 @@ def test_a_route_of_several_stages_is_foreseen_and_refused_before_anything_is_lo
     assert only_stage("guide", whole).stage.provider[0] == 4
 
 
-def test_a_chain_of_slices_is_foreseen_only_where_it_covers_all_layers() -> None:
+def test_a_cover_of_slices_is_foreseen_only_where_it_covers_all_layers() -> None:
     with pytest.raises(NoProvider, match="too few to cover all layers"):
         foresee(make_market(SLICES[1], SLICES[2]), (), NETWORK_PARAMS)
 

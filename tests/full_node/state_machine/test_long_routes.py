@@ -95,7 +95,7 @@ def stages_of(world: World, session: bytes) -> list[tuple[bytes, bytes | None]]:
 # --- opening
 
 
-def test_a_session_gets_the_chain_that_covers_all_layers_with_a_standby_where_there_is_one(
+def test_a_session_gets_the_cover_that_covers_all_layers_with_a_standby_where_there_is_one(
     world: World, session: bytes
 ) -> None:
     assert stages_of(world, session) == [(BOB, None), (CAROL, ERIN), (DAVE, None)]
@@ -134,14 +134,14 @@ def test_a_stage_that_has_no_room_is_taken_by_another_owner(world: World) -> Non
     assert [load.provider for load in world.route(second).loads] == [CAROL]
 
 
-def test_a_stage_that_was_withdrawn_or_moved_in_the_epoch_breaks_its_chains_only(world: World) -> None:
+def test_a_stage_that_was_withdrawn_or_moved_in_the_epoch_breaks_its_covers_only(world: World) -> None:
     world.do("carol", WithdrawOffer(CAROL, MODEL))
     assert stages_of(world, world.open("alice"))[1] == (ERIN, None)
     world.provide("erin", asks(1), layers=(1, 2))
     refused(world.send("alice", world.opening("session 2")), refusals.NoRoute, MODEL, f"[0, {LAYERS})")
 
 
-def test_one_machine_serves_where_a_chain_saves_no_more_than_its_hops_count() -> None:
+def test_one_machine_serves_where_a_cover_saves_no_more_than_its_hops_count() -> None:
     """Three stages ask 4,400 for 1,000 prompt and 1,000 kept rows; two hops count as a tenth of 44,000."""
     assert PARAMS.stage_penalty_ppm == 50_000
     world = sliced_world(replace(PARAMS, reputation_penalty_ppm=0))
@@ -331,7 +331,7 @@ def test_a_slice_is_not_so_thin_that_routes_outgrow_their_record() -> None:
     check_offer(replace(thin, end_layer=22), model)
 
 
-def test_a_slice_that_completes_the_first_chain_is_frozen_at_once_and_later_ones_wait() -> None:
+def test_a_slice_that_completes_the_first_cover_is_frozen_at_once_and_later_ones_wait() -> None:
     world = World(chunked=True)
     world.provide("bob", asks(1), layers=(0, 1))
     world.provide("carol", asks(2), layers=(1, 3))

@@ -104,7 +104,9 @@ def test_one_owner_may_have_several_stages_and_stands_by_for_another() -> None:
     ]
 
 
-def test_a_model_that_fits_one_machine_stays_on_one_unless_a_chain_is_cheaper_by_more_than_its_hops() -> None:
+def test_a_model_that_fits_one_machine_stays_on_one_unless_several_are_cheaper_by_more_than_their_hops() -> (
+    None
+):
     two = (entry(1, 1, 0, 3, 40), entry(2, 2, 3, 6, 40))
     whole = entry(3, 3, 0, 6, 100)
     assert market(*two, whole).chosen() == [(1, None), (2, None)]
@@ -114,7 +116,7 @@ def test_a_model_that_fits_one_machine_stays_on_one_unless_a_chain_is_cheaper_by
     assert market(*two, replace(whole, prices=RowPrices(80, 80, 0, 0))).chosen() == [(3, None)]
 
 
-def test_low_standing_of_one_stage_turns_the_whole_chain_away() -> None:
+def test_low_standing_of_one_stage_turns_the_whole_cover_away() -> None:
     doubtful = entry(2, 2, 3, 6, 40, reputation_ppm=0)
     assert market(entry(1, 1, 0, 3, 40), doubtful, entry(3, 3, 0, 6, 100)).chosen() == [(3, None)]
 
@@ -130,7 +132,7 @@ def test_each_stage_asks_its_layers_part_of_the_limit_at_most() -> None:
     assert market(entry(1, 1, 0, 2, 34), entry(2, 2, 2, 6, 1), limit=limit).chosen() == []
 
 
-def test_where_a_stage_is_full_the_next_best_chain_serves_and_the_full_offer_is_named() -> None:
+def test_where_a_stage_is_full_the_next_best_cover_serves_and_the_full_offer_is_named() -> None:
     entries = (entry(1, 1, 0, 2, 10), entry(2, 2, 2, 6, 10), entry(3, 3, 0, 3, 15), entry(4, 4, 3, 6, 15))
     found = market(*entries, loads={bytes([2]) * 20: 2}).assigned()
     assert [one.stage.provider[0] for one in found.stages] == [3, 4]
@@ -140,7 +142,7 @@ def test_where_a_stage_is_full_the_next_best_chain_serves_and_the_full_offer_is_
     assert far_away.passed_over == (), "who is not in the way is not asked"
 
 
-def test_slices_so_thin_that_chains_would_be_too_long_do_not_count() -> None:
+def test_slices_so_thin_that_covers_would_be_too_long_do_not_count() -> None:
     """Of 34 layers at least 3 must be offered, else there could be 17 stages."""
     ample = RowPrices(10**6, 10**6, 10**6, 10**6)
     rules = RouteRules(34, 0, 0)
@@ -169,7 +171,7 @@ def fitting(made: Market) -> list[BookEntry]:
 
 
 def covers(offers: Sequence[BookEntry], at: int = 0) -> Iterator[tuple[BookEntry, ...]]:
-    """All chains from a layer to the last one."""
+    """All covers from a layer to the last one."""
     if at == LAYERS:
         yield ()
         return
@@ -180,7 +182,7 @@ def covers(offers: Sequence[BookEntry], at: int = 0) -> Iterator[tuple[BookEntry
 
 
 def by_the_rule(made: Market, seed: bytes) -> tuple[RouteStage, ...]:
-    """The rule as docs/protocol states it: all chains are looked at."""
+    """The rule as docs/protocol states it: all covers are looked at."""
     offers = fitting(made)
 
     def cost(one: BookEntry) -> int:
@@ -189,18 +191,18 @@ def by_the_rule(made: Market, seed: bytes) -> tuple[RouteStage, ...]:
     def tie(one: BookEntry) -> bytes:
         return tagged_hash(Tag.ROUTE_TIE, seed, one.provider)
 
-    chains = sorted(
+    ordered = sorted(
         covers(offers),
-        key=lambda chain: (
-            sum(map(cost, chain)) + made.rules.stage_cost * (len(chain) - 1),
-            len(chain),
-            [tie(one) for one in chain],
+        key=lambda cover: (
+            sum(map(cost, cover)) + made.rules.stage_cost * (len(cover) - 1),
+            len(cover),
+            [tie(one) for one in cover],
         ),
     )
-    if not chains:
+    if not ordered:
         return ()
     stages = []
-    for stage in chains[0]:
+    for stage in ordered[0]:
         others = [
             one
             for one in offers
@@ -247,7 +249,7 @@ def markets(draw: st.DrawFn) -> Market:
 SEEDS = st.binary(min_size=32, max_size=32)
 
 
-def test_equal_chains_are_ordered_by_the_seed_stage_by_stage() -> None:
+def test_equal_covers_are_ordered_by_the_seed_stage_by_stage() -> None:
     """Three pairs of slices that cost the same, two offers of each slice."""
     slices = [(0, 2), (2, 6), (0, 3), (3, 6), (0, 4), (4, 6)] * 2
     made = market(*(entry(n, n, a, b, 10 * (b - a)) for n, (a, b) in enumerate(slices, 1)))
