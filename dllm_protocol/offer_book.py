@@ -38,6 +38,7 @@ class BookEntry(Record):
     first_layer: int = wire(3, Unsigned(MAX_LAYERS))
     end_layer: int = wire(4, Unsigned(MAX_LAYERS))
     prices: RowPrices = wire(5, Nested(RowPrices))
+    """For a row through all layers of the slice."""
     capacity_sessions: int = wire(6, U32)
     reputation_ppm: int = wire(7, SCORE)
     """Score of the provider for this model, in millionths."""

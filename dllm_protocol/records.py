@@ -120,6 +120,7 @@ class Offer(Record):
     first_layer: int = wire(3, Unsigned(MAX_LAYERS))
     end_layer: int = wire(4, Unsigned(MAX_LAYERS))
     prices: RowPrices = wire(5, Nested(RowPrices))
+    """For a row through all layers of the slice."""
     capacity_sessions: int = wire(6, U32)
     open_sessions: int = wire(7, U32)
     """Routes that it stands in now, as stage or as standby."""

@@ -78,6 +78,7 @@ class SetOffer(Record):
     first_layer: int = wire(3, Unsigned(MAX_LAYERS))
     end_layer: int = wire(4, Unsigned(MAX_LAYERS))
     prices: RowPrices = wire(5, Nested(RowPrices))
+    """For a row through all layers of the slice."""
     capacity_sessions: int = wire(6, U32)
     """How many sessions may be open on it at once."""
 

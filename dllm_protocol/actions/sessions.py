@@ -31,6 +31,7 @@ class OpenSession(Record):
     session_key: bytes = wire(2, PUBLIC_KEY)
     """Signs the vouchers; never used for another session."""
     max_prices: RowPrices = wire(3, Nested(RowPrices))
+    """For the whole model; a stage may ask its layers' part."""
     exclusions: tuple[bytes, ...] = wire(4, ListOf(ADDRESS, MAX_EXCLUSIONS))
     """Providers that the client will not use; ascending."""
     deposit_udllm: int = wire(5, UDLLM)

@@ -230,10 +230,11 @@ def test_ranked_books_that_are_kept_are_bounded_by_their_offers() -> None:
 
 def test_books_without_offers_take_room_too() -> None:
     kept_books = books.RankedBooks(offers_max=3)
-    made = [RankedBook("m", 1, bytes([number]) * 32, 4, 0, ()) for number in range(5)]
+    rules = RouteRules(4, 0, 0)
+    made = [RankedBook("m", 1, bytes([number]) * 32, rules, 0, (), is_thin=True) for number in range(5)]
     for one in made:
-        kept_books.keep(one, 0)
-    assert [kept_books.find(one.book_hash, 4, 0) is not None for one in made] == [
+        kept_books.keep(one)
+    assert [kept_books.find(one.book_hash, rules) is not None for one in made] == [
         False,
         False,
         True,

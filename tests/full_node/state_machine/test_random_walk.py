@@ -5,6 +5,8 @@ Two replicas run side by side: one checks transactions first and lives on, the o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -51,19 +53,20 @@ AMOUNTS = st.one_of(st.sampled_from((0, 1, PARAMS.provider_bond_udllm)), st.inte
 DEPOSITS = st.one_of(st.integers(0, 10_000), st.just(5_000_000))
 PRICE = st.integers(0, 10_000)
 ROWS = st.integers(0, 3_000)
-SLICES = st.sampled_from(((0, LAYERS), (0, LAYERS), (0, 2), (2, LAYERS), (0, 1), (1, 2)))
+SLICES = st.sampled_from(((0, LAYERS), (0, 2), (2, LAYERS), (0, 2), (2, LAYERS), (0, 1), (1, 2)))
 WAITS = st.sampled_from((0, 200, PARAMS.epoch_ms, PARAMS.close_grace_ms, PARAMS.unbonding_ms))
 
 
 class Walk(RuleBasedStateMachine):
     """Blocks of one transaction, most of them sensible, some not."""
 
-    @initialize()
-    def start(self) -> None:
-        self.world = World(chunked=True)
+    @initialize(in_slices=st.booleans())
+    def start(self, in_slices: bool) -> None:
+        self.world = World(replace(PARAMS, stage_penalty_ppm=0), chunked=True)
         self.sessions: list[tuple[bytes, str, str]] = []
-        self.world.provide("bob", RowPrices(10, 500, 500, 10))
-        self.world.provide("carol", RowPrices(10, 900, 900, 10))
+        whole = (0, LAYERS)
+        self.world.provide("bob", RowPrices(10, 500, 500, 10), layers=(0, 2) if in_slices else whole)
+        self.world.provide("carol", RowPrices(10, 900, 900, 10), layers=(2, LAYERS) if in_slices else whole)
         self.world.do("alice", GrantChatKey(signer("chat").public_key, 50_000_000))
 
     def send(self, name: str, *actions: Record, key: str = "", wait_ms: int = 200) -> bool:
@@ -105,8 +108,8 @@ class Walk(RuleBasedStateMachine):
 
     @rule(owner=NAMES, layers=SLICES)
     def provide(self, owner: str, layers: tuple[int, int]) -> None:
-        prices = RowPrices(10, 1_000, 1_000, 10)
-        offer = SetOffer(provider_id(owner), MODEL, *layers, prices, 3)
+        each = 1_000 if layers == (0, LAYERS) else 100  # slices are cheaper than any whole model
+        offer = SetOffer(provider_id(owner), MODEL, *layers, RowPrices(10, each, each, 10), 3)
         registered = read(self.world.reader, state_keys.provider(provider_id(owner)), Provider)
         self.send(owner, *([] if registered else [self.world.registration(owner)]), offer)
 
