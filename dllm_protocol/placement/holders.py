@@ -51,7 +51,8 @@ class PlacementRules:
     movers_ppm: int = 20_000
     """Share of the providers that may move in one epoch; at least one may."""
     least_layers: int = 1
-    """Parts are not divided below this, so that routes stay short; who has less memory cannot help."""
+    """Parts are not divided below this, so that routes stay short; who has less memory cannot help. More where the
+    model would fall into more parts than a route may have stages."""
 
     def __post_init__(self) -> None:
         if not (

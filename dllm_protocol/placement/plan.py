@@ -34,6 +34,7 @@ from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.placement.holders import PPM, Holder, PlacementRules, check_holders
 from dllm_protocol.placement.slices import Slice, fitting_slices, frame_of
 from dllm_protocol.placement.supply import Copies, layer_rates_mrows_s, rate_mrows_s
+from dllm_protocol.records import MAX_STAGES
 
 MAX_WAITING = 256
 """So many who wait reckon with each other in an epoch; more are placed as if alone behind these."""
@@ -82,6 +83,8 @@ class EpochPlan:
         self._epoch = epoch
         self._seed = seed
         self._rules = rules
+        # So that halving alone never makes more parts than a route may have stages.
+        self._least_layers = max(rules.least_layers, -(-layers // MAX_STAGES))
         self._rates = layer_rates_mrows_s(self._holders, layers)
         self._planned = Copies(self._holders, layers)
         speeds: defaultdict[Slice, int] = defaultdict(int)
@@ -221,6 +224,8 @@ class EpochPlan:
         """
         if one.memory_layers >= self._layers:
             return [Slice(0, self._layers)]
+        if one.memory_layers < self._least_layers:
+            return []
         parts = self._parts(one.memory_layers)
         gaps = self._gaps()
         if not gaps:
@@ -280,14 +285,15 @@ class EpochPlan:
                 self._frame,
                 self._layers,
                 memory_layers=memory_layers,
-                least_layers=self._rules.least_layers,
+                least_layers=self._least_layers,
             )
         return self._fitting[memory_layers]
 
     def _grown(self, held: Slice, memory_layers: int) -> list[Slice]:
         """A slice with layers beside it that nobody holds, as far as the memory goes: to the right first, to the left
         first."""
-        first, end, spare = held.first_layer, held.end_layer, memory_layers - held.layers
+        first, end = held.first_layer, held.end_layer
+        spare = max(0, memory_layers - held.layers)
         free_left, free_right = 0, 0
         while free_right < spare and end + free_right < self._layers and not self._rates[end + free_right]:
             free_right += 1

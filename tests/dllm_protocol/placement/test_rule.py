@@ -13,6 +13,7 @@ from dllm_protocol.placement.plan import EpochPlan, Why
 from dllm_protocol.placement.rule import Demand, decide, may_leave, model_most_in_want, placement_seed
 from dllm_protocol.placement.slices import Slice, fitting_slices, frame_of
 from dllm_protocol.placement.supply import layer_rates_mrows_s, rate_mrows_s
+from dllm_protocol.records import MAX_STAGES
 from tests.dllm_protocol.placement.networks import (
     RULES,
     SEED,
@@ -63,6 +64,22 @@ def test_who_has_too_little_memory_for_the_least_part_is_told() -> None:
     held = [holder(1, 0, 16), holder(2, 16, 32)]
     told = decide(newcomer(3, 7), held, layers=32, epoch=EPOCH, seed=SEED, rules=rules)
     assert (told.why, told.held) == (Why.TOO_SMALL, None)
+
+
+def test_halving_makes_no_more_parts_than_a_route_may_have_stages() -> None:
+    held: list[Holder] = []
+    for number in range(80):
+        one = newcomer(number, 8)
+        held.append(replace(one, held=place(one, *held, layers=512)))
+    assert min(layer_rates_mrows_s(held, 512)) > 0
+    assert len({one.held for one in held}) == MAX_STAGES
+    assert place(newcomer(99, 7), *held, layers=512) is None
+    assert place(newcomer(99, 7), layers=512) is None
+
+
+def test_who_holds_more_than_it_says_it_can_neither_grows_nor_shrinks() -> None:
+    stretched = replace(holder(1, 0, 4), memory_layers=2)
+    assert place(stretched, layers=8) == Slice(0, 4)
 
 
 def test_equal_newcomers_at_the_same_time_do_not_all_take_the_same_slice() -> None:
