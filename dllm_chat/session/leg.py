@@ -204,9 +204,7 @@ class OpenLeg:
         Raises:
             DepositUsedUp: nothing was asked for.
         """
-        request, frame = self._leg.decode(
-            position, ids, kind=ROW_DRAFTED, top_k=top_k, outputs=OUTPUTS_ALL
-        )
+        request, frame = self._leg.decode(position, ids, kind=ROW_DRAFTED, top_k=top_k, outputs=OUTPUTS_ALL)
         del self.held[position:]
         self.held += ids
         await self._send(frame)
@@ -321,17 +319,19 @@ class OpenLeg:
         Raises:
             LegFailed: it was refused, or the word is on another request.
         """
-        while request not in self._refusals:
+        while True:
+            if request in self._refusals:
+                self._refused(self._refusals.pop(request))
             message = await self._next(ANSWER_TIMEOUT_S, Output, Done, Refused)
             if self._is_passed_over(message):
                 continue
             if isinstance(message, Refused):
-                self._refusals[message.request] = message  # one of several on their way may be refused at once
+                # One of several on their way may be refused at once, before the others are answered.
+                self._refusals[message.request] = message
             elif isinstance(message, Output | Done) and message.request == request:
                 return message
             else:
                 raise LegFailed(f"an answer to another request than {request} came")
-        self._refused(self._refusals.pop(request))
 
     async def _answer(self, request: int, kind: type[Record]) -> Record:
         message = await self._next(ANSWER_TIMEOUT_S, kind, Refused)

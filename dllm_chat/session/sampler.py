@@ -47,7 +47,7 @@ class Sampler:
         check_sampling(sampling)
         self._sampling = sampling
         self.margin = math.inf
-        """How far the logits would have to move, at least, for the newest token to be another one; drawn ones: about."""
+        """How far logits would have to move for the newest token to be another one; for a drawn one: about."""
         seed = fallback_seed if sampling.seed is None else sampling.seed
         self._random = random.Random(seed % (1 << _SEED_BITS))  # noqa: S311 - sampling, not secrets
 

@@ -47,6 +47,11 @@ def allowed_in_vain(max_tokens: int) -> int:
     return max_tokens // ALLOWED_SHARE + MAX_DRAFTED_ROWS
 
 
+def may_draft(prices: RowPrices) -> bool:
+    """Whether guesses can ever be worth their money at these prices."""
+    return 100 * prices.drafted_udllm <= MONEY_PERCENT * prices.kept_udllm
+
+
 class WindowControl:
     """Decides for one answer on one leg."""
 

@@ -3,7 +3,7 @@
 A request names the kind of its rows, but a kind is only a word: what costs is what is given. A row whose logits are
 delivered is one that a token can be sampled from, so it counts as *kept* even where the request calls it prompt or
 replayed. Else a client could call every token prompt and pay the cheapest price for all. For the same reason the first
-row of a *drafted* request counts as kept: it is the token that the client has sampled, the others are guesses behind it.
+row of a *drafted* request counts as kept: it is the token that the client sampled, the others are guesses behind it.
 """
 
 from __future__ import annotations

@@ -109,7 +109,10 @@ class Scheduler:
         guessed = self._ahead.asked(request)
         if guessed is not None:
             self._jobs[sequence] = job = _Job(request)
-            return self._answer(job.take(1), guessed)
+            answers = self._answer(job.take(1), guessed)
+            if len(request.ids) - 1 > SHORT_ROWS:
+                self._turns.append(sequence)
+            return answers
         if request.first_position < self._held[sequence]:
             if not self._decoder.truncate(sequence, request.first_position):
                 self._empty(sequence)
@@ -224,7 +227,7 @@ class Scheduler:
         last = job.left == 0
         if last:
             self._drop(part.sequence)
-            self._ahead.answered(part.sequence, held, rows[-1])
+            self._ahead.answered(job.request, held, rows[-1])
         return [rows_frame(job.request.call, last, held, rows)] if last or rows else []
 
     def _fail(self, sequences: Iterable[int], message: str) -> list[bytes]:
