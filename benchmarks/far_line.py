@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from websockets.asyncio.client import ClientConnection
+
 import light_node.channel.client as channel_client
+from light_node.channel.limits import ChannelLimits
 
 _READ_BYTES = 1 << 16
 
@@ -60,8 +63,8 @@ async def far_workers(round_trip_s: float) -> AsyncIterator[None]:
     near = channel_client._connect
 
     async def far(
-        endpoint: str, limit_s: float, limits: channel_client.ChannelLimits
-    ) -> channel_client.ClientConnection:
+        endpoint: str, limit_s: float, limits: ChannelLimits
+    ) -> ClientConnection:
         return await near(await line.to(endpoint), limit_s, limits)
 
     channel_client._connect = far

@@ -30,7 +30,7 @@ ALLOWED_SHARE: Final = 4
 _CLASSES: Final = (3, 5, 8, 16, 32)
 _PRIOR: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _PRIOR_WEIGHT: Final = 3
-_MEMORY: Final = 24
+_MEMORY: Final = 16
 """A share is that of about this many newest guesses."""
 _GAIN_TO_OPEN: Final = 1.10
 _GAIN_TO_STAY: Final = 1.02
@@ -159,7 +159,12 @@ class WindowControl:
         return self._row_s if self._row_s is not None else (self._plain_s or 0.0) / 4
 
     def _share(self, length: int) -> float:
-        return self._shares[bisect_right(_CLASSES, length)]
+        """How likely a guess behind such a match is right. A longer match than any seen is as good as a shorter one."""
+        which = bisect_right(_CLASSES, length)
+        if self._weights[which] > _PRIOR_WEIGHT:
+            return self._shares[which]
+        pairs = zip(self._shares[:which], self._weights[:which], strict=True)
+        return max([self._shares[which], *(share for share, weight in pairs if weight > _PRIOR_WEIGHT)])
 
     def _expected(self, length: int, most: int) -> list[float]:
         """Tokens that windows of 1, 2, … drafted rows bring, the one behind the last right row included."""
