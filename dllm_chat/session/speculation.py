@@ -161,10 +161,10 @@ class Speculation:
         match = self._lookup.match
         while match is not None and not self._is_off:
             flying = [token for window in self._windows for token in window.unread][1:]
-            count = min(len(self._windows[0].ids), most - len(flying))
-            if count < 1 or not self._control.may_fly(
-                match.length, count, len(flying), len(self._windows), leg.round_trip_s
-            ):
+            count = self._control.further_rows(
+                match.length, len(flying), len(self._windows), most - len(flying), leg.round_trip_s
+            )
+            if not count:
                 return
             draft = self._lookup.propose(count, self._source, flying)
             self._source += count

@@ -70,7 +70,7 @@ class WindowControl:
         self._plain_count = 0
         self._row_s: float | None = None
         self._row_count = 0
-        self._open = False
+        self._is_open = False
         self._debt_s = 0.0
         self._pause = 0
         self._next_pause = _FIRST_PAUSE
@@ -106,7 +106,7 @@ class WindowControl:
             return
         self._debt_s = max(-_DEBT_LIMIT * self._plain_s, self._debt_s + seconds - tokens * self._plain_s)
         if self._debt_s > _DEBT_LIMIT * self._plain_s:
-            self._debt_s, self._open = 0.0, False
+            self._debt_s, self._is_open = 0.0, False
             self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
 
     def in_vain(self, rows: int) -> None:
@@ -119,40 +119,51 @@ class WindowControl:
         Args:
             most: more than this many make no sense.
         """
-        most = min(most, MAX_DRAFTED_ROWS, self._left)
-        best, best_gain = 0, _GAIN_TO_STAY if self._open else _GAIN_TO_OPEN
-        if self._pause or not self._plain_s:
-            return 0
-        for count, expected in enumerate(self._expected(length, most), start=1):
-            if not self._is_worth_its_money(count + 1, count, expected):
-                continue
-            gain = expected * self._plain_s / (self._plain_s + count * self._drafted_row_s)
-            if gain > best_gain:
-                best, best_gain = count, gain
-        self._open = best > 0
+        best = self._best(length, most, _GAIN_TO_STAY if self._is_open else _GAIN_TO_OPEN)
+        self._is_open = best > 0
         return best
 
-    def may_fly(self, length: int, rows: int, flying: int, windows: int, round_trip_s: float | None) -> bool:
-        """Whether to send a further window behind those that are on their way.
+    def further_rows(
+        self, length: int, flying: int, windows: int, most: int, round_trip_s: float | None
+    ) -> int:
+        """How many guesses to send in a further window behind those on their way; 0: wait for them.
 
         Args:
             length: of the match before all that is on its way.
-            rows: of the further window, all of them guesses.
             flying: guesses on their way.
             windows: windows on their way.
+            most: more than this many guesses make no sense.
             round_trip_s: measured time of a message's way there and back; None: not known yet.
         """
-        if not self._plain_s or round_trip_s is None or not 0 < windows < MAX_FLYING:
-            return False
-        if flying + rows > self._left:
-            return False
-        own_s = max(self._drafted_row_s, self._plain_s - round_trip_s) + rows * self._drafted_row_s
+        if round_trip_s is None or not 0 < windows < MAX_FLYING:
+            return 0
+        rows = self._best(length + flying, min(most, self._left - flying), _GAIN_TO_STAY)
+        return rows if rows and self._may_fly(length, rows, flying, windows, round_trip_s) else 0
+
+    def _may_fly(self, length: int, rows: int, flying: int, windows: int, round_trip_s: float) -> bool:
+        plain_s = self._plain_s or 0.0
+        own_s = max(self._drafted_row_s, plain_s - round_trip_s) + rows * self._drafted_row_s
         # While a window travels, the engine could decode so many others.
         if windows * own_s > round_trip_s:
             return False
-        *_, last = self._expected(length, flying + rows)
+        *_, tokens = self._expected(length, flying + rows)
         likely = self._likely(length, flying + 1)
-        return likely >= _LIKELY and self._is_worth_its_money(flying + rows + 1, flying + rows, last)
+        return likely >= _LIKELY and self._is_worth_its_money(flying + rows + 1, flying + rows, tokens)
+
+    def _best(self, length: int, most: int, least_gain: float) -> int:
+        """The number of rows with the largest gain over plain decoding; 0 where none has that much."""
+        if self._pause or not self._plain_s:
+            return 0
+        best, best_gain = 0, least_gain
+        for count, tokens in enumerate(
+            self._expected(length, min(most, MAX_DRAFTED_ROWS, self._left)), start=1
+        ):
+            if not self._is_worth_its_money(count + 1, count, tokens):
+                continue
+            gain = tokens * self._plain_s / (self._plain_s + count * self._drafted_row_s)
+            if gain > best_gain:
+                best, best_gain = count, gain
+        return best
 
     @property
     def _drafted_row_s(self) -> float:

@@ -71,7 +71,9 @@ def likeliest(ids: Sequence[int], answer_rows: int) -> int:
 
 
 REPEATED = "def area(w, h):\n    return w * h\n\n"
-REPEATS = REPEATED * 2 + REPEATED.replace("area", "size") + "print(area(2, 3))  # area and size\n" + REPEATED * 2
+REPEATS = (
+    REPEATED * 6 + REPEATED.replace("area", "size") + "print(area(2, 3))  # area and size\n" + REPEATED * 6
+)
 
 
 def repeats(ids: Sequence[int], _: int) -> int:
@@ -79,6 +81,13 @@ def repeats(ids: Sequence[int], _: int) -> int:
     begin = len(ids) - 1 - next(at for at, token in enumerate(reversed(ids)) if token == IM_START)
     letters = len(ids) - begin - len("assistant\n") - 1
     return FIRST_BYTE + ord(REPEATS[letters]) if letters < len(REPEATS) else IM_END
+
+
+def never_repeats(ids: Sequence[int], answer_rows: int) -> int:
+    """A model that says each byte once."""
+    return (
+        IM_END if FIRST_BYTE + 127 + answer_rows in ids else FIRST_BYTE + max(127, ids[-1] - FIRST_BYTE) + 1
+    )
 
 
 @dataclass
@@ -192,9 +201,15 @@ class MemoryChannel(Channel):
         last = order.first_position + len(order.ids) - 1
         for position in range(order.first_position if order.outputs == OUTPUTS_ALL else last, last + 1):
             best = provider.model(provider.held[: position + 1], provider.answer_rows)
-            if order.kind == ROW_DRAFTED and provider.garbage_at is not None and position >= provider.garbage_at:
+            if (
+                order.kind == ROW_DRAFTED
+                and provider.garbage_at is not None
+                and position >= provider.garbage_at
+            ):
                 best = 1_000_000
-            ids = [best, *(token for token in range(FIRST_BYTE, FIRST_BYTE + 20) if token != best)][: order.top_k]
+            ids = [best, *(token for token in range(FIRST_BYTE, FIRST_BYTE + 20) if token != best)][
+                : order.top_k
+            ]
             logits = [10.0, *(1.0 - 0.01 * at for at in range(len(ids) - 1))]
             self._answers.append(
                 self._theirs.output(order.request, position, ids, logits, 10.1, last=position == last)

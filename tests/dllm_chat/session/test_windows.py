@@ -80,7 +80,12 @@ def test_the_gain_that_opens_is_larger_than_the_one_that_keeps_open() -> None:
     assert opened.rows(20, 1) == 1
 
 
-@given(share=st.floats(0, 1), row_share=st.floats(0, 1), kept=st.integers(1, 5_000), drafted=st.integers(0, 9_000))
+@given(
+    share=st.floats(0, 1),
+    row_share=st.floats(0, 1),
+    kept=st.integers(1, 5_000),
+    drafted=st.integers(0, 9_000),
+)
 def test_a_window_never_costs_more_a_token_than_the_limit(
     share: float, row_share: float, kept: int, drafted: int
 ) -> None:
@@ -129,20 +134,21 @@ def test_windows_fly_where_the_line_is_longer_than_the_work() -> None:
     made = control(FAR_S)
     teach(made, 1.0)
     made.window_took(10, FAR_S + 10 * 0.0005)
-    assert made.may_fly(20, 16, 15, 1, 0.05)
-    assert not made.may_fly(20, 16, 15, 0, 0.05), "the first window is no further one"
-    assert not made.may_fly(20, 16, 15, MAX_FLYING, 0.05)
-    assert not made.may_fly(20, 16, 15, 1, None), "how long the line is must be known"
+    assert made.further_rows(20, 15, 1, 100, 0.05) == MAX_DRAFTED_ROWS
+    assert made.further_rows(20, 15, 1, 4, 0.05) == 4, "no more than can be needed"
+    assert not made.further_rows(20, 15, 0, 100, 0.05), "the first window is no further one"
+    assert not made.further_rows(20, 15, MAX_FLYING, 100, 0.05)
+    assert not made.further_rows(20, 15, 1, 100, None), "how long the line is must be known"
     near = control(NEAR_S)
     teach(near, 1.0)
     near.window_took(10, NEAR_S + 10 * 0.001)
-    assert not near.may_fly(20, 16, 15, 1, 0.0005)
+    assert not near.further_rows(20, 15, 1, 100, 0.0005)
     unsure = control(FAR_S)
     teach(unsure, 0.8)
-    assert not unsure.may_fly(20, 16, 15, 1, 0.05)
-    poor = control(FAR_S, allowance=30)
+    assert not unsure.further_rows(20, 15, 1, 100, 0.05)
+    poor = control(FAR_S, allowance=20)
     teach(poor, 1.0)
-    assert not poor.may_fly(20, 16, 15, 1, 0.05)
+    assert poor.further_rows(20, 15, 1, 100, 0.05) <= 5
 
 
 @pytest.mark.parametrize("seed", range(5))
