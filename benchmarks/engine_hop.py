@@ -11,8 +11,9 @@ from pathlib import Path
 from benchmarks.bare_loop import BareLoop
 from benchmarks.random_model import hundred_million
 from benchmarks.runner import Result, interleaved_medians
-from local_worker.engine.client import Engine, Sequence
+from local_worker.engine.client import Engine
 from local_worker.engine.process import default_threads
+from local_worker.engine.sequence import Sequence
 
 NAME = "engine-hop"
 HOP_LIMIT_MS = 0.15

@@ -62,9 +62,7 @@ async def far_workers(round_trip_s: float) -> AsyncIterator[None]:
     line = FarLine(round_trip_s)
     near = channel_client._connect
 
-    async def far(
-        endpoint: str, limit_s: float, limits: ChannelLimits
-    ) -> ClientConnection:
+    async def far(endpoint: str, limit_s: float, limits: ChannelLimits) -> ClientConnection:
         return await near(await line.to(endpoint), limit_s, limits)
 
     channel_client._connect = far

@@ -56,7 +56,7 @@ def make_random_llama(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // heads)
     writer.add_vocab_size(vocab_size)
-    _add_tokenizer(writer, vocab_size)
+    add_tokenizer(writer, vocab_size)
     kind = _QUANTISATIONS[quantisation]
     shapes = _matrices(layers, n_embd, n_ff, n_embd * kv_heads // heads, vocab_size)
     for name, tensor in _tensors(shapes, n_embd, layers, seed):
@@ -121,7 +121,8 @@ def _tensors(
         yield f"blk.{layer}.ffn_norm.weight", ones
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, vocab_size: int) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, vocab_size: int) -> None:
+    """SentencePiece's, with all bytes, control tokens of ChatML, and words of a few letters; 512 tokens or more."""
     pieces = ["<unk>", *CONTROL_PIECES, *(f"<0x{byte:02X}>" for byte in range(256))]
     kinds = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * len(CONTROL_PIECES)
     kinds += [gguf.TokenType.BYTE] * 256

@@ -9,6 +9,7 @@ are not exactly canonical, it hands them to the general reader or writer, which 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -47,6 +48,9 @@ def make_reader(
         general: judges all bytes that cannot be read in one go.
     """
     names = {**_HELPERS, "record_type": record_type, "general": general}
+    # A type takes its fields in the order of its text, which need not be that of their numbers.
+    in_order = dataclasses.fields(record_type)
+    place_of = {field.name: place for place, field in enumerate(fields)}
     body: list[str] = []
     for place, field in enumerate(fields):
         names[f"unpack{place}"] = _element(field.kind).unpack
@@ -65,7 +69,7 @@ def make_reader(
         "    if not name:",
         *_indented(_GIVE_UP),
         f"    raise type(error)(f'{record_type.__name__}.{{name}}: {{error.message}}') from error",
-        f"return record_type({', '.join(f'value{place}' for place in range(len(fields)))})",
+        f"return record_type({', '.join(f'value{place_of[one.name]}' for one in in_order)})",
     ]
     return _define("data", lines, names, record_type)
 
@@ -170,7 +174,11 @@ def _write(place: int, field: Field, *, writes: bool) -> list[str]:
     if kind.repeated:
         bounds = cast(ListOf[Any], kind)
         lines = [f"if not {bounds.minimum} <= len(value) <= {bounds.maximum}:", *_GIVE_UP_WRITING]
-        return [*lines, "for element in value:", f"    {packed}(element)"]
+        if not writes:
+            return [*lines, "for element in value:", f"    {packed}(element)"]
+        # Joined at once: every addition would copy all that stands before it, and lists have up to a million elements.
+        elements = f"b''.join([{key!r} + pack{place}(element) for element in value])"
+        return [*lines, "if value:", f"    out += {elements}"]
     if type(kind) is Unsigned:
         number = "(ONE_BYTE[value] if value < 128 else uvarint(value))"
         written = f"out += {key!r} + {number}" if writes else "out = True"

@@ -153,6 +153,12 @@ class Record:
     __packers__: ClassVar[tuple[_Packer, ...]] = ()
     __unpackers__: ClassVar[Mapping[int, _Unpacker]] = {}
 
+    def __init_subclass__(cls) -> None:
+        """Each type makes its own three: what was made for one type knows nothing of the fields of another above it."""
+        for name in ("encode", "check", "decode"):
+            if name not in cls.__dict__:
+                setattr(cls, name, Record.__dict__[name])
+
     def encode(self) -> bytes:
         """The canonical bytes.
 

@@ -72,19 +72,73 @@ def manifest_hash(manifest: Manifest) -> bytes:
     return tagged_hash(Tag.MANIFEST, manifest.encode())
 
 
+def piece_order(layers: int) -> list[tuple[int, int]]:
+    """Kind and index of each piece of a model that is cut into pieces, in the manifest's order."""
+    blocks = [(PIECE_BLOCK, layer) for layer in range(layers)]
+    return [(PIECE_HEADER, 0), (PIECE_EMBEDDING, 0), *blocks, (PIECE_OUTPUT, 0)]
+
+
+class PieceRoot:
+    """Computes a piece's root while its bytes go by; keeps one hash a level of the tree, whatever the size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._levels: list[bytes | None] = []
+        """The subtree of 2^i blocks that waits for its right neighbour, by i."""
+        self.size_bytes = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes, however many."""
+        self.size_bytes += len(data)
+        view = memoryview(data)
+        if self._rest:
+            wanted = BLOCK_BYTES - len(self._rest)
+            self._rest += bytes(view[:wanted])
+            view = view[wanted:]
+            if len(self._rest) < BLOCK_BYTES:
+                return
+            self._add(hashlib.sha256(self._rest).digest())
+            self._rest = b""
+        whole = len(view) - len(view) % BLOCK_BYTES
+        for start in range(0, whole, BLOCK_BYTES):
+            self._add(hashlib.sha256(view[start : start + BLOCK_BYTES]).digest())
+        self._rest = bytes(view[whole:])
+
+    def root(self) -> bytes:
+        """The root of all bytes so far (32 bytes)."""
+        waiting = list(self._levels)
+        found = hashlib.sha256(self._rest).digest() if self._rest else None
+        padding = bytes(32)
+        for level, left in enumerate(waiting):
+            above = any(one is not None for one in waiting[level + 1 :])
+            if left is not None and found is not None:
+                found = hashlib.sha256(left + found).digest()
+            elif left is not None and above:
+                found = hashlib.sha256(left + padding).digest()
+            elif left is not None:
+                found = left
+            elif found is not None:
+                found = hashlib.sha256(found + padding).digest()
+            padding = hashlib.sha256(padding + padding).digest()
+        return found if found is not None else bytes(32)
+
+    def _add(self, leaf: bytes) -> None:
+        for level, left in enumerate(self._levels):
+            if left is None:
+                self._levels[level] = leaf
+                return
+            leaf = hashlib.sha256(left + leaf).digest()
+            self._levels[level] = None
+        self._levels.append(leaf)
+
+
 def piece_root(blocks: Iterable[bytes]) -> bytes:
     """BitTorrent v2 root of a byte stream (32 bytes; BEP 52 "pieces root").
 
     Args:
-        blocks: the stream cut into 16 KiB blocks, the last one shorter or equal.
+        blocks: the stream, cut anywhere.
     """
-    level = [hashlib.sha256(block).digest() for block in blocks]
-    if not level:
-        return bytes(32)
-    padding = bytes(32)
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(padding)
-        level = [hashlib.sha256(level[i] + level[i + 1]).digest() for i in range(0, len(level), 2)]
-        padding = hashlib.sha256(padding + padding).digest()
-    return level[0]
+    root = PieceRoot()
+    for block in blocks:
+        root.update(block)
+    return root.root()

@@ -6,7 +6,9 @@ minimal varints, known wire types, no groups. Source: protobuf.dev/programming-g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from dllm_protocol.errors import MalformedBytes
 
@@ -106,14 +108,22 @@ def without_list(data: bytes, number: int) -> bytes:
     wanted, begin = tag(number, LENGTH_DELIMITED), 0
     while begin < len(data) and not data.startswith(wanted, begin):
         begin = _behind_field(data, begin)
-    end, behind_key = begin, len(wanted)
+    end, short = begin, _short_elements(wanted)
     while data.startswith(wanted, end):
-        # Most elements are short, and there may be many.
-        if end + behind_key < len(data) and (length := data[end + behind_key]) < 0x80:
-            end += behind_key + 1 + length
-        else:
-            end = _behind_field(data, end)
+        found = short.match(data, end)
+        end = found.end() if found else _behind_field(data, end)
     return data[:begin] + data[end:]
+
+
+@lru_cache(maxsize=8)
+def _short_elements(key: bytes) -> re.Pattern[bytes]:
+    """Elements of a list that have one byte of length, some hundred at a time: there may be ten thousands.
+
+    A bound keeps what the match remembers small. A possessive repeat would, too, but Python before 3.11.5 takes a byte
+    too much there where the last element is cut short, and nodes on different ones would disagree.
+    """
+    bodies = b"|".join(re.escape(bytes([length])) + b".{%d}" % length for length in range(0x80))
+    return re.compile(b"(?:%s(?:%s)){1,256}" % (re.escape(key), bodies), re.DOTALL)
 
 
 def _behind_field(data: bytes, offset: int) -> int:

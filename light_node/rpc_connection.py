@@ -26,6 +26,7 @@ from light_node.errors import (
     SourceTimedOut,
     SourceUnreachable,
 )
+from light_node.pings import DialedConnection
 
 MESSAGE_BYTES_MAX = 32 << 20
 ANSWER_BYTES_MAX = 1 << 20
@@ -182,6 +183,7 @@ class RpcConnection:
                     open_timeout=CONNECT_TIMEOUT_S,
                     close_timeout=CLOSE_TIMEOUT_S,
                     compression=None,
+                    create_connection=DialedConnection,
                     # A proxy from the environment would see every question, and none is wanted on loopback.
                     proxy=None,
                 )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +10,15 @@ import typer
 
 from dllm_protocol.address import decode_address
 from dllm_protocol.bundle import LOCAL_PREFIX, SignedBundle
-from dllm_protocol.errors import DllmError, UsageRefused
+from dllm_protocol.errors import UsageRefused
 from dllm_protocol.pricing import RowPrices
+from local_worker.command_output import Json, reported, say
 from local_worker.engine_host import EngineOptions
 from local_worker.errors import HomeRefused
 from local_worker.files import is_running, locked_home
 from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
 from local_worker.model_files import packaged_model
+from local_worker.package_commands import app as packages
 from local_worker.registration import OfferTerms
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import LEDGER, ServiceOptions
@@ -29,9 +27,9 @@ from local_worker.status import Status, read_status
 
 MAX_BUNDLE_BYTES = 16 << 20
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(packages, name="model")
 
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def run() -> None:
@@ -42,38 +40,38 @@ def run() -> None:
 @app.command()
 def init(home: Home, as_json: Json = False) -> None:
     """Make a home with fresh keys, or keep the keys that it has; prints the public halves."""
-    with _reported(as_json):
+    with reported(as_json):
         if not key_file(home).exists() and (home / LEDGER).exists():
             raise HomeRefused(
                 f"{home} has a ledger and no keys: vouchers of a provider whose keys are elsewhere",
                 hint=f"put {key_file(home).name} back, or move {LEDGER} away to begin as another provider",
             )
-        _say(_public(load_keys(home) if key_file(home).exists() else create_keys(home)), as_json)
+        say(_public(load_keys(home) if key_file(home).exists() else create_keys(home)), as_json)
 
 
 @app.command()
 def keys(home: Home, as_json: Json = False) -> None:
     """Print the public halves of a home's keys."""
-    with _reported(as_json):
-        _say(_public(load_keys(home)), as_json)
+    with reported(as_json):
+        say(_public(load_keys(home)), as_json)
 
 
 @app.command()
 def rotate(home: Home, as_json: Json = False) -> None:
     """Replace the service and the sealing key; the next start publishes them. Not while sessions are open."""
-    with _reported(as_json), locked_home(home):
-        _say(_public(rotate_keys(home)), as_json)
+    with reported(as_json), locked_home(home):
+        say(_public(rotate_keys(home)), as_json)
 
 
 @app.command()
 def status(home: Home, as_json: Json = False) -> None:
     """What the worker of a home last said of itself, and whether it runs."""
-    with _reported(as_json):
+    with reported(as_json):
         found = read_status(home)
         if found is None:
             raise HomeRefused(f"no worker ever ran in {home}", hint="start one with dllm-worker start")
         found["running"] = is_running(home)
-        _say(found, as_json)
+        say(found, as_json)
 
 
 @app.command()
@@ -87,8 +85,8 @@ def manifest(
     as_json: Json = False,
 ) -> None:
     """Describe a model file as the registry takes it: loads it once in an engine."""
-    with _reported(as_json):
-        _say(
+    with reported(as_json):
+        say(
             write_manifest(home, model, out, name=name, chat_template=chat_template, licence=licence), as_json
         )
 
@@ -131,7 +129,7 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Serve a model until a signal (or the lifeline's end) says stop; a second signal stops at once."""
-    with _reported(as_json), locked_home(_existing(home)):
+    with reported(as_json), locked_home(_existing(home)):
         worker_keys = load_keys(home)
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
@@ -163,30 +161,6 @@ def start(
         )
 
 
-@contextmanager
-def _reported(as_json: bool) -> Iterator[None]:
-    """Failures as the envelope or as one line on stderr, with their exit codes."""
-    try:
-        yield
-    except DllmError as error:
-        if as_json:
-            told = {"code": error.code, "message": error.message, "hint": error.hint}
-            _line({"ok": False, "error": told})
-        else:
-            hint = f"\n{error.hint}" if error.hint else ""
-            sys.stderr.write(f"{error.message}{hint}\n")
-        raise typer.Exit(error.exit_code) from error
-
-
-def _say(data: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _line({"ok": True, "data": data})
-        return
-    for key, value in data.items():
-        sys.stdout.write(f"{key.replace('_', ' ')}: {value}\n")
-    sys.stdout.flush()
-
-
 def _say_ready(now: Status, as_json: bool) -> None:
     told: dict[str, Any] = {
         "provider": now.provider,
@@ -196,12 +170,7 @@ def _say_ready(now: Status, as_json: bool) -> None:
     }
     if now.metrics_address:
         told["metrics_address"] = now.metrics_address
-    _say({"state": now.state, **told}, as_json)
-
-
-def _line(content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content) + "\n")
-    sys.stdout.flush()
+    say({"state": now.state, **told}, as_json)
 
 
 def _public(own: WorkerKeys) -> dict[str, Any]:

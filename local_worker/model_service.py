@@ -10,6 +10,7 @@ from dllm_protocol.model_manifest import Manifest, Piece
 from dllm_protocol.vocabulary import Vocabulary
 from local_worker.chain import Chain
 from local_worker.engine.client import Engine
+from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo
 from local_worker.model_files import check_model, file_piece, make_manifest, name_from_file
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
@@ -38,7 +39,18 @@ class LoadedModel:
 
 
 async def describe(path: Path, engine: Engine) -> LoadedModel:
-    """Hash the file beside the engine's answer about its vocabulary."""
+    """Hash the file beside the engine's answer about its vocabulary.
+
+    Raises:
+        ModelRefused: the file is a part of a model.
+    """
+    info = engine.info
+    if info.takes_hidden or info.gives_hidden:
+        raise ModelRefused(
+            f"{path.name} is layers {info.first_layer}:{info.end_layer} of a model of {info.model_layers}, "
+            "this worker serves whole models",
+            hint="name the whole model's file with --model",
+        )
     piece, words = await asyncio.gather(asyncio.to_thread(file_piece, path), engine.vocabulary())
     vocabulary = await asyncio.to_thread(canonical_vocabulary, words)
     return LoadedModel(piece, engine.info, vocabulary, vocabulary.encode())

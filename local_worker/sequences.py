@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dllm_protocol.session.transcript import NO_TRANSCRIPT, held_digest
-from local_worker.engine.client import Sequence
 from local_worker.engine.errors import EngineBusy
+from local_worker.engine.sequence import Sequence
 from local_worker.engine_host import EngineHost
 
 RECENT_S = 2.0

@@ -12,6 +12,8 @@ QUEUED_MESSAGES = 1
 """Messages that wait unread, each way, before the socket is no longer read."""
 WRITE_BUFFER_BYTES = 256 * 1024
 """Bytes that wait unsent, each way, before the other side is no longer read."""
+UNTAKEN_PONGS_MAX = 64
+"""Pings of a side that does not take what was sent; an honest one has sent a few in the time that it has."""
 
 
 class RelayRefused(UsageRefused):

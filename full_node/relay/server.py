@@ -17,12 +17,14 @@ from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from dllm_protocol.relay import CONTROL_BYTES_MAX, MESSAGE_BYTES_MAX, SUBPROTOCOL, CloseReason
 from full_node.relay.core import Close, Effect, Join, Relay, Send
-from full_node.relay.limits import QUEUED_MESSAGES, WRITE_BUFFER_BYTES, RelayLimits
+from full_node.relay.limits import QUEUED_MESSAGES, UNTAKEN_PONGS_MAX, WRITE_BUFFER_BYTES, RelayLimits
 
 HANDSHAKES_PER_ADDRESS = 32
 """Connections of one network address that have not finished their HTTP request."""
@@ -43,6 +45,20 @@ class _Socket(ServerConnection):
     waits_from = ""
     """The network address that it counts against until its HTTP request is there; empty afterwards."""
     is_joined = False
+    untaken_pongs = 0
+
+    def process_event(self, event: Event) -> None:
+        """The library answers every ping, whether or not the answers are taken: cut who only pings."""
+        super().process_event(event)
+        if self.paused and isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.untaken_pongs += 1
+            if self.untaken_pongs > UNTAKEN_PONGS_MAX:
+                self.transport.abort()
+
+    def resume_writing(self) -> None:
+        """It takes what was sent again."""
+        super().resume_writing()
+        self.untaken_pongs = 0
 
 
 class RelayServer:

@@ -30,6 +30,7 @@ from light_node.channel.limits import (
     ChannelLimits,
 )
 from light_node.channel.link import Link
+from light_node.pings import DialedConnection
 
 SCHEMES = ("ws://", "wss://")
 
@@ -143,6 +144,7 @@ async def _connect(endpoint: str, limit_s: float, limits: ChannelLimits) -> Clie
             max_size=FRAME_BYTES,
             max_queue=QUEUED_FRAMES,
             write_limit=WRITE_BUFFER_BYTES,
+            create_connection=DialedConnection,
         )
     except TimeoutError as error:
         raise ChannelUnreachable(f"no answer within {limit_s * 1000:.0f} ms") from error

@@ -14,6 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from dllm_protocol.errors import DllmError
 from light_node.channel.limits import DEFAULT_LIMITS, QUEUED_FRAMES, WRITE_BUFFER_BYTES, ChannelLimits
 from light_node.channel.link import POLICY_VIOLATION, Link
+from light_node.pings import BoundedPongs
 
 _log = logging.getLogger(__name__)
 _library_log = logging.getLogger(f"{__name__}.websocket")
@@ -64,7 +65,7 @@ async def serve_channels(
     """
     gate = _Gate(limits)
 
-    class GatedConnection(ServerConnection):
+    class GatedConnection(BoundedPongs, ServerConnection):
         """A connection that is counted from the first byte, before it has asked for anything."""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -28,6 +28,7 @@ from light_node.channel.client import Dial as Connect
 from light_node.channel.errors import ChannelLost
 from light_node.channel.limits import QUEUED_FRAMES, WRITE_BUFFER_BYTES, ChannelLimits
 from light_node.channel.link import Link
+from light_node.pings import DialedConnection
 from light_node.relay.errors import (
     NobodyListens,
     RelayBroke,
@@ -185,6 +186,7 @@ async def connect(url: RelayUrl, limit_s: float, limits: ChannelLimits = STREAM_
             max_size=CONTROL_BYTES_MAX,
             max_queue=QUEUED_FRAMES,
             write_limit=WRITE_BUFFER_BYTES,
+            create_connection=DialedConnection,
         )
     except TimeoutError as error:
         raise RelayTimedOut(f"the relay {url.name} did not answer in {limit_s:g} s") from error

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.frames import Failure, FrameRefused
-from local_worker.engine.llama import LlamaModel
-from local_worker.engine.messages import failure_frame
+from local_worker.engine.llama import LlamaModel, LlamaVocabulary
+from local_worker.engine.messages import failure_frame, vocabulary_frame
 from local_worker.engine.scheduler import SLICE_ROWS
 from local_worker.engine.server import Server
 
@@ -25,18 +25,25 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve one model over an inherited socket: 0 when the parent closed it, 2 refused model, 3 nonsense heard."""
+    """Serve one model over an inherited socket: 0 when the parent closed it, 2 refused model, 3 nonsense heard.
+
+    With ``--vocabulary-only`` it says what tokens a file has, which may be without tensors, and ends.
+    """
     parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--context-rows", type=int, required=True)
-    parser.add_argument("--sequences", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--context-rows", type=int, default=256)
+    parser.add_argument("--sequences", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--vocabulary-only", action="store_true")
     chosen = parser.parse_args(arguments)
     _bind_to_parent()
     connection = socket.socket(fileno=chosen.socket_fd)
     connection.set_inheritable(False)
     try:
+        if chosen.vocabulary_only:
+            connection.sendall(vocabulary_frame(0, LlamaVocabulary.of_file(chosen.model).describe()))
+            return 0
         model = LlamaModel(
             chosen.model,
             context_rows=chosen.context_rows,

@@ -11,26 +11,19 @@ A call fails with a leaf of `local_worker.engine.errors`. When the process ends,
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import Callable
-from collections.abc import Sequence as Ordered
 from pathlib import Path
-from typing import Final, Literal
-
-import numpy as np
+from typing import Final
 
 from dllm_protocol.errors import DllmError
 from local_worker.engine import errors
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind, frame
+from local_worker.engine.hidden import read_hidden
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
-    MAX_TOP_K,
-    DecodeRequest,
     EngineInfo,
     EngineVocabulary,
-    RowOutput,
-    decode_frame,
     read_failure,
     read_ready,
     read_rows,
@@ -38,6 +31,7 @@ from local_worker.engine.messages import (
     read_vocabulary,
 )
 from local_worker.engine.process import EngineProcess, default_threads
+from local_worker.engine.sequence import Call, Sequence
 
 MAX_WAITING_CALLS: Final = 256
 _LOAD_TIMEOUT_S = 900.0
@@ -54,26 +48,6 @@ _FAILURES: dict[Failure, _Failed] = {
 }
 
 
-class _Call:
-    """One call that waits for its answer; ``rows`` gathers a decode's slices."""
-
-    __slots__ = ("answer", "rows", "sequence")
-
-    def __init__(self, sequence: Sequence | None) -> None:
-        self.answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.sequence = sequence
-        self.rows: list[RowOutput] = []
-
-    def succeed(self, value: object) -> None:
-        if not self.answer.done():
-            self.answer.set_result(value)
-
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # whoever gave up waiting has heard enough
-
-
 class Engine(asyncio.Protocol):
     """One running engine process; made by `start`.
 
@@ -88,7 +62,7 @@ class Engine(asyncio.Protocol):
         self._process = process
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._next_call = 1
         self._free: deque[int] = deque()
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
@@ -127,10 +101,11 @@ class Engine(asyncio.Protocol):
         """
         process, connection = await EngineProcess.start(
             model_path,
-            context_rows=context_rows,
-            sequences=sequences,
-            threads=threads or default_threads(),
-            log_path=log_path,
+            (
+                *("--context-rows", str(context_rows), "--sequences", str(sequences)),
+                *("--threads", str(threads or default_threads())),
+            ),
+            log_path,
         )
         engine = cls(process)
         try:
@@ -233,6 +208,9 @@ class Engine(asyncio.Protocol):
             if not answer.last:
                 return
             call.succeed(call.rows)
+        elif kind is Kind.HIDDEN and call.sequence is not None:
+            if not call.take(read_hidden(body)):
+                return
         elif kind is Kind.FAILED:
             failure, held_rows, message = read_failure(body)
             if call.sequence is not None and failure is not Failure.BUSY:
@@ -251,13 +229,13 @@ class Engine(asyncio.Protocol):
         self._send(frame(kind, number, body))
         return await call.answer
 
-    def _register(self, sequence: Sequence | None) -> tuple[int, _Call]:
+    def _register(self, sequence: Sequence | None) -> tuple[int, Call]:
         self._check_alive()
         if len(self._calls) >= MAX_WAITING_CALLS:
             raise errors.EngineBusy(f"{len(self._calls)} calls wait already", hint="try again in a moment")
         number = self._next_call
         self._next_call = number % 0xFFFFFFFF + 1
-        call = self._calls[number] = _Call(sequence)
+        call = self._calls[number] = Call(sequence)
         return number, call
 
     def _send(self, data: bytes) -> None:
@@ -292,71 +270,3 @@ class Engine(asyncio.Protocol):
             self._ready.set_exception(errors.EngineGone(message, hint=hint))
             self._ready.exception()
         self._closed.set()
-
-
-class Sequence:
-    """One session's place in the engine: rows in the KV cache, one decode at a time.
-
-    Attributes:
-        held_rows: rows that stand in the KV cache, as the engine last said.
-    """
-
-    def __init__(self, engine: Engine, slot: int) -> None:
-        self._engine = engine
-        self._slot = slot
-        self._call = 0
-        self._waiting: _Call | None = None
-        self._open = True
-        self.held_rows = 0
-
-    async def decode(
-        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["last", "all"]
-    ) -> list[RowOutput]:
-        """Cut the sequence back to ``first_position`` rows, decode ``ids`` from there on, return the outputs.
-
-        Args:
-            first_position: at most ``held_rows``; what the cache holds before it is reused.
-            top_k: logits of each row, 1 to 1024 (fewer where the vocabulary is smaller).
-            outputs: of the last row, or of all rows in order.
-
-        Raises:
-            ContextFull: more rows than the context holds; nothing changed.
-            DecodeRefused: a gap, an unknown id, no rows; nothing changed.
-            DecodeCancelled: `cancel` came first; ``held_rows`` says how far it got.
-            EngineBusy: this sequence is decoding already.
-            DecodeFailed, EngineGone: start again on another sequence or engine.
-        """
-        if not self._open:
-            raise errors.DecodeRefused("the sequence is closed")
-        if self._waiting is not None and not self._waiting.answer.done():
-            raise errors.EngineBusy(f"sequence {self._slot} is decoding already")
-        if first_position < 0 or not 1 <= top_k <= MAX_TOP_K:
-            raise errors.DecodeRefused(f"rows from {first_position} on with {top_k} logits each")
-        if len(ids) > self._engine.info.context_rows:
-            raise errors.ContextFull(f"{len(ids)} rows, the context holds {self._engine.info.context_rows}")
-        try:
-            array = np.asarray(ids, dtype=np.int32)
-            request = DecodeRequest(0, self._slot, first_position, top_k, outputs == "all", array)
-            self._call, call = self._engine._register(self)
-            self._engine._send(decode_frame(request, self._call))
-        except (OverflowError, struct.error) as error:
-            raise errors.DecodeRefused("a position or token id out of range") from error
-        self._waiting = call
-        try:
-            await call.answer
-        except asyncio.CancelledError:
-            self._engine._send(frame(Kind.CANCEL, self._call))
-            raise
-        return call.rows
-
-    def cancel(self) -> None:
-        """Stop a decode that is under way before its next batch; it fails with `DecodeCancelled`."""
-        if self._waiting is not None and not self._waiting.answer.done():
-            self._engine._send(frame(Kind.CANCEL, self._call))
-
-    def close(self) -> None:
-        """Drop the rows and give the place back; a decode under way fails with `DecodeCancelled`."""
-        if self._open:
-            self._open = False
-            self._engine._send(frame(Kind.CLEAR, 0, struct.pack("<I", self._slot)))
-            self._engine._free.append(self._slot)

@@ -34,11 +34,13 @@ class Kind(IntEnum):
     CLEAR = 3
     TOKENIZE = 4
     VOCABULARY = 5
+    FORWARD = 6
     READY = 16
     ROWS = 17
     FAILED = 18
     TOKENS = 19
     PIECES = 20
+    HIDDEN = 21
 
 
 class Failure(IntEnum):

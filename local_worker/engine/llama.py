@@ -1,4 +1,4 @@
-"""The one file that speaks to llama.cpp: a model, its sequences' KV, and batches of rows.
+"""The one file that speaks to llama.cpp: a model or a chunk of one, its sequences' KV, and batches of rows.
 
 Runs only in the engine process, which holds no keys: a model file is hostile until proven otherwise, and parsing
 it here means that the worst it can do is end this process.
@@ -15,9 +15,14 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from dllm_protocol.model_package.chunk import END_KEY, FIRST_KEY, LAYERS_KEY
+from local_worker.engine.batch import BatchRows
 from local_worker.engine.errors import ModelRefused
-from local_worker.engine.messages import EngineInfo, EngineVocabulary, Ids, Logits
+from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
+from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, Role, even_groups
 from local_worker.engine.rows import BatchFailed, Rows
+from local_worker.engine.scheduler import SHORT_ROWS
+from local_worker.engine.tap import Tap
 
 ARCHITECTURES = frozenset(
     {
@@ -29,6 +34,7 @@ ARCHITECTURES = frozenset(
         "gemma3",
         "phi3",
         "mistral3",
+        "gpt-oss",
         "granite",
         "olmo2",
         "smollm3",
@@ -39,54 +45,36 @@ ARCHITECTURES = frozenset(
 _TOKENIZERS = {1: "spm", 2: "bpe", 3: "wpm", 4: "ugm", 5: "rwkv", 6: "plamo2"}
 _ERROR_LEVEL = 4
 _NO_KV_SLOT = 1
+_MAX_HIDDEN_BYTES = 1 << 24
+"""Hidden states of one batch: they cross the pipe in one frame."""
+_INT32 = ctypes.POINTER(ctypes.c_int32)
 
 
-class LlamaModel:
-    """A loaded model with ``sequences`` separate contexts of ``context_rows`` rows each.
+class _Library:
+    """llama.cpp while something is loaded: what it says then, and files opened.
 
-    Raises:
-        ModelRefused: not a GGUF, damaged, an architecture outside ``ARCHITECTURES``, or too large for memory.
+    llama.cpp names what is wrong with a file only in its log, so the log is kept while loading. Afterwards it goes to
+    stderr without Python: a callback into Python during decode would cost more than the decode.
     """
 
-    def __init__(
-        self, path: Path, *, context_rows: int, sequences: int, threads: int, batch_rows: int
-    ) -> None:
-        self._complaints: list[str] = []
-        # llama.cpp names what is wrong with a file only in its log, so the log is kept while loading. Afterwards it
-        # goes to stderr without Python: a callback into Python during decode would cost more than the decode.
+    def __init__(self) -> None:
+        self.complaints: list[str] = []
         self._log = llama_cpp.llama_log_callback(self._hear)
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        self.architecture = self._checked_architecture(path)
-        self._model = self._load(path, vocab_only=False)
-        vocab = llama_cpp.llama_model_get_vocab(self._model)
-        if vocab is None:
-            raise ModelRefused(f"{path.name} has no vocabulary")
-        self._vocab = vocab
-        self._context = self._open_context(context_rows, sequences, threads, batch_rows)
-        memory = llama_cpp.llama_get_memory(self._context)
-        if memory is None:
-            raise ModelRefused(f"{path.name} keeps no context between rows")
-        self._memory = memory
-        self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
-        self.batch_rows = batch_rows
-        self.context_rows = context_rows
-        self.sequences = sequences
-        self._threads = threads
-        self._prepare_batch(batch_rows)
-        llama_cpp.llama_log_set(llama_cpp.llama_log_callback(0), ctypes.c_void_p(0))
 
     def _hear(self, level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
         with contextlib.suppress(OSError):  # a full log stops no model
             os.write(2, text)
-        if level == _ERROR_LEVEL and len(self._complaints) < 50:
-            self._complaints.append(text.decode(errors="replace").strip())
+        if level == _ERROR_LEVEL and len(self.complaints) < 50:
+            self.complaints.append(text.decode(errors="replace").strip())
 
-    def _refusal(self, path: Path, what: str) -> ModelRefused:
-        reason = self._complaints[0] if self._complaints else "llama.cpp gave no reason"
-        return ModelRefused(f"{path.name}: {what}: {reason}", hint="try another GGUF file")
+    def load(self, path: Path, *, vocab_only: bool) -> llama_cpp.llama_model_p:
+        """A file as llama.cpp takes it.
 
-    def _load(self, path: Path, *, vocab_only: bool) -> llama_cpp.llama_model_p:
+        Raises:
+            ModelRefused: it does not.
+        """
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocab_only
         # Weights of a hostile or damaged file are checked for invalid blocks before any of them is used.
@@ -95,127 +83,50 @@ class LlamaModel:
             os.fsencode(path), params
         )
         if model is None:
-            raise self._refusal(path, "not loaded")
+            reason = self.complaints[0] if self.complaints else "llama.cpp gave no reason"
+            raise ModelRefused(f"{path.name}: not loaded: {reason}", hint="try another GGUF file")
         return model
 
-    def _checked_architecture(self, path: Path) -> str:
-        """The architecture's name, from the header alone: a refused one never gets to build its tensors."""
-        model = self._load(path, vocab_only=True)
-        name = _meta(model, "general.architecture")
-        layers = llama_cpp.llama_model_n_layer(model)
-        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_has_encoder(model)
-        llama_cpp.llama_model_free(model)
-        known = ", ".join(sorted(ARCHITECTURES))
-        if name not in ARCHITECTURES or recurrent:
-            raise ModelRefused(f"architecture {name!r} is not served", hint=f"served are: {known}")
-        # Both 27B models scale attention by their layer count, which a chunk of them does not have.
-        if (name, layers) in {("gemma2", 46), ("gemma3", 62)}:
-            raise ModelRefused(
-                f"{name} with {layers} layers (27B) is not served", hint=f"served are: {known}"
-            )
-        return name
+    def let_go(self) -> None:
+        """Stop listening."""
+        llama_cpp.llama_log_set(llama_cpp.llama_log_callback(0), ctypes.c_void_p(0))
 
-    def _open_context(
-        self, context_rows: int, sequences: int, threads: int, batch_rows: int
-    ) -> llama_cpp.llama_context_p:
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = context_rows * sequences
-        params.n_seq_max = sequences
-        params.n_batch = batch_rows
-        params.n_ubatch = batch_rows
-        params.n_threads = threads
-        params.n_threads_batch = threads
-        # One KV stream a sequence: what one session holds neither slows the attention of the others nor takes
-        # their room.
-        params.kv_unified = False
-        # Windowed layers keep all rows, so that a sequence can be cut back anywhere.
-        params.swa_full = True
-        params.no_perf = True
-        context: llama_cpp.llama_context_p | None = llama_cpp.llama_init_from_model(self._model, params)
-        if context is None:
-            reason = self._complaints[-1] if self._complaints else "llama.cpp gave no reason"
-            raise ModelRefused(
-                f"no room for {sequences} sequences of {context_rows} rows: {reason}",
-                hint="serve fewer sequences or a shorter context",
-            )
-        return context
 
-    def _prepare_batch(self, rows: int) -> None:
-        """A llama_batch over numpy arrays, filled by slices instead of by elements."""
-        self._tokens = np.zeros(rows, dtype=np.int32)
-        self._positions = np.zeros(rows, dtype=np.int32)
-        self._counts = np.ones(rows, dtype=np.int32)
-        self._sequence_ids = np.zeros(rows, dtype=np.int32)
-        self._wanted = np.zeros(rows, dtype=np.int8)
-        self._pointers = self._sequence_ids.ctypes.data + 4 * np.arange(rows, dtype=np.uintp)
-        self._batch = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=self._tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            embd=None,
-            pos=self._positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
+class LlamaVocabulary:
+    """A model's tokenizer."""
 
-    def decode(self, parts: Sequence[Rows]) -> list[Logits]:
-        """Decode all parts in one batch of at most ``batch_rows`` rows.
+    def __init__(self, vocab: llama_cpp.llama_vocab_p) -> None:
+        self._vocab = vocab
+        self.size: int = llama_cpp.llama_vocab_n_tokens(vocab)
 
-        Returns:
-            For each part an array [outputs, vocab_size] of f32 that is valid until the next call: no copy is made.
+    @classmethod
+    def of_file(cls, path: Path) -> LlamaVocabulary:
+        """The tokenizer of a file that may have no tensors at all.
 
         Raises:
-            BatchFailed: llama.cpp refused; the KV of these sequences is no longer to be relied on.
+            ModelRefused: not a GGUF, or one without a tokenizer.
         """
-        at = 0
-        for part in parts:
-            end = at + len(part.ids)
-            self._tokens[at:end] = part.ids
-            self._positions[at:end] = np.arange(part.first_position, part.first_position + len(part.ids))
-            self._sequence_ids[at:end] = part.sequence
-            self._wanted[at : end - part.outputs] = 0
-            self._wanted[end - part.outputs : end] = 1
-            at = end
-        self._batch.n_tokens = at
-        code = llama_cpp.llama_decode(self._context, self._batch)
-        if code != 0:
-            what = "found no room in the context" if code == _NO_KV_SLOT else f"failed with code {code}"
-            raise BatchFailed(f"llama_decode of {at} rows {what}")
-        return self._logits(parts)
-
-    def _logits(self, parts: Sequence[Rows]) -> list[Logits]:
-        """Views on llama.cpp's output buffer, whose rows stand in batch order."""
-        views = []
-        row = 0
-        for part in parts:
-            row += len(part.ids)
-            if part.outputs == 0:
-                views.append(np.empty((0, self.vocab_size), dtype=np.float32))
-                continue
-            # Rows of one part are neighbours in the buffer; the first one's address is enough.
-            first = llama_cpp.llama_get_logits_ith(self._context, row - part.outputs)
-            shape = (part.outputs, self.vocab_size)
-            views.append(np.ctypeslib.as_array(first, shape=shape))
-        return views
-
-    def truncate(self, sequence: int, rows: int) -> bool:
-        """Drop all rows of a sequence from position ``rows`` on; False where the model's memory cannot."""
-        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, rows, -1))
+        library = _Library()
+        vocab = llama_cpp.llama_model_get_vocab(library.load(path, vocab_only=True))
+        library.let_go()
+        if vocab is None or llama_cpp.llama_vocab_type(vocab) not in _TOKENIZERS:
+            raise ModelRefused(f"{path.name} has no vocabulary")
+        return cls(vocab)
 
     def tokenize(self, text: bytes) -> Ids:
         """Ids of a text; nothing in it is read as a control token, no begin token is put before it."""
         room = len(text) + 2
         ids = np.empty(room, dtype=np.int32)
-        buffer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        buffer = ids.ctypes.data_as(_INT32)
         count = llama_cpp.llama_tokenize(self._vocab, text, len(text), buffer, room, False, False)
         if count < 0:
             raise BatchFailed(f"{len(text)} bytes of text gave {-count} tokens")
         return ids[:count]
 
-    def vocabulary(self) -> EngineVocabulary:
+    def describe(self) -> EngineVocabulary:
         """Every token's bytes and attributes."""
         api, vocab = llama_cpp, self._vocab
-        ids = range(self.vocab_size)
+        ids = range(self.size)
         attributes = tuple(int(api.llama_vocab_get_attr(vocab, token)) for token in ids)
         pieces = tuple(self._piece(token) for token in ids)
         probe = b"".join(pieces[token] for token in self.tokenize(b"a"))
@@ -239,17 +150,199 @@ class LlamaModel:
             size = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, -size, 0, True)
         return buffer.raw[: max(size, 0)]
 
+
+class LlamaModel:
+    """A loaded model, or chunk of one, with ``sequences`` separate contexts of ``context_rows`` rows each.
+
+    Raises:
+        ModelRefused: not a GGUF, damaged, an architecture outside ``ARCHITECTURES``, or too large for memory.
+    """
+
+    def __init__(
+        self, path: Path, *, context_rows: int, sequences: int, threads: int, batch_rows: int
+    ) -> None:
+        self._library = _Library()
+        self.architecture = self._checked_architecture(path)
+        self._model = self._library.load(path, vocab_only=False)
+        self.role = _role(self._model, path)
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        if vocab is None:
+            raise ModelRefused(f"{path.name} has no vocabulary")
+        self._vocab = vocab
+        self._words = LlamaVocabulary(vocab)
+        self.vocab_size = self._words.size
+        self.n_embd: int = llama_cpp.llama_model_n_embd(self._model)
+        self.batch_rows = self._batch_rows(batch_rows, sequences)
+        self.context_rows = context_rows
+        self.sequences = sequences
+        self._threads = threads
+        self._tap = self._make_tap()
+        self._context = self._open_context()
+        memory = llama_cpp.llama_get_memory(self._context)
+        if memory is None:
+            raise ModelRefused(f"{path.name} keeps no context between rows")
+        self._memory = memory
+        self._rows = BatchRows(self.batch_rows, n_embd=self.n_embd if self.role.takes_hidden else 0)
+        self._batch = llama_cpp.llama_batch(**self._rows.pointers())
+        self._library.let_go()
+
+    def _checked_architecture(self, path: Path) -> str:
+        """The architecture's name, from the header alone: a refused one never gets to build its tensors."""
+        model = self._library.load(path, vocab_only=True)
+        name = _meta(model, "general.architecture")
+        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_has_encoder(model)
+        llama_cpp.llama_model_free(model)
+        if name not in ARCHITECTURES or recurrent:
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise ModelRefused(f"architecture {name!r} is not served", hint=f"served are: {known}")
+        return name
+
+    def _batch_rows(self, wished: int, sequences: int) -> int:
+        """Most rows of a batch: a chunk's are bounded by what its rows weigh."""
+        if self.role.is_whole:
+            return wished
+        rows = min(wished, _MAX_HIDDEN_BYTES // (4 * max(1, self.n_embd)))
+        if self.role.gives_hidden:
+            rows = min(rows, MAX_OUTPUT_BYTES // (4 * max(1, self.vocab_size)))
+        return max(rows, sequences, SHORT_ROWS)
+
+    def _make_tap(self) -> Tap | None:
+        role = self.role
+        entry = OVERWRITTEN_ENTRIES.get(self.architecture) if role.takes_hidden else None
+        exit_node = f"l_out-{role.end_layer - role.first_layer - 1}".encode() if role.gives_hidden else None
+        if entry is None and exit_node is None:
+            return None
+        folder = Path(llama_cpp.__file__).parent / "lib"
+        return Tap(folder, n_embd=self.n_embd, rows=self.batch_rows, entry=entry, exit_node=exit_node)
+
+    def _open_context(self) -> llama_cpp.llama_context_p:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self.context_rows * self.sequences
+        params.n_seq_max = self.sequences
+        params.n_batch = self.batch_rows
+        params.n_ubatch = self.batch_rows
+        params.n_threads = self._threads
+        params.n_threads_batch = self._threads
+        # One KV stream a sequence: what one session holds neither slows the attention of the others nor takes
+        # their room.
+        params.kv_unified = False
+        # Windowed layers keep all rows, so that a sequence can be cut back anywhere.
+        params.swa_full = True
+        params.no_perf = True
+        if self._tap is not None:
+            self._callback = llama_cpp.ggml_backend_sched_eval_callback(self._tap.called)
+            params.cb_eval = self._callback
+        context: llama_cpp.llama_context_p | None = llama_cpp.llama_init_from_model(self._model, params)
+        if context is None:
+            complaints = self._library.complaints
+            reason = complaints[-1] if complaints else "llama.cpp gave no reason"
+            raise ModelRefused(
+                f"no room for {self.sequences} sequences of {self.context_rows} rows: {reason}",
+                hint="serve fewer sequences or a shorter context",
+            )
+        return context
+
+    def decode(self, parts: Sequence[Rows]) -> list[Logits | Hidden]:
+        """Decode all parts in one batch of at most ``batch_rows`` rows; at most one part a sequence, in their order.
+
+        Returns:
+            For each part an array [outputs, vocab_size] of f32 that is valid until the next call (no copy is made),
+            or hidden states of all its rows [rows, n_embd] where the chunk is not the last.
+
+        Raises:
+            BatchFailed: llama.cpp refused; the KV of these sequences is no longer to be relied on.
+        """
+        if self._tap is not None:
+            return self._decode_tapped(self._tap, parts)
+        self._run(parts)
+        return self._logits(parts)
+
+    def _decode_tapped(self, tap: Tap, parts: Sequence[Rows]) -> list[Logits | Hidden]:
+        """One computation after the other, each of which llama.cpp makes in the order of its batch."""
+        width = self.n_embd if self.role.gives_hidden else self.vocab_size
+        found: list[list[Logits]] = [[] for _ in parts]
+        for group in even_groups(parts):
+            pieces = [_cut(parts[index], first, rows) for index, first, rows in group]
+            at = 0
+            for piece in pieces if self.role.takes_hidden else ():
+                tap.entering[at : at + len(piece.inputs)] = piece.inputs
+                at += len(piece.inputs)
+            tap.expect(sum(rows for _, _, rows in group))
+            self._run(pieces)
+            tap.check()
+            at = 0
+            for (index, _, rows), logits in zip(group, self._leaving(pieces), strict=True):
+                found[index].append(tap.leaving[at : at + rows].copy() if logits is None else logits.copy())
+                at += rows
+        return [np.concatenate(rows) if rows else np.empty((0, width), dtype=np.float32) for rows in found]
+
+    def _leaving(self, parts: Sequence[Rows]) -> Sequence[Logits | None]:
+        return [None] * len(parts) if self.role.gives_hidden else self._logits(parts)
+
+    def _run(self, parts: Sequence[Rows]) -> None:
+        rows = self._batch.n_tokens = self._rows.fill(parts, wants_all=self.role.gives_hidden)
+        code = llama_cpp.llama_decode(self._context, self._batch)
+        if code != 0:
+            what = "found no room in the context" if code == _NO_KV_SLOT else f"failed with code {code}"
+            raise BatchFailed(f"llama_decode of {rows} rows {what}")
+
+    def _logits(self, parts: Sequence[Rows]) -> list[Logits]:
+        """Views on llama.cpp's output buffer, whose rows stand in batch order."""
+        views = []
+        row = 0
+        for part in parts:
+            row += len(part.inputs)
+            if part.outputs == 0:
+                views.append(np.empty((0, self.vocab_size), dtype=np.float32))
+                continue
+            # Rows of one part are neighbours in the buffer; the first one's address is enough.
+            first = llama_cpp.llama_get_logits_ith(self._context, row - part.outputs)
+            shape = (part.outputs, self.vocab_size)
+            views.append(np.ctypeslib.as_array(first, shape=shape))
+        return views
+
+    def truncate(self, sequence: int, rows: int) -> bool:
+        """Drop all rows of a sequence from position ``rows`` on; False where the model's memory cannot."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, rows, -1))
+
+    def tokenize(self, text: bytes) -> Ids:
+        """Ids of a text; nothing in it is read as a control token, no begin token is put before it.
+
+        Raises:
+            BatchFailed: a chunk without a vocabulary.
+        """
+        return self._speaking().tokenize(text)
+
+    def vocabulary(self) -> EngineVocabulary:
+        """Every token's bytes and attributes.
+
+        Raises:
+            BatchFailed: a chunk without a vocabulary.
+        """
+        return self._speaking().describe()
+
+    def _speaking(self) -> LlamaVocabulary:
+        if not self.role.has_vocabulary:
+            raise BatchFailed(
+                f"layers {self.role.first_layer}:{self.role.end_layer} have no vocabulary: the first chunk has it"
+            )
+        return self._words
+
+    def close(self) -> None:
+        """Give the memory back; nothing may be asked of this object any more."""
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
     def info(self) -> EngineInfo:
         """What the service may know of this model."""
         api = llama_cpp
-        n_embd = api.llama_model_n_embd(self._model)
         layers = api.llama_model_n_layer(self._model)
         heads = max(1, api.llama_model_n_head(self._model))
-        row_bytes = 4 * layers * n_embd * api.llama_model_n_head_kv(self._model) // heads  # f16 K and V
+        row_bytes = 4 * layers * self.n_embd * api.llama_model_n_head_kv(self._model) // heads  # f16 K and V
         return EngineInfo(
             architecture=self.architecture,
             layers=layers,
-            n_embd=n_embd,
+            n_embd=self.n_embd,
             vocab_size=self.vocab_size,
             context_train=api.llama_model_n_ctx_train(self._model),
             context_rows=self.context_rows,
@@ -262,7 +355,29 @@ class LlamaModel:
             eos=api.llama_vocab_eos(self._vocab),
             eot=api.llama_vocab_eot(self._vocab),
             adds_bos=bool(api.llama_vocab_get_add_bos(self._vocab)),
+            first_layer=self.role.first_layer,
+            end_layer=self.role.end_layer,
+            model_layers=self.role.layers,
         )
+
+
+def _cut(part: Rows, first: int, rows: int) -> Rows:
+    """Rows [first, first + rows) of a part, with those of its outputs that fall into them."""
+    behind = len(part.inputs) - first - rows
+    inputs = part.inputs[first : first + rows]
+    return Rows(part.sequence, part.first_position + first, inputs, min(rows, max(0, part.outputs - behind)))
+
+
+def _role(model: llama_cpp.llama_model_p, path: Path) -> Role:
+    """Which layers a file has, as whoever assembled it wrote down; a file that says nothing is a whole model."""
+    layers = llama_cpp.llama_model_n_layer(model)
+    said = [_meta(model, key) for key in (FIRST_KEY, END_KEY, LAYERS_KEY)]
+    if not any(said):
+        return Role(0, layers, layers)
+    first, end, whole = (int(one) if one.isdecimal() and len(one) < 6 else -1 for one in said)
+    if not 0 <= first < end <= whole or end - first != layers:
+        raise ModelRefused(f"{path.name} has {layers} blocks and says that it is layers {said[0]}:{said[1]}")
+    return Role(first, end, whole)
 
 
 def _meta(model: llama_cpp.llama_model_p, key: str) -> str:

@@ -14,6 +14,8 @@ from local_worker.engine.frames import Failure, FrameRefused, Kind, frame
 
 Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
+Hidden = npt.NDArray[np.float32]
+"""Hidden states [rows, n_embd]: what one block hands on to the next."""
 
 MAX_TEXT_BYTES: Final = 1 << 22
 MAX_TOP_K: Final = 1024
@@ -44,18 +46,34 @@ class EngineInfo:
     eos: int
     eot: int
     adds_bos: bool
+    first_layer: int
+    """A whole model has the layers 0 to ``model_layers``; a chunk has ``layers`` of them."""
+    end_layer: int
+    model_layers: int
+
+    @property
+    def takes_hidden(self) -> bool:
+        """Whether hidden states go in, instead of token ids."""
+        return self.first_layer > 0
+
+    @property
+    def gives_hidden(self) -> bool:
+        """Whether hidden states come out, instead of logits."""
+        return self.end_layer < self.model_layers
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """Rows to decode: ``ids`` at ``first_position`` onwards in ``sequence``; KV from there on is dropped first."""
+    """Rows to decode: ``inputs`` (token ids, or a chunk's hidden states) at ``first_position`` onwards in ``sequence``;
+    KV from there on is dropped first.
+    """
 
     call: int
     sequence: int
     first_position: int
     top_k: int
     all_outputs: bool
-    ids: Ids
+    inputs: Ids | Hidden
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +126,9 @@ UNKNOWN, UNUSED, NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 2, 4, 8, 16, 32
 def decode_frame(request: DecodeRequest, call: int) -> bytes:
     """The frame of a decode request, under the number ``call``."""
     head = _DECODE.pack(
-        request.sequence, request.first_position, request.top_k, request.all_outputs, len(request.ids)
+        request.sequence, request.first_position, request.top_k, request.all_outputs, len(request.inputs)
     )
-    return frame(Kind.DECODE, call, head + request.ids.astype("<i4", copy=False).tobytes())
+    return frame(Kind.DECODE, call, head + request.inputs.astype("<i4", copy=False).tobytes())
 
 
 def read_decode(call: int, body: bytes) -> DecodeRequest:

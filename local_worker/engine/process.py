@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _KEPT_VARIABLES = (
@@ -49,9 +50,9 @@ class EngineProcess:
 
     @classmethod
     async def start(
-        cls, model_path: Path, *, context_rows: int, sequences: int, threads: int, log_path: Path
+        cls, model_path: Path, options: Sequence[str], log_path: Path
     ) -> tuple[EngineProcess, socket.socket]:
-        """The process and our end of its socket."""
+        """The process and our end of its socket; ``options`` are its command line's."""
         ours, theirs = socket.socketpair()
         with theirs:
             for end in (ours, theirs):
@@ -62,8 +63,7 @@ class EngineProcess:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-m", "local_worker.engine"),
                     *(f"--model={model_path}", "--socket-fd", str(theirs.fileno())),
-                    *("--context-rows", str(context_rows), "--sequences", str(sequences)),
-                    *("--threads", str(threads)),
+                    *options,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from local_worker.engine.messages import Ids
+from local_worker.engine.messages import Hidden, Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class Rows:
 
     sequence: int
     first_position: int
-    ids: Ids
+    inputs: Ids | Hidden
+    """Token ids [rows], or hidden states [rows, n_embd]."""
     outputs: int
 
 

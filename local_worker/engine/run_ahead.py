@@ -50,8 +50,8 @@ class _Next:
         return (
             request.sequence == self.sequence
             and request.first_position == self.position
-            and (len(request.ids) == 1 or request.all_outputs)
-            and int(request.ids[0]) == self.token
+            and (len(request.inputs) == 1 or request.all_outputs)
+            and int(request.inputs[0]) == self.token
         )
 
 
@@ -71,7 +71,7 @@ class RunAhead:
     def answered(self, request: DecodeRequest, held_rows: int, newest: RowOutput) -> None:
         """A sequence got the logits behind its last row."""
         sequence = request.sequence
-        if sequence == self._sequence and not (request.all_outputs and len(request.ids) > 1):
+        if sequence == self._sequence and not (request.all_outputs and len(request.inputs) > 1):
             self._next = _Next(sequence, held_rows, int(newest.ids[0]))
 
     def asked(self, request: DecodeRequest) -> Logits | None:
@@ -80,14 +80,14 @@ class RunAhead:
         expected, self._next = self._next, None
         if request.sequence != self._sequence:
             self._sequence, self._streak = request.sequence, 0
-        elif expected is not None and (len(request.ids) == 1 or request.all_outputs):
+        elif expected is not None and (len(request.inputs) == 1 or request.all_outputs):
             self._streak = self._streak + 1 if expected.is_asked_by(request) else 0
         logits = self._logits
         if logits is None or expected is None:
             return None
         if not expected.is_asked_by(request):
             self._take_back(expected)
-            if len(request.ids) == 1 or request.all_outputs:  # a new prompt says nothing against guessing
+            if len(request.inputs) == 1 or request.all_outputs:  # a new prompt says nothing against guessing
                 self._needed, self._hits = min(2 * self._needed, MAX_STREAK), 0
             return None
         self._logits = None

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from local_worker.engine.frames import Failure, FrameRefused
+from local_worker.engine.hidden import are_usable, hidden_frame
 from local_worker.engine.messages import (
     MAX_TOP_K,
     DecodeRequest,
+    Hidden,
     Ids,
     Logits,
     RowOutput,
     failure_frame,
     rows_frame,
 )
+from local_worker.engine.role import Role
 from local_worker.engine.rows import BatchFailed, Rows
 from local_worker.engine.run_ahead import RunAhead
 from local_worker.engine.top_k import TopK
@@ -41,6 +44,8 @@ class Decoder(Protocol):
     context_rows: int
     sequences: int
     batch_rows: int
+    n_embd: int
+    role: Role
 
     def decode(self, parts: Sequence[Rows]) -> list[Logits]: ...
     def truncate(self, sequence: int, rows: int) -> bool: ...
@@ -53,14 +58,14 @@ class _Job:
 
     @property
     def left(self) -> int:
-        return len(self.request.ids) - self.done
+        return len(self.request.inputs) - self.done
 
     def take(self, rows: int) -> Rows:
         """The next rows of this job as a part of a batch."""
         rows = min(rows, self.left)
-        ids: Ids = self.request.ids[self.done : self.done + rows]
+        inputs = self.request.inputs[self.done : self.done + rows]
         outputs = rows if self.request.all_outputs else int(rows == self.left)
-        return Rows(self.request.sequence, self.request.first_position + self.done, ids, outputs)
+        return Rows(self.request.sequence, self.request.first_position + self.done, inputs, outputs)
 
 
 class Scheduler:
@@ -110,7 +115,7 @@ class Scheduler:
         if guessed is not None:
             self._jobs[sequence] = job = _Job(request)
             answers = self._answer(job.take(1), guessed)
-            if len(request.ids) - 1 > SHORT_ROWS:
+            if len(request.inputs) - 1 > SHORT_ROWS:
                 self._turns.append(sequence)
             return answers
         if request.first_position < self._held[sequence]:
@@ -120,12 +125,12 @@ class Scheduler:
                 return [failure_frame(request.call, Failure.DECODE_FAILED, message)]
             self._held[sequence] = request.first_position
         self._jobs[sequence] = _Job(request)
-        if len(request.ids) > SHORT_ROWS:
+        if len(request.inputs) > SHORT_ROWS:
             self._turns.append(sequence)
         return []
 
     def _refusal(self, request: DecodeRequest) -> tuple[Failure, str] | None:
-        sequence, first, count = request.sequence, request.first_position, len(request.ids)
+        sequence, first, count = request.sequence, request.first_position, len(request.inputs)
         if sequence >= len(self._held):
             return Failure.DECODE_REFUSED, f"sequence {sequence} of {len(self._held)}"
         if sequence in self._jobs:
@@ -142,18 +147,32 @@ class Scheduler:
                 Failure.CONTEXT_FULL,
                 f"{first + count} rows, the context holds {self._decoder.context_rows}",
             )
-        low, high = int(request.ids.min()), int(request.ids.max())
+        wrong = self._wrong_inputs(request.inputs)
+        return (Failure.DECODE_REFUSED, wrong) if wrong else None
+
+    def _wrong_inputs(self, inputs: Ids | Hidden) -> str:
+        """Why this model cannot take these rows; empty where it can."""
+        role, wants_hidden = self._decoder.role, self._decoder.role.takes_hidden
+        if (inputs.ndim == 2) != wants_hidden:
+            wanted, got = ("hidden states", "token ids") if wants_hidden else ("token ids", "hidden states")
+            return f"layers {role.first_layer}:{role.end_layer} take {wanted}, not {got}"
+        if wants_hidden:
+            if inputs.shape[1] != self._decoder.n_embd:
+                return (
+                    f"hidden states of {inputs.shape[1]} numbers a row, this model has {self._decoder.n_embd}"
+                )
+            return "" if are_usable(inputs) else "hidden states that are not all numbers of a usable size"
+        low, high = int(inputs.min()), int(inputs.max())
         if low < 0 or high >= self._decoder.vocab_size:
-            wrong = low if low < 0 else high
-            return Failure.DECODE_REFUSED, f"token {wrong} is outside 0..{self._decoder.vocab_size - 1}"
-        return None
+            return f"token {low if low < 0 else high} is outside 0..{self._decoder.vocab_size - 1}"
+        return ""
 
     def cancel(self, call: int) -> list[bytes]:
         """Stop a job before its next row; nothing happens if it is answered already."""
         for sequence, job in list(self._jobs.items()):
             if job.request.call == call:
                 self._drop(sequence)
-                message = f"cancelled after {job.done} of {len(job.request.ids)} rows"
+                message = f"cancelled after {job.done} of {len(job.request.inputs)} rows"
                 return [failure_frame(call, Failure.CANCELLED, message, self._held[sequence])]
         return []
 
@@ -194,7 +213,7 @@ class Scheduler:
         for sequence in sorted(sequences):
             if self._jobs[sequence].left <= room:
                 parts.append(self._jobs[sequence].take(room))
-                room -= len(parts[-1].ids)
+                room -= len(parts[-1].inputs)
         return parts
 
     def _slice(self, rows: int) -> list[Rows]:
@@ -204,19 +223,22 @@ class Scheduler:
         parts = []
         for sequence in sorted(served):
             job = self._jobs[sequence]
-            bound = MAX_OUTPUT_ROWS // len(served) if job.request.all_outputs else share
+            is_wide = job.request.all_outputs and not self._decoder.role.gives_hidden
+            bound = MAX_OUTPUT_ROWS // len(served) if is_wide else share
             parts.append(job.take(max(1, min(share, bound))))
         self._turns.extend(s for s in served if self._left_after(s, parts) > SHORT_ROWS)
         return parts
 
     def _left_after(self, sequence: int, parts: Iterable[Rows]) -> int:
-        taken = sum(len(part.ids) for part in parts if part.sequence == sequence)
+        taken = sum(len(part.inputs) for part in parts if part.sequence == sequence)
         return self._jobs[sequence].left - taken
 
     def _answer(self, part: Rows, logits: Logits) -> list[bytes]:
         job = self._jobs[part.sequence]
-        job.done += len(part.ids)
-        held = self._held[part.sequence] = part.first_position + len(part.ids)
+        job.done += len(part.inputs)
+        held = self._held[part.sequence] = part.first_position + len(part.inputs)
+        if self._decoder.role.gives_hidden:
+            return self._hand_on(part, held, logits)
         first = held - len(logits)
         rows: list[RowOutput] = []
         try:
@@ -227,8 +249,21 @@ class Scheduler:
         last = job.left == 0
         if last:
             self._drop(part.sequence)
-            self._ahead.answered(job.request, held, rows[-1])
+            if self._decoder.role.is_whole:
+                self._ahead.answered(job.request, held, rows[-1])
         return [rows_frame(job.request.call, last, held, rows)] if last or rows else []
+
+    def _hand_on(self, part: Rows, held: int, rows: Hidden) -> list[bytes]:
+        """Rows that go to the next chunk, slice by slice: it need not wait for the whole prompt."""
+        job = self._jobs[part.sequence]
+        if not are_usable(rows):
+            return self._fail(
+                [part.sequence], f"the rows at position {part.first_position} are not all numbers"
+            )
+        last = job.left == 0
+        if last:
+            self._drop(part.sequence)
+        return [hidden_frame(job.request.call, last, held, part.first_position, rows)]
 
     def _fail(self, sequences: Iterable[int], message: str) -> list[bytes]:
         answers = []

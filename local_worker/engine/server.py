@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
+from local_worker.engine.hidden import read_forward
 from local_worker.engine.llama import LlamaModel
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
@@ -86,6 +87,8 @@ class Server:
     def _answers(self, kind: Kind, call: int, body: bytes) -> list[bytes]:
         if kind is Kind.DECODE:
             return self._scheduler.submit(read_decode(call, body))
+        if kind is Kind.FORWARD:
+            return self._scheduler.submit(read_forward(call, body))
         if kind is Kind.CANCEL:
             return self._scheduler.cancel(call)
         if kind is Kind.CLEAR and len(body) == 4:
@@ -93,10 +96,16 @@ class Server:
         if kind is Kind.TOKENIZE and len(body) <= MAX_TEXT_BYTES:
             return [self._tokenize(call, body)]
         if kind is Kind.VOCABULARY:
-            if self._pieces is None:
-                self._pieces = vocabulary_frame(0, self._model.vocabulary())
-            return [self._pieces[:5] + struct.pack("<I", call) + self._pieces[9:]]
+            return [self._vocabulary(call)]
         raise FrameRefused(f"a {kind.name} of {len(body)} bytes is no request")
+
+    def _vocabulary(self, call: int) -> bytes:
+        if self._pieces is None:
+            try:
+                self._pieces = vocabulary_frame(0, self._model.vocabulary())
+            except BatchFailed as error:
+                return failure_frame(call, Failure.DECODE_REFUSED, str(error))
+        return self._pieces[:5] + struct.pack("<I", call) + self._pieces[9:]
 
     def _tokenize(self, call: int, text: bytes) -> bytes:
         try:

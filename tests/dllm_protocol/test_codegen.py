@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dllm_protocol.encoding import Record
+from dllm_protocol.encoding import U64, ListOf, Record, Text, record, wire
 from dllm_protocol.errors import MalformedBytes
+from dllm_protocol.records import ProviderSet
 from tests.dllm_protocol.format_strategies import record_types, values
 from tests.dllm_protocol.test_encoding import Sample
 
@@ -94,3 +95,41 @@ def _neighbours(value: Any) -> list[Any]:
     if isinstance(value, tuple):
         return [(), value[:1] * 3, value[:1] * 600]
     return [value]
+
+
+@record
+class Backwards(Record):
+    """Its fields stand in another order than their numbers."""
+
+    word: str = wire(2, Text(8))
+    number: int = wire(1, U64)
+    many: tuple[int, ...] = wire(3, ListOf(U64, 4))
+
+
+@record
+class Longer(Backwards):
+    """Adds a field to another type's."""
+
+    more: int = wire(4, U64)
+
+
+def test_fields_may_be_declared_in_any_order() -> None:
+    value = Backwards(word="two", number=1, many=(3, 3))
+    assert value.encode() == b"\x08\x01\x12\x03two\x18\x03\x18\x03"
+    assert Backwards.decode(value.encode()) == value
+
+
+def test_a_type_above_another_reads_and_writes_its_own_fields() -> None:
+    Backwards.decode(Backwards(word="used", number=1, many=()).encode())
+    assert Backwards(word="", number=0, many=()).check() is False
+    value = Longer(word="", number=0, many=(), more=5)
+    assert value.check()
+    assert value.encode() == b"\x20\x05"
+    assert Longer.decode(b"\x20\x05") == value
+
+
+def test_a_long_list_is_written_and_read_as_field_by_field() -> None:
+    value = ProviderSet(tuple(number.to_bytes(20) for number in range(1 << 16)))
+    raw = value.encode()
+    assert raw == value._encode_by_field()
+    assert ProviderSet.decode(raw) == value == ProviderSet._decode_by_field(raw)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dllm_protocol.encoding import ByteString, ListOf, Record, Unsigned, record, wire
 from dllm_protocol.errors import MalformedBytes
-from dllm_protocol.protobuf import sfixed64_field, without_list
+from dllm_protocol.protobuf import bytes_field, sfixed64_field, without_list
+from dllm_protocol.records import MAX_OFFERS
 
 ELEMENT = ByteString(0, 400)
 
@@ -40,3 +41,9 @@ def test_a_list_is_left_out_and_nothing_else(
 def test_what_no_record_has_is_refused() -> None:
     with pytest.raises(MalformedBytes, match="wire type 1"):
         without_list(sfixed64_field(3, 5), 7)
+
+
+def test_as_many_elements_as_a_book_may_have_offers_are_stepped_over() -> None:
+    elements = b"".join(bytes_field(7, bytes(22 + number % 4)) for number in range(MAX_OFFERS))
+    before, behind = bytes_field(2, b"before"), bytes_field(20, b"behind")
+    assert without_list(before + elements + behind, 7) == before + behind

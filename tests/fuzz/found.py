@@ -28,7 +28,7 @@ NO_DECODERS = {
     # They read no bytes.
     "dllm_protocol.jsonrpc.errors.parse_error": "makes an error",
     "dllm_protocol.session.client.ClientLeg.decode": "asks for rows",
-    "local_worker.engine.client.Sequence.decode": "asks for rows",
+    "local_worker.engine.sequence.Sequence.decode": "asks for rows",
     "local_worker.engine.llama.LlamaModel.decode": "runs the model",
     "local_worker.engine.messages.decode_frame": "writes a frame",
     "local_worker.engine.run_ahead.Decoder.decode": "an interface to the model",

@@ -23,7 +23,7 @@ from tests.fuzz.decoder import Decoder
 from tests.fuzz.node import through_file
 from tests.fuzz.protocol import as_json
 
-_INFO = EngineInfo("llama", 4, 64, 256, 2048, 512, 2, 1, 1000, 4000, 100, 1, 2, -1, True)
+_INFO = EngineInfo("llama", 4, 64, 256, 2048, 512, 2, 1, 1000, 4000, 100, 1, 2, -1, True, 0, 4, 4)
 _VOCABULARY = EngineVocabulary((b"<s>", b" a"), (8, 4), (1,), 0, 1, -1, True, True, "spm")
 _ROW = RowOutput(3, np.array([5, 6], np.int32), np.array([1.5, 0.5], np.float32), 2.0)
 _HEAD_BYTES = 9

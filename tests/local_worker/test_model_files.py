@@ -15,7 +15,7 @@ from local_worker.engine.messages import EngineInfo
 from local_worker.errors import ModelMismatch
 from local_worker.model_files import check_model, file_piece, make_manifest, name_from_file
 
-INFO = EngineInfo("llama", 2, 64, 3, 4096, 512, 4, 1, 1000, 2000, 3000, 0, 1, 2, True)
+INFO = EngineInfo("llama", 2, 64, 3, 4096, 512, 4, 1, 1000, 2000, 3000, 0, 1, 2, True, 0, 2, 2)
 WORDS = Vocabulary(
     1, (TokenPiece(b"<s>", CONTROL), TokenPiece(b"a", NORMAL), TokenPiece(b"b", NORMAL)), 0, 0, 1, 0
 )

@@ -88,6 +88,11 @@ class AbciServer:
             return encode_response(responses.Echo(request.message))
         return encode_response(self._handler(request))
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the handler raised: no connection asks it anything after that."""
+        return self._failed is not None and self._failed.done()
+
     def _fail(self, error: BaseException) -> None:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
@@ -139,6 +144,10 @@ class _Connection(asyncio.Protocol):
         """Answers some of what waits, and lets the other connections have theirs."""
         self._turn = None
         if self._transport is None:
+            return
+        if self._server.has_failed:
+            self._waiting.clear()
+            self.close()
             return
         answers: list[bytes] = []
         try:

@@ -185,7 +185,9 @@ def engine_environment() -> dict[str, str]:
     and Go takes nanoseconds), which fires anew until the goroutine that sends has had its turn. With a processor to
     spare that goroutine gets it at once; without one it waits until Go takes the timer's processor away, 10 ms later.
     """
-    count = max(GO_PROCESSORS_MIN, os.cpu_count() or 1)
+    # Those that this process may use, as Go counts them: a machine may have many more than it was given.
+    ours = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    count = max(GO_PROCESSORS_MIN, ours)
     return {_GO_PROCESSORS: str(count), **os.environ}
 
 

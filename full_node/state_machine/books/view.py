@@ -78,10 +78,15 @@ class RankedBooks:
     def keep(self, made: RankedBook, penalty_ppm: int) -> None:
         """Keeps a book that was not kept before, and forgets those used longest ago; one book is always kept."""
         self._books[made.book_hash, made.layers, penalty_ppm] = made
-        self._offers += made.offers
+        self._offers += _room(made)
         while self._offers > self._offers_max and len(self._books) > 1:
             _, oldest = self._books.popitem(last=False)
-            self._offers -= oldest.offers
+            self._offers -= _room(oldest)
+
+
+def _room(book: RankedBook) -> int:
+    """What a book counts: one without offers takes room, too, and every block may freeze another one."""
+    return 1 + book.offers
 
 
 _ranked = RankedBooks()

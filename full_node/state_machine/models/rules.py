@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from dllm_protocol.chat_templates import TEMPLATES
-from dllm_protocol.model_manifest import (
-    PIECE_BLOCK,
-    PIECE_EMBEDDING,
-    PIECE_FILE,
-    PIECE_HEADER,
-    PIECE_OUTPUT,
-    Manifest,
-)
+from dllm_protocol.model_manifest import PIECE_FILE, Manifest, piece_order
 from dllm_protocol.refusals import BadValue
 
 
@@ -29,14 +22,8 @@ def check_manifest(manifest: Manifest) -> None:
     if empty is not None:
         raise BadValue(f"the piece of kind {empty.kind} and index {empty.index} has 0 bytes")
     got = [(piece.kind, piece.index) for piece in manifest.pieces]
-    if got not in ([(PIECE_FILE, 0)], _chunked(manifest.layers)):
+    if got not in ([(PIECE_FILE, 0)], piece_order(manifest.layers)):
         raise BadValue(
             f"the model's pieces are {got[:8]}: wanted is one file, or a header, an embedding, "
             f"{manifest.layers} blocks and an output, in this order"
         )
-
-
-def _chunked(layers: int) -> list[tuple[int, int]]:
-    """(kind, index) of the pieces of a model that is served in chunks."""
-    blocks = [(PIECE_BLOCK, layer) for layer in range(layers)]
-    return [(PIECE_HEADER, 0), (PIECE_EMBEDDING, 0), *blocks, (PIECE_OUTPUT, 0)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dllm_chat.contributing import packaged_model
 from dllm_chat.models_found import MIN_BYTES
 from tests.dllm_chat.cli.conftest import Ran
 
@@ -21,3 +22,21 @@ def test_models_of_other_programs_are_found(
     said = dllm("model", "found")
     assert "tiny" in said.out
     assert "\x1b" not in said.out
+
+
+def test_a_model_is_packed_shown_verified_and_assembled(dllm: Callable[..., Ran], tmp_path: Path) -> None:
+    package, part = tmp_path / "g.package", tmp_path / "part.gguf"
+    packed = dllm("model", "pack", packaged_model(), "--out", package, "--name", "my-guide", "--json")
+    assert (packed.data["name"], packed.data["layers"], packed.data["piece_count"]) == ("my-guide", 4, 7)
+    assert "… packing block 3 (6/7)" in packed.err
+    shown = dllm("model", "show", package, "--json")
+    assert len(shown.data["pieces"]) == 7
+    wanted = packed.data["manifest_hash"]
+    assert f"manifest hash    {wanted}" in dllm("model", "show", package).out
+    assert dllm("model", "verify", package, "--manifest-hash", wanted, "--json").data["verified"] is True
+    chunk = dllm("model", "assemble", package, "--layers", "1:3", "--out", part, "--json")
+    assert chunk.data["size_bytes"] == part.stat().st_size
+    refused = dllm("model", "assemble", package, "--layers", "3:9", "--out", part, "--json")
+    assert (refused.code, refused.error["code"]) == (2, "E_LAYERS")
+    twice = dllm("model", "pack", packaged_model(), "--out", package, "--json")
+    assert (twice.code, twice.error["code"]) == (2, "E_OUTPUT")

@@ -32,6 +32,7 @@ from full_node.relay.server import HANDSHAKES_PER_ADDRESS
 from light_node.relay.connection import RelayStream, dial
 from light_node.relay.errors import NobodyListens, RelayRefused, StreamLost
 from light_node.relay.listening import ByKey
+from tests.deaf import BATCHES, ping_server
 from tests.full_node.relay.rig import (
     DEADLINE_S,
     HOST,
@@ -333,6 +334,13 @@ async def test_behind_a_proxy_strangers_are_told_by_what_it_says_last() -> None:
                 assert await close_code(one) == CloseReason.TOO_MANY
         for one in kept:
             await one.close()
+
+
+async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
+    async with running_relay() as running:
+        port = int(running.url.name.rpartition(":")[2])
+        assert await ping_server(HOST, port, subprotocol=SUBPROTOCOL) < BATCHES
+        await until(lambda: not running.relay.connections)
 
 
 async def test_silent_streams_are_cut() -> None:

@@ -225,6 +225,20 @@ def test_ranked_books_that_are_kept_are_bounded_by_their_offers() -> None:
     assert kept_books.find(made[3].book_hash, 4, 0) is None
 
 
+def test_books_without_offers_take_room_too() -> None:
+    kept_books = books.RankedBooks(offers_max=3)
+    made = [RankedBook("m", 1, bytes([number]) * 32, 4, 0, ()) for number in range(5)]
+    for one in made:
+        kept_books.keep(one, 0)
+    assert [kept_books.find(one.book_hash, 4, 0) is not None for one in made] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
 def test_a_route_names_only_those_that_were_full_and_closing_reads_none_of_them(world: World) -> None:
     enlarge(world, 300, full=290)
     result = world.block(

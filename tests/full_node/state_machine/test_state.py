@@ -33,7 +33,14 @@ def test_a_stack_of_overlays_is_one_dictionary(steps: list[tuple[str, bytes, int
     above = Overlay(below)
     settled: dict[bytes, int] = {b"account/a": 9}
     pending = dict(settled)
+    eager_above: dict[bytes, bytes | None] = {}
+    eager_below: dict[bytes, bytes | None] = {}
     for verb, key, amount in steps:
+        if verb in ("write", "put", "delete"):
+            eager_above[key] = Account(amount, 0).encode() or None
+        elif verb in ("merge", "drop"):
+            eager_below |= eager_above if verb == "merge" else {}
+            eager_above = {}
         if verb == "write":
             above.write(key, Account(amount, 0))
             pending[key] = amount
@@ -53,6 +60,8 @@ def test_a_stack_of_overlays_is_one_dictionary(steps: list[tuple[str, bytes, int
             found = read(state, key, Account)
             assert (found.balance_udllm if found else 0) == wanted.get(key, 0)
             assert (state.get(key) is None) == (found is None)
+        assert list(above.changes().items()) == list(eager_above.items())
+        assert list(below.changes().items()) == list(eager_below.items())
     assert reader.values == {b"account/a": Account(9, 0).encode()}
 
 

@@ -18,6 +18,7 @@ from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnrea
 from light_node.channel.limits import ChannelLimits
 from light_node.channel.link import Link
 from light_node.channel.server import ChannelServer, serve_channels
+from tests.deaf import BATCHES, ping_server
 from tests.light_node.channel.rig import Echo, make_leg
 
 LIMITS = ChannelLimits(connections=6, connections_per_address=4, handshake_ms=500, write_ms=300, close_ms=200)
@@ -198,3 +199,13 @@ async def test_who_does_not_read_is_cut_when_the_buffers_are_full() -> None:
     writer.close()
     await server.close()
     assert reader is not None
+
+
+async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
+    async def waits(link: Link) -> None:
+        await link.receive(60_000)
+
+    server = await serve_channels("127.0.0.1", 0, waits, limits=ChannelLimits(handshake_ms=60_000))
+    assert await ping_server("127.0.0.1", server.port) < BATCHES
+    await until(lambda: not server.connections)
+    await server.close()

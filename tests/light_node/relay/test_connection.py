@@ -20,6 +20,7 @@ from light_node.relay.errors import (
     StreamLost,
 )
 from light_node.relay.urls import relay_url
+from tests.deaf import BATCHES, ping_client
 from tests.light_node.relay.hostile import OPENED, Play, forever, hostile_relay, say, silence, welcome
 
 ADDRESS = bytes(32)
@@ -183,3 +184,14 @@ async def test_a_welcome_that_never_stops_is_one_welcome() -> None:
     error = await refused_by(play)
     assert isinstance(error, RelayBroke)
     assert "Welcome where Opened" in error.message
+
+
+async def test_a_relay_that_pings_and_takes_no_answers_is_left() -> None:
+    taken: list[int] = []
+
+    async def pings(socket: ServerConnection) -> None:
+        await welcome(socket)
+        taken.append(await ping_client(socket))
+
+    assert isinstance(await refused_by(pings, timeout_ms=60_000), RelayUnreachable)
+    assert taken[0] < BATCHES

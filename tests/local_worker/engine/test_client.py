@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.bare_loop import BareLoop
 from local_worker.engine import errors
-from local_worker.engine.client import Engine, Sequence
+from local_worker.engine.client import Engine
 from local_worker.engine.messages import BYTE, CONTROL, NORMAL
+from local_worker.engine.sequence import Sequence
 
 PROMPTS = [[1, 300 + i, 301 + 2 * i, 302, 303 + i] for i in range(4)]
 

@@ -15,7 +15,7 @@ from local_worker.engine import messages
 from local_worker.engine.frames import MAX_FRAME_BYTES, Failure, FrameReader, FrameRefused, Kind, frame
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, RowOutput
 
-INFO = EngineInfo("llama", 2, 64, 1000, 4096, 512, 4, 1, 99, 100, 101, 1, 2, -1, True)
+INFO = EngineInfo("llama", 2, 64, 1000, 4096, 512, 4, 1, 99, 100, 101, 1, 2, -1, True, 0, 2, 2)
 
 
 @given(

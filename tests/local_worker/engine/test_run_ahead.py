@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from local_worker.engine.frames import Failure, FrameReader, Kind
 from local_worker.engine.messages import DecodeRequest, Logits, RowOutput, read_failure, read_rows
+from local_worker.engine.role import Role
 from local_worker.engine.rows import BatchFailed, Rows
 from local_worker.engine.run_ahead import MAX_STREAK, MIN_STREAK
 from local_worker.engine.scheduler import Scheduler
@@ -23,6 +24,8 @@ class Talker:
 
     vocab_size = VOCABULARY
     batch_rows = 256
+    n_embd = 8
+    role = Role(0, 2, 2)
     sequences = 3
 
     def __init__(self, context_rows: int = 400) -> None:
@@ -36,8 +39,8 @@ class Talker:
         for part in parts:
             kv = self.kv[part.sequence]
             assert len(kv) == part.first_position
-            assert len(kv) + len(part.ids) <= self.context_rows
-            kv += part.ids.tolist()
+            assert len(kv) + len(part.inputs) <= self.context_rows
+            kv += part.inputs.tolist()
         if self.broken:
             raise BatchFailed("no room")
         return [self._logits(self.kv[part.sequence], part.outputs) for part in parts]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from local_worker.engine.frames import Failure, FrameReader, Kind
 from local_worker.engine.messages import DecodeRequest, Logits, read_failure, read_rows
+from local_worker.engine.role import Role
 from local_worker.engine.rows import BatchFailed, Rows
 from local_worker.engine.scheduler import SHARED_SLICE_ROWS, SHORT_ROWS, SLICE_ROWS, Scheduler
 
@@ -19,6 +20,8 @@ class Ledger:
 
     def __init__(self, sequences: int = 4, context_rows: int = 4096) -> None:
         self.vocab_size = 100
+        self.n_embd = 8
+        self.role = Role(0, 2, 2)
         self.context_rows = context_rows
         self.sequences = sequences
         self.batch_rows = SLICE_ROWS
@@ -28,12 +31,12 @@ class Ledger:
 
     def decode(self, parts: Sequence[Rows]) -> list[Logits]:
         self.batches.append(list(parts))
-        assert 0 < sum(len(part.ids) for part in parts) <= self.batch_rows
+        assert 0 < sum(len(part.inputs) for part in parts) <= self.batch_rows
         if self.broken:
             raise BatchFailed("no room")
         for part in parts:
             assert len(self.kv[part.sequence]) == part.first_position
-            self.kv[part.sequence] += part.ids.tolist()
+            self.kv[part.sequence] += part.inputs.tolist()
         return [np.full((part.outputs, 100), part.sequence, dtype=np.float32) for part in parts]
 
     def truncate(self, sequence: int, rows: int) -> bool:
@@ -64,7 +67,7 @@ def test_a_long_prompt_costs_a_decoder_at_most_one_slice_a_token() -> None:
         position += 1
     assert position >= 4000 // SHARED_SLICE_ROWS - 1
     slices = [part for batch in ledger.batches for part in batch if part.sequence == 0]
-    assert max(len(part.ids) for part in slices) <= SHARED_SLICE_ROWS
+    assert max(len(part.inputs) for part in slices) <= SHARED_SLICE_ROWS
 
 
 def test_long_prompts_share_slices_evenly() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dllm_protocol.block_errors import MalformedBlock
@@ -13,6 +13,7 @@ from dllm_protocol.comet_wire import bytes_field, message_field, varint_field
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.genesis import chain_id_of
 from dllm_protocol.genesis_document import consensus_params_of
+from dllm_protocol.protobuf import read_fields as walk_fields
 from dllm_protocol.timestamp import Timestamp
 from full_node.consensus.abci import requests
 from full_node.consensus.abci.requests import Request, decode_request
@@ -137,3 +138,27 @@ def test_damaged_requests_raise_only_what_is_declared(data: st.DataObject) -> No
     damaged = whole[:place] + data.draw(st.binary(max_size=3)) + whole[place + 1 :]
     with contextlib.suppress(MalformedBytes):
         decode_request(damaged)
+
+
+_CHECKS = st.builds(
+    lambda tx, rest: bytes_field(1, tx) + rest,
+    st.binary(max_size=300),
+    st.sampled_from(
+        [b"", varint_field(2, 1), b"\x10\x00", b"\x10\x02", b"\x10\x81\x00", b"\x10\x01\x10\x01"]
+    ),
+)
+
+
+@given(_CHECKS, st.integers(0, 11), st.binary(max_size=2), st.integers(0, 2))
+@example(bytes_field(1, b"tx") + varint_field(2, 1), 0, b"", 0)
+def test_a_check_that_is_read_at_once_is_read_as_any_other(
+    body: bytes, at: int, put: bytes, cut: int
+) -> None:
+    plain = message_field(8, body)
+    raw = plain[:at] + put + plain[at + cut :]
+    at_once = requests._plain_check_tx(raw) if raw.startswith(requests._CHECK_TX) else None
+    if at_once is None:
+        return
+    ((number, _, inner),) = walk_fields(raw)
+    assert number == 8 and isinstance(inner, bytes)
+    assert at_once == requests._check_tx(inner)

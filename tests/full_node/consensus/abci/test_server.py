@@ -131,6 +131,31 @@ async def test_a_failing_application_says_so_and_ends_the_server(tmp_path: Path)
         writer.close()
 
 
+async def test_nobody_asks_an_application_that_has_failed(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def fails_at_last(request: Request) -> Response:
+        assert isinstance(request, requests.CheckTx)
+        asked.append(request.tx)
+        if request.tx == b"the last":
+            raise RuntimeError("the state is broken")
+        return by_length(request)
+
+    async with served(tmp_path / "s", fails_at_last):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        busy, many = await asyncio.open_unix_connection(tmp_path / "s")
+        for one, taken in ((writer, reader), (many, busy)):
+            one.write(check_tx(b"first"))
+            await read_messages(taken, 1)  # both connections stand
+        many.write(check_tx(b"x") * 2_000)
+        writer.write(check_tx(b"the last"))
+        while await asyncio.wait_for(busy.read(1 << 16), 60):
+            pass
+        assert asked[-1] == b"the last"
+        for one in (writer, many):
+            one.close()
+
+
 @pytest.mark.parametrize("noise", [b"\xff" * 8, delimited(b"\x00\x00"), delimited(message_field(4, b""))])
 async def test_noise_ends_its_connection_and_no_other(tmp_path: Path, noise: bytes) -> None:
     async with served(tmp_path / "s"):

@@ -1,0 +1,70 @@
+"""Which part of a model an engine holds, and how a batch is cut so that it is known which row comes out where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from local_worker.engine.rows import Rows
+
+OVERWRITTEN_ENTRIES: Final = {"gemma2": b"inp_scaled"}
+"""Architectures whose graph changes hidden states that enter, and the node to put them back at: gemma2 multiplies
+everything that enters by the root of its width, which dividing beforehand would not undo to the bit."""
+MAX_OUTPUT_BYTES: Final = 1 << 26
+"""What llama.cpp may move as logits in one batch of a chunk that gives none: it does so for every row, unasked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The blocks [first_layer, end_layer) of a model with ``layers`` blocks."""
+
+    first_layer: int
+    end_layer: int
+    layers: int
+
+    @property
+    def takes_hidden(self) -> bool:
+        """Whether hidden states go in, instead of token ids."""
+        return self.first_layer > 0
+
+    @property
+    def gives_hidden(self) -> bool:
+        """Whether hidden states come out, instead of logits."""
+        return self.end_layer < self.layers
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole model."""
+        return not self.takes_hidden and not self.gives_hidden
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether it can tokenise: chunks between the first and the last cannot."""
+        return not (self.takes_hidden and self.gives_hidden)
+
+
+def even_groups(parts: Sequence[Rows]) -> Iterator[list[tuple[int, int, int]]]:
+    """Cut a batch as llama.cpp itself does where each sequence has a KV stream of its own: neighbouring sequences,
+    as many rows of each, in one computation; what is left of the longer ones in the next.
+
+    Args:
+        parts: at most one a sequence, in ascending order of the sequences.
+
+    Yields:
+        Computations, each as (index of the part, its first row there, rows).
+    """
+    done = [0] * len(parts)
+    while True:
+        open_parts = [index for index, part in enumerate(parts) if done[index] < len(part.inputs)]
+        if not open_parts:
+            return
+        run = open_parts[:1]
+        for index in open_parts[1:]:
+            if index != run[-1] + 1 or parts[index].sequence != parts[run[-1]].sequence + 1:
+                break
+            run.append(index)
+        rows = min(len(parts[index].inputs) - done[index] for index in run)
+        yield [(index, done[index], rows) for index in run]
+        for index in run:
+            done[index] += rows

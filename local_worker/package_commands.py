@@ -1,0 +1,156 @@
+"""``dllm-worker model``: cuts a model into a package of pieces, checks packages, builds chunks. No network, no keys."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from dllm_protocol.errors import UsageRefused
+from dllm_protocol.model_manifest import Manifest, manifest_hash
+from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
+from local_worker.command_output import Json, note, reported, say
+from local_worker.model_files import DEFAULT_RESERVE, name_from_file
+from local_worker.packages.assembling import assemble as assemble_chunk
+from local_worker.packages.package import load_package, verify_piece
+from local_worker.packages.packing import ManifestTerms
+from local_worker.packages.packing import pack as pack_model
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Package = Annotated[Path, typer.Argument(help="A package's folder.")]
+Expected = Annotated[
+    str | None, typer.Option("--manifest-hash", help="What its manifest's hash must be, in hexadecimal.")
+]
+_LAYERS = re.compile(r"([0-9]{1,4})?:([0-9]{1,4})?")
+
+
+@app.command()
+def pack(
+    model: Annotated[Path, typer.Argument(help="A GGUF file, or any part of a split one.")],
+    out: Annotated[Path | None, typer.Option(help="The package's folder; else beside the file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the registry.")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="One of the closed set; else guessed.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
+    as_json: Json = False,
+) -> None:
+    """Cut a model into pieces that are named by their content, and write the manifest that names them."""
+    with reported(as_json), _interruptible():
+        called = name or name_from_file(_without_part(model))
+        package = out or model.with_name(f"{_without_part(model).stem}.package")
+        terms = ManifestTerms(called, DEFAULT_RESERVE, chat_template, licence)
+        manifest = pack_model(model, package, terms, _say_progress("packing"))
+        say({"package": str(package), **_described(manifest)}, as_json)
+
+
+@app.command()
+def show(package: Package, manifest_hash: Expected = None, as_json: Json = False) -> None:
+    """What a package's manifest says; its pieces are not looked at."""
+    with reported(as_json):
+        manifest = load_package(package, _hash(manifest_hash))
+        pieces = [
+            {
+                "kind": KIND_NAMES[one.kind],
+                "index": one.index,
+                "size_bytes": one.size_bytes,
+                "root": one.root.hex(),
+            }
+            for one in manifest.pieces
+        ]
+        told = {"package": str(package), **_described(manifest)}
+        say(told | ({"pieces": pieces} if as_json else {}), as_json)
+
+
+@app.command()
+def verify(package: Package, manifest_hash: Expected = None, as_json: Json = False) -> None:
+    """Compare every piece of a package with its manifest, to the byte."""
+    with reported(as_json), _interruptible():
+        manifest = load_package(package, _hash(manifest_hash))
+        progress = _say_progress("verifying")
+        for number, piece in enumerate(manifest.pieces, start=1):
+            progress(piece_name(piece.kind, piece.index), number, len(manifest.pieces))
+            verify_piece(package, piece)
+        say({"package": str(package), "verified": True, **_described(manifest)}, as_json)
+
+
+@app.command()
+def assemble(
+    package: Package,
+    layers: Annotated[str, typer.Option(help="FIRST:END, END not included; either may be left out.")],
+    out: Annotated[Path, typer.Option(help="The chunk's file; replaced if it is there.")],
+    manifest_hash: Expected = None,
+    as_json: Json = False,
+) -> None:
+    """Build the file of a chunk, which llama.cpp loads, out of a package's pieces; each is checked as it is copied."""
+    with reported(as_json), _interruptible():
+        manifest = load_package(package, _hash(manifest_hash))
+        first, end = _range(layers, manifest.layers)
+        size_bytes = assemble_chunk(package, manifest, first, end, out)
+        told = {"chunk": str(out), "first_layer": first, "end_layer": end, "size_bytes": size_bytes}
+        say(told | {"name": manifest.name, "manifest_hash": _described(manifest)["manifest_hash"]}, as_json)
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "manifest_hash": manifest_hash(manifest).hex(),
+        "architecture": manifest.architecture,
+        "layers": manifest.layers,
+        "context_rows": manifest.context_rows,
+        "chat_template": manifest.chat_template,
+        "licence": manifest.licence,
+        "vocabulary_hash": manifest.vocabulary_hash.hex(),
+        "piece_count": len(manifest.pieces),
+        "size_bytes": sum(piece.size_bytes for piece in manifest.pieces),
+    }
+
+
+def _say_progress(doing: str) -> Any:
+    return lambda name, number, count: note(f"{doing} {name} ({number}/{count})")
+
+
+def _without_part(path: Path) -> Path:
+    """A split model's file by the name that all its parts share."""
+    return path.with_name(re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", path.name))
+
+
+def _range(text: str, layers: int) -> tuple[int, int]:
+    match = _LAYERS.fullmatch(text)
+    if match is None:
+        raise UsageRefused(
+            f"{text[:40]!r} is no range of layers", hint=f"for example 0:{max(1, layers // 2)}"
+        )
+    return int(match[1] or 0), int(match[2]) if match[2] else layers
+
+
+def _hash(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise UsageRefused(f"{text[:80]!r} is no hash of 64 hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A request to end is an ordinary way out, on which what was begun is cleared away."""
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        raise SystemExit(130)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(130) from interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    app()
