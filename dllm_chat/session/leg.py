@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
     ChannelRefused,
     MalformedBytes,
     NetworkUnreachable,
     TimedOut,
-    UsageRefused,
     VerificationFailed,
 )
 from dllm_protocol.messages import (
-    MAX_TOKENIZE_BYTES,
-    MAX_TOKENIZE_TEXTS,
     OUTPUTS_ALL,
     OUTPUTS_LAST,
     OUTPUTS_NONE,
@@ -127,7 +125,7 @@ class OpenLeg:
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
         ids: list[list[int]] = []
-        for batch in _batches(texts):
+        for batch in text_batches(texts):
             request, frame = self._leg.tokenize(batch)
             await self._send(frame)
             message = await self._answer(request, Tokens)
@@ -382,22 +380,3 @@ def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
         if one != other:
             return index
     return min(len(held), len(wanted))
-
-
-def _batches(texts: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Texts in portions that one request takes."""
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        if len(text) > MAX_TOKENIZE_BYTES:
-            raise UsageRefused(
-                f"a message has {len(text)} bytes, at most {MAX_TOKENIZE_BYTES} are tokenised",
-                hint="shorten it",
-            )
-        if batch and (len(batch) == MAX_TOKENIZE_TEXTS or size + len(text) > MAX_TOKENIZE_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    if batch:
-        yield batch

@@ -154,16 +154,28 @@ class WindowControl:
         """The number of rows with the largest gain over plain decoding; 0 where none has that much."""
         if self._pause or not self._plain_s:
             return 0
+        most = min(most, MAX_DRAFTED_ROWS, self._left)
+        if most < 1 or not self._can_pay(self._share(length), most, least_gain):
+            return 0
         best, best_gain = 0, least_gain
-        for count, tokens in enumerate(
-            self._expected(length, min(most, MAX_DRAFTED_ROWS, self._left)), start=1
-        ):
+        for count, tokens in enumerate(self._expected(length, most), start=1):
             if not self._is_worth_its_money(count + 1, count, tokens):
                 continue
             gain = tokens * self._plain_s / (self._plain_s + count * self._drafted_row_s)
             if gain > best_gain:
                 best, best_gain = count, gain
         return best
+
+    def _can_pay(self, share: float, most: int, least_gain: float) -> bool:
+        """A quick no where not even guesses that are all as likely as the first could pay.
+
+        Money, time and the tokens hoped for grow evenly with the rows: what fails at both ends fails between them.
+        """
+        plain_s = self._plain_s or 0.0
+        ends = [(count, 1.0 + share * count) for count in (1, most)]
+        return any(self._is_worth_its_money(count + 1, count, tokens) for count, tokens in ends) and any(
+            tokens * plain_s > least_gain * (plain_s + count * self._drafted_row_s) for count, tokens in ends
+        )
 
     @property
     def _drafted_row_s(self) -> float:

@@ -68,7 +68,8 @@ def editor(number: int = 1, **more: object) -> Provider:
 
 
 def guessing(*providers: Provider, **more: object) -> Guessing:
-    return Guessing(list(providers), options=more.pop("options", LONG), **more)  # type: ignore[arg-type]  # fields
+    fields = {"options": LONG, **more}
+    return Guessing(list(providers), **fields)  # type: ignore[arg-type]  # fields of Guessing
 
 
 def counts(client: Guessing) -> tuple[int, int]:
