@@ -55,6 +55,9 @@ class Config:
         "warning", "how much is written to the log", choices=("debug", "info", "warning", "error")
     )
     relay: str = _setting("", "relay through which people are invited and join, wss://HOST; empty: none")
+    speculation: str = _setting(
+        "on", "whether rows are asked for on a guess where that saves time", choices=("on", "off")
+    )
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
 

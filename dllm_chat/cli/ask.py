@@ -36,6 +36,10 @@ async def ask(
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; repeatable.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Longest answer.")] = 512,
     max_cost: Annotated[str | None, typer.Option(help="Refuse a quote above this, in DLLM.")] = None,
+    speculation: Annotated[
+        bool | None,
+        typer.Option("--speculation/--no-speculation", help="Ask for rows on a guess where that saves time."),
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A provider not to use; repeatable.")] = None,
     quote: Annotated[bool, typer.Option("--quote", help="Show what it may cost; lock nothing.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Agree to the quote beforehand.")] = False,
@@ -66,6 +70,7 @@ async def ask(
         max_tokens=max_tokens,
         max_cost=max_cost,
         exclude=tuple(exclude or ()),
+        speculation=None if speculation is None else "on" if speculation else "off",
         quote_only=quote,
         yes=yes,
     )

@@ -66,6 +66,8 @@ class Question:
     exclude: tuple[str, ...]
     quote_only: bool
     yes: bool
+    speculation: str | None = None
+    """``on`` or ``off``; None: as the settings say."""
 
     def messages(self) -> list[ChatMessage]:
         """The conversation to be answered; reads files and standard input."""
@@ -86,7 +88,7 @@ async def answer_question(question: Question, password_file: Path | None, passwo
     max_cost_udllm = parse_dllm(question.max_cost) if question.max_cost is not None else None
     messages = question.messages()
     settings()
-    async with paying(password_file, password_fd) as service:
+    async with paying(password_file, password_fd, speculation=question.speculation) as service:
         options = AskOptions(
             model=question.model,
             sampling=question.sampling,
@@ -198,6 +200,11 @@ def answer_data(answer: Answer) -> dict[str, Any]:
         "receipt": str(answer.receipt),
         "verified": {"height": answer.verified_height, "hash": answer.verified_hash},
         "finish_reason": answer.finish_reason,
+        "speculation": {
+            "drafted": answer.drafted_rows,
+            "accepted": answer.accepted_rows,
+            "close_calls": answer.close_calls,
+        },
     }
 
 
@@ -220,6 +227,7 @@ def quote_data(quote: Quote) -> dict[str, Any]:
         "prices_udllm_per_1000": prices_data(quote.prices),
         "prompt_tokens_estimate": quote.prompt_tokens_estimate,
         "max_tokens": quote.max_tokens,
+        "drafted_in_vain_rows": quote.drafted_in_vain_rows,
         "likely_cost_udllm": quote.likely_cost_udllm,
         "max_cost_udllm": quote.max_cost_udllm,
         "deposit_udllm": quote.deposit_udllm,

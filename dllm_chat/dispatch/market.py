@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dllm_chat.sanitize import clean_line
 from dllm_chat.session.events import AskOptions, ProviderShare, Quote
+from dllm_chat.session.windows import allowed_in_vain, may_draft
 from dllm_protocol import state_keys
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
 from dllm_protocol.assignment import assign, route_seed
@@ -17,7 +18,7 @@ from dllm_protocol.params import Params
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows, whole_of
 from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, Offer, Route, RouteStage
-from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
+from dllm_protocol.session.ledger import WINDOW_DRAFTED_ROWS, WINDOW_KEPT_ROWS
 from light_node.queries import ProvedReads
 
 BYTES_PER_TOKEN = 3
@@ -137,17 +138,19 @@ def make_quote(
         share_ppm: the community's share.
         fees_udllm: of opening and closing a session, or 0 where one is open.
 
+    Where rows asked for on a guess would bring it above what the person allows, there will be none.
+
     Raises:
         TooExpensive: more than `AskOptions.max_cost_udllm`.
     """
     prompt_rows = prompt_bytes // BYTES_PER_TOKEN + 16
-    kept_rows = options.max_tokens + WINDOW_KEPT_ROWS  # vouchers run ahead by up to a window
     likely = price_of(stage.stage.prices, prompt_rows, options.max_tokens // 2, 0, share_ppm)
-    most = price_of(stage.stage.prices, prompt_bytes + 16, kept_rows, 0, share_ppm)
-    if stage.standby is not None:
-        most += price_of(
-            stage.standby.prices, 0, kept_rows, prompt_bytes + 16 + options.max_tokens, share_ppm
-        )
+    drafts = options.speculation and may_draft(limits_of((stage,), market.manifest.layers))
+    in_vain = allowed_in_vain(options.max_tokens) if drafts else 0
+    most = _most(stage, prompt_bytes, options.max_tokens, in_vain, share_ppm)
+    if in_vain and options.max_cost_udllm is not None and most > options.max_cost_udllm:
+        in_vain = 0
+        most = _most(stage, prompt_bytes, options.max_tokens, in_vain, share_ppm)
     if options.max_cost_udllm is not None and most > options.max_cost_udllm:
         raise TooExpensive(
             f"the answer may cost up to {most} udllm, allowed are {options.max_cost_udllm}",
@@ -164,7 +167,26 @@ def make_quote(
         max_cost_udllm=most,
         deposit_udllm=0,
         fees_udllm=fees_udllm,
+        drafted_in_vain_rows=in_vain,
     )
+
+
+def _most(stage: RouteStage, prompt_bytes: int, max_tokens: int, in_vain: int, share_ppm: int) -> int:
+    """What an answer costs at most, with a failure after its last token and so many rows drafted in vain."""
+    prompt_rows = prompt_bytes + 16
+    kept_rows = max_tokens + WINDOW_KEPT_ROWS  # vouchers run ahead by up to a window
+    if in_vain:
+        kept_rows += in_vain + WINDOW_DRAFTED_ROWS
+    most = price_of(_dearer(stage.stage.prices, in_vain), prompt_rows, kept_rows, 0, share_ppm)
+    if stage.standby is not None:
+        replayed_rows = prompt_rows + max_tokens
+        most += price_of(_dearer(stage.standby.prices, in_vain), 0, kept_rows, replayed_rows, share_ppm)
+    return most
+
+
+def _dearer(prices: RowPrices, in_vain: int) -> RowPrices:
+    """Prices at which a token's row may be a kept or a drafted one, whichever costs more."""
+    return replace(prices, kept_udllm=max(prices.kept_udllm, prices.drafted_udllm)) if in_vain else prices
 
 
 def price_of(prices: RowPrices, prompt: int, kept: int, replayed: int, share_ppm: int) -> int:

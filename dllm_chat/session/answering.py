@@ -78,4 +78,7 @@ async def finish_answer(
         verified_height=header.height,
         verified_hash=header.hash().hex().upper(),
         finish_reason=turn.finish_reason,
+        drafted_rows=turn.speculation.drafted if turn.speculation else 0,
+        accepted_rows=turn.speculation.accepted if turn.speculation else 0,
+        close_calls=turn.close_calls,
     )

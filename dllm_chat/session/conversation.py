@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from dllm_chat.dispatch.market import (
     Market,
     NoProvider,
     foresee,
+    limits_of,
     make_quote,
     only_stage,
     read_market,
@@ -34,8 +36,10 @@ from dllm_chat.session.leg import LegFailed, OpenLeg, VocabularyRefused
 from dllm_chat.session.prompt import PromptMaker
 from dllm_chat.session.sampler import Sampler
 from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.speculation import Speculation
 from dllm_chat.session.turn import Turn
 from dllm_chat.session.vocabularies import VocabularyCache
+from dllm_chat.session.windows import WindowControl
 from dllm_protocol.actions import CloseSession, OpenSession, TopUpSession
 from dllm_protocol.assignment import leg_entries
 from dllm_protocol.chat_templates import ChatMessage
@@ -90,13 +94,14 @@ class Conversation:
         self.fees_udllm = 0
         self.transactions: list[bytes] = []
         self.voucher_before: SignedVoucher | None = None
+        self._in_vain_rows = 0
 
     @property
     def token_log(self) -> list[int]:
-        """Token ids of prompt and answer so far."""
+        """Token ids whose rows a provider may hold: of prompt and answer so far, and guesses behind them."""
         turn = self.turn
         if turn is not None and turn.prompt is not None:
-            return [*turn.prompt.ids, *turn.generated]
+            return turn.leg.held or [*turn.prompt.ids, *turn.generated]
         return self._token_logs.get(self.saved.route.session, []) if self.saved else []
 
     def stop(self) -> None:
@@ -118,6 +123,7 @@ class Conversation:
             while leg is None:
                 stage, quote = await self._quote(market, messages, saved)
                 yield QuoteReady(quote)
+                self._in_vain_rows = quote.drafted_in_vain_rows
                 if saved is None:
                     yield Progress("opening a session")
                     self._use(await self._open(market, stage, quote, claims))
@@ -158,6 +164,7 @@ class Conversation:
             sampler=Sampler(self._options.sampling, secrets.randbits(63)),
             options=self._options,
             context_rows=market.manifest.context_rows,
+            speculation=self._speculation(),
             stop_asked=self._stop_asked,
         )
         async for delta in self.turn.run(messages):
@@ -166,6 +173,14 @@ class Conversation:
             yield delta
         for event in self._drain():
             yield event
+
+    def _speculation(self) -> Speculation | None:
+        """Guesses within what was quoted."""
+        if self.saved is None or not self._in_vain_rows:
+            return None
+        stage = _stage_left(self.saved)
+        prices = limits_of((stage,), stage.stage.end_layer - stage.stage.first_layer)
+        return Speculation(WindowControl(prices, self._in_vain_rows), time.perf_counter)
 
     def _drain(self) -> list[AskEvent]:
         events, self._events = self._events, []

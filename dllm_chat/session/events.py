@@ -40,6 +40,8 @@ class AskOptions:
     """Refuse a quote above this."""
     exclude: tuple[bytes, ...] = ()
     """Provider ids not to use."""
+    speculation: bool = True
+    """Ask for rows on a guess where that saves time; the answer is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Quote:
     """What will be locked now; 0 where an open session has enough left."""
     fees_udllm: int
     """Transaction fees now and at closing."""
+    drafted_in_vain_rows: int = 0
+    """Rows that may be decoded on a guess and come to nothing; they are in the highest cost. 0: no guesses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,12 @@ class Answer:
     """Upper-case hex."""
     finish_reason: str
     """``stop``, ``length`` or ``stopped`` (by the person)."""
+    drafted_rows: int = 0
+    """Rows asked for on a guess."""
+    accepted_rows: int = 0
+    """Those of them whose token was sampled."""
+    close_calls: int = 0
+    """Tokens of windows that another batch shape might have tipped over."""
 
 
 @dataclass(frozen=True, slots=True)

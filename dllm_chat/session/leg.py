@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
+from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
     ChannelRefused,
     MalformedBytes,
     NetworkUnreachable,
     TimedOut,
-    UsageRefused,
     VerificationFailed,
 )
 from dllm_protocol.messages import (
-    MAX_TOKENIZE_BYTES,
-    MAX_TOKENIZE_TEXTS,
+    OUTPUTS_ALL,
     OUTPUTS_LAST,
     OUTPUTS_NONE,
     REFUSED_BUSY,
     REFUSED_DRAINING,
     REFUSED_ENGINE,
     REFUSED_REQUEST,
+    ROW_DRAFTED,
     ROW_KEPT,
     ROW_REPLAYED,
     VOCABULARY_PART_BYTES,
@@ -30,6 +32,7 @@ from dllm_protocol.messages import (
     Done,
     Goodbye,
     Output,
+    Pong,
     Ready,
     Refused,
     Tokens,
@@ -48,6 +51,7 @@ LOSSES_MAX = 3
 """A provider that loses a session's rows more often is too busy for it."""
 ANSWER_TIMEOUT_S = 20.0
 """Longest wait for an answer to one request; a slice of a prompt on a slow machine fits."""
+_NONCE = 1
 
 
 class LegFailed(ChannelRefused):
@@ -93,8 +97,14 @@ class OpenLeg:
         self._store = store
         self._backlog: list[Record] = []
         self._losses = 0
+        self._passed_over: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._refusals: dict[int, Refused] = {}
+        self._pinged_s: float | None = None
+        self.round_trip_s: float | None = None
+        """Time of a message's way there and back with no decoding in it; None until it was measured."""
         self.held: list[int] = self._still_held(channel.ready, known)
-        """Token ids whose rows the provider holds for us, as far as we know."""
+        """Token ids whose rows the provider holds for us, as far as we know; drafted ones included."""
 
     @staticmethod
     def _still_held(ready: Ready, known: Sequence[int]) -> list[int]:
@@ -115,7 +125,7 @@ class OpenLeg:
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
         ids: list[list[int]] = []
-        for batch in _batches(texts):
+        for batch in text_batches(texts):
             request, frame = self._leg.tokenize(batch)
             await self._send(frame)
             message = await self._answer(request, Tokens)
@@ -162,8 +172,14 @@ class OpenLeg:
                 self._note_loss(lost)
                 kind = ROW_REPLAYED
 
-    async def decode_next(self, token: int, top_k: int) -> RowLogits:
-        """Decode one kept token; return the logits behind it."""
+    async def decode_next(self, token: int, top_k: int, *, position: int | None = None) -> RowLogits:
+        """Decode one kept token; return the logits behind it.
+
+        Args:
+            position: the token's, where rows that were drafted in vain stand behind it.
+        """
+        if position is not None:
+            del self.held[position:]
         try:
             output = await self._decode_slice(len(self.held), [token], ROW_KEPT, top_k, last=True)
         except RowsLost as lost:
@@ -174,6 +190,62 @@ class OpenLeg:
             raise LegFailed("a row was decoded without the logits asked for")
         self.held.append(token)
         return output
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; when it comes, between other answers, `round_trip_s` is known."""
+        self._pinged_s = time.perf_counter()
+        await self._send(self._leg.ping(_NONCE))
+
+    async def send_window(self, position: int, ids: Sequence[int], top_k: int) -> int:
+        """Ask for a kept row and drafted ones behind it, without waiting; returns the request's number.
+
+        Raises:
+            DepositUsedUp: nothing was asked for.
+        """
+        request, frame = self._leg.decode(position, ids, kind=ROW_DRAFTED, top_k=top_k, outputs=OUTPUTS_ALL)
+        del self.held[position:]
+        self.held += ids
+        await self._send(frame)
+        return request
+
+    async def row_of(self, request: int) -> RowLogits:
+        """The logits of a window's next row. Windows are answered in the order in which they were sent."""
+        message = await self._about(request)
+        if not isinstance(message, Output):
+            raise LegFailed("a window ended without all the logits asked for")
+        return RowLogits(message.position, unpack_ids(message.ids), unpack_floats(message.logits))
+
+    async def cancel(self, requests: Sequence[int]) -> None:
+        """Stop windows that nobody wants any more; the last first, so that none begins in the place of another."""
+        self._cancelled.update(requests)
+        for request in sorted(requests, reverse=True):
+            await self._send(self._leg.cancel(request))
+
+    def pass_over(self, requests: Iterable[int]) -> None:
+        """Whatever else comes for these requests is of no interest."""
+        for request in requests:
+            if self._refusals.pop(request, None) is None:
+                self._passed_over.add(request)
+        self._backlog = [message for message in self._backlog if not self._is_passed_over(message)]
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether the provider may still be at work on something that was cancelled."""
+        return bool(self._cancelled)
+
+    def _is_passed_over(self, message: Record) -> bool:
+        """Whether a message is about a request given up; its last one ends the matter."""
+        if not isinstance(message, Output | Done | Refused) or message.request not in self._passed_over:
+            return False
+        if not isinstance(message, Output):
+            self._passed_over.discard(message.request)
+            self._cancelled.discard(message.request)
+        return True
+
+    async def replay(self, ids: Sequence[int], lost: RowsLost, top_k: int) -> RowLogits:
+        """Have all rows of ``ids`` decoded anew, because the provider lost some; the logits behind the last."""
+        self._note_loss(lost)
+        return await self.decode(ids, kind=ROW_REPLAYED, top_k=top_k)
 
     def _note_loss(self, lost: RowsLost) -> None:
         """Begin anew with a provider that lost our rows, unless it does so all the time."""
@@ -202,12 +274,19 @@ class OpenLeg:
         if frame is None:
             return
         await self._send(frame)
-        await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+        await self._acknowledged()
 
     async def end_session(self) -> None:
         """Have the session's final voucher acknowledged."""
         await self._send(self._leg.end_session())
-        await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+        await self._acknowledged()
+
+    async def _acknowledged(self) -> None:
+        """Wait for the ack of the newest voucher; those of windows that were given up may come before it."""
+        while True:
+            message = await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+            if isinstance(message, Acknowledge) and message.ack.ack.n == self._leg.newest_voucher_n:
+                return
 
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
@@ -227,13 +306,30 @@ class OpenLeg:
         await self._send(frame)
         found: RowLogits | None = None
         while True:
-            message = await self._next(ANSWER_TIMEOUT_S, Output, Done, Refused)
-            if isinstance(message, Output):
-                found = RowLogits(message.position, unpack_ids(message.ids), unpack_floats(message.logits))
-            elif isinstance(message, Refused):
-                self._refused(message)
-            elif isinstance(message, Done) and message.request == request:
+            message = await self._about(request)
+            if not isinstance(message, Output):
                 return found
+            found = RowLogits(message.position, unpack_ids(message.ids), unpack_floats(message.logits))
+
+    async def _about(self, request: int) -> Output | Done:
+        """The next word on a request; what comes for those given up is passed over.
+
+        Raises:
+            LegFailed: it was refused, or the word is on another request.
+        """
+        while True:
+            if request in self._refusals:
+                self._refused(self._refusals.pop(request))
+            message = await self._next(ANSWER_TIMEOUT_S, Output, Done, Refused)
+            if self._is_passed_over(message):
+                continue
+            if isinstance(message, Refused):
+                # One of several on their way may be refused at once, before the others are answered.
+                self._refusals[message.request] = message
+            elif isinstance(message, Output | Done) and message.request == request:
+                return message
+            else:
+                raise LegFailed(f"an answer to another request than {request} came")
 
     async def _answer(self, request: int, kind: type[Record]) -> Record:
         message = await self._next(ANSWER_TIMEOUT_S, kind, Refused)
@@ -243,7 +339,7 @@ class OpenLeg:
             raise LegFailed(f"an answer to another request than {request} came")
         return message
 
-    def _refused(self, message: Refused) -> None:
+    def _refused(self, message: Refused) -> NoReturn:
         if message.reason == REFUSED_REQUEST and self.held:
             raise RowsLost(f"the provider lost rows: {message.message}")
         busy = message.reason in (REFUSED_BUSY, REFUSED_DRAINING, REFUSED_ENGINE)
@@ -266,6 +362,8 @@ class OpenLeg:
                 message = self._backlog.pop(0)
                 if isinstance(message, Goodbye):
                     raise LegFailed(f"the provider said goodbye: {message.message}")
+                if isinstance(message, Pong) and self._pinged_s is not None:
+                    self.round_trip_s = time.perf_counter() - self._pinged_s
                 if isinstance(message, kinds):
                     return message
             try:
@@ -282,22 +380,3 @@ def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
         if one != other:
             return index
     return min(len(held), len(wanted))
-
-
-def _batches(texts: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Texts in portions that one request takes."""
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        if len(text) > MAX_TOKENIZE_BYTES:
-            raise UsageRefused(
-                f"a message has {len(text)} bytes, at most {MAX_TOKENIZE_BYTES} are tokenised",
-                hint="shorten it",
-            )
-        if batch and (len(batch) == MAX_TOKENIZE_TEXTS or size + len(text) > MAX_TOKENIZE_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    if batch:
-        yield batch

@@ -46,6 +46,8 @@ class Sampler:
         """
         check_sampling(sampling)
         self._sampling = sampling
+        self.margin = math.inf
+        """How far logits would have to move for the newest token to be another one; for a drawn one: about."""
         seed = fallback_seed if sampling.seed is None else sampling.seed
         self._random = random.Random(seed % (1 << _SEED_BITS))  # noqa: S311 - sampling, not secrets
 
@@ -59,6 +61,7 @@ class Sampler:
         ranked = self._penalised(ids, logits, seen)
         sampling = self._sampling
         if sampling.temperature <= 0.0:
+            self.margin = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else math.inf
             return ranked[0][1]
         ranked = ranked[: sampling.top_k]
         top = ranked[0][0]
@@ -78,11 +81,16 @@ class Sampler:
         return sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
 
     def _draw(self, tokens: Sequence[int], weights: Sequence[float]) -> int:
-        point = self._random.random() * sum(weights)
+        total = sum(weights)
+        point = self._random.random() * total
         for token, weight in zip(tokens, weights, strict=True):
+            # A share p moves by at most 1/4 when its logit moves by the temperature.
+            nearest = min(point, abs(weight - point)) / total
             point -= weight
             if point < 0.0:
+                self.margin = 4.0 * self._sampling.temperature * nearest
                 return token
+        self.margin = 0.0
         return tokens[-1]
 
 

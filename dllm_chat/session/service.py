@@ -215,6 +215,8 @@ class ChatService:
         await self.connection.sync()
         asked_ms = time.time_ns() // 1_000_000
         model = options.model or await self.default_model()
+        if self.config.speculation == "off":
+            options = replace(options, speculation=False)
         conversation = Conversation(self.chain, options, model, self._token_logs)
         self._running = conversation
         try:

@@ -13,6 +13,7 @@ from dllm_chat.session.events import AskOptions, TextDelta
 from dllm_chat.session.leg import LegFailed, OpenLeg, RowLogits
 from dllm_chat.session.prompt import Prompt, PromptMaker
 from dllm_chat.session.sampler import Sampler
+from dllm_chat.session.speculation import Speculation
 from dllm_chat.session.text import TextStream
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.messages import ROW_KEPT, ROW_PROMPT, ROW_REPLAYED
@@ -25,6 +26,8 @@ CANDIDATES = 64
 """Logits asked for a row; more than any sensible sampling uses."""
 GREEDY_CANDIDATES = 8
 """Logits asked for a row where only the largest counts; the others are for who looks closer."""
+CLOSE_LOGITS = 0.01
+"""Nearer than this, two tokens may change places when their row is decoded in a batch of another shape."""
 
 FINISH_STOP, FINISH_LENGTH, FINISH_STOPPED = "stop", "length", "stopped"
 
@@ -39,6 +42,7 @@ class Turn:
         leg: the leg to begin with.
         next_leg: called with what ended the use of a leg: its failure (opens another provider's leg) or a
             deposit that is used up (tops it up and opens the same provider's leg again); raises where it cannot.
+        speculation: fresh, for this answer.
     """
 
     leg: OpenLeg
@@ -48,20 +52,27 @@ class Turn:
     sampler: Sampler
     options: AskOptions
     context_rows: int
+    speculation: Speculation | None = None
+    """None: one row at a time."""
     stop_asked: bool = False
     prompt: Prompt | None = None
     generated: list[int] = field(default_factory=list)
     finish_reason: str = FINISH_LENGTH
     text: str = ""
+    close_calls: int = 0
+    """Tokens taken from rows that were decoded in a window, where another batch shape might have tipped the scales."""
 
     async def run(self, messages: Sequence[ChatMessage]) -> AsyncIterator[TextDelta]:
         """Answer a conversation, piece by piece."""
         prompt = await self._prompt(messages)
         self.prompt = prompt
         stream = TextStream(self.vocabulary, (*self.options.stop, *prompt.stops))
-        row = await self._decode(list(prompt.ids), ROW_PROMPT)
+        if self.speculation is not None:
+            self.speculation.begin(prompt.ids)
+        row, in_window = await self._decode(list(prompt.ids), ROW_PROMPT), False
         while True:
             token = self.sampler.pick(row.ids, row.logits, self._recent(prompt))
+            self.close_calls += in_window and self.sampler.margin < CLOSE_LOGITS
             if token in prompt.ends:
                 self.finish_reason = FINISH_STOP
                 break
@@ -78,7 +89,7 @@ class Turn:
                 break
             if len(self.generated) >= self.options.max_tokens or self._context_full(prompt):
                 break
-            row = await self._decode_next(prompt, token)
+            row, in_window = await self._decode_next(prompt, token)
         rest = stream.finish()
         self.text = stream.text
         if rest:
@@ -113,18 +124,34 @@ class Turn:
         """Have ``ids`` decoded by whoever is alive."""
         while True:
             try:
+                if self.speculation is not None and self.leg.round_trip_s is None:
+                    await self.leg.ping()  # its answer comes while these rows are decoded
                 return self._spoken(await self.leg.decode(ids, kind=kind, top_k=self._candidates()))
             except (LegFailed, DepositUsedUp) as failure:
                 self.leg = await self.next_leg(failure)
                 kind = ROW_REPLAYED if isinstance(failure, LegFailed) else kind
 
-    async def _decode_next(self, prompt: Prompt, token: int) -> RowLogits:
+    async def _decode_next(self, prompt: Prompt, token: int) -> tuple[RowLogits, bool]:
+        """The logits behind a token, and whether they came in a window."""
         try:
-            return self._spoken(await self.leg.decode_next(token, self._candidates()))
+            if self.speculation is None:
+                return self._spoken(await self.leg.decode_next(token, self._candidates())), False
+            row, in_window = await self.speculation.decode_next(
+                self.leg, token, top_k=self._candidates(), most=self._rows_beyond(prompt)
+            )
+            return self._spoken(row), in_window
         except (LegFailed, DepositUsedUp) as failure:
+            if self.speculation is not None:
+                self.speculation.forget()
             self.leg = await self.next_leg(failure)
             kind = ROW_REPLAYED if isinstance(failure, LegFailed) else ROW_KEPT
-            return await self._decode([*prompt.ids, *self.generated], kind)
+            return await self._decode([*prompt.ids, *self.generated], kind), False
+
+    def _rows_beyond(self, prompt: Prompt) -> int:
+        """Rows behind the newest token's that the answer may need, at most."""
+        context_rows = min(self.context_rows, self.leg.ready.context_rows)
+        room = context_rows - len(prompt.ids) - len(self.generated)
+        return max(0, min(self.options.max_tokens - len(self.generated) - 1, room))
 
     def _spoken(self, row: RowLogits) -> RowLogits:
         """The row, if it names tokens of this model only. Raises LegFailed."""
@@ -136,6 +163,8 @@ class Turn:
     async def _seal(self) -> None:
         """The last rows' acknowledgement; a provider that fails now only loses its ack."""
         try:
+            if self.speculation is not None:
+                await self.speculation.give_up(self.leg)
             await self.leg.seal_turn()
         except LegFailed:
             return

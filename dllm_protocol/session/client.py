@@ -96,6 +96,11 @@ class ClientLeg:
         self._parts_asked = 0
         self._recent_outputs = [self.transcript.outputs]
 
+    @property
+    def newest_voucher_n(self) -> int:
+        """Number of the newest voucher that was signed."""
+        return self._ledger.state.n
+
     def take_hello(self, answer: bytes) -> bytes:
         """Check the provider's hello; return the sealed Claim to send.
 

@@ -40,6 +40,7 @@ from dllm_protocol.voucher import (
 
 WINDOW_PROMPT_ROWS = 256
 WINDOW_KEPT_ROWS = 16
+WINDOW_DRAFTED_ROWS = 16
 MAX_UNACKNOWLEDGED = 64
 """Acks are taken for this many of the newest vouchers: requests in a row may bring vouchers before the first ack."""
 
@@ -159,10 +160,8 @@ class Ledger:
             return None
         promised = RowCounts(
             max(leg.promised.prompt, used.prompt),
-            leg.promised.kept
-            if leg.promised.kept >= used.kept
-            else leg.used.kept + max(rows.kept, WINDOW_KEPT_ROWS),
-            max(leg.promised.drafted, used.drafted),
+            _promised(leg.promised.kept, leg.used.kept, rows.kept, WINDOW_KEPT_ROWS),
+            _promised(leg.promised.drafted, leg.used.drafted, rows.drafted, WINDOW_DRAFTED_ROWS),
             max(leg.promised.replayed, used.replayed),
         )
         voucher = self._voucher(replace(leg, promised=promised), transcript)
@@ -304,3 +303,8 @@ class Ledger:
         self.state = replace(
             self.state, n=voucher.voucher.n, transcript=voucher.voucher.transcript, last_voucher=voucher
         )
+
+
+def _promised(promised: int, used: int, rows: int, window: int) -> int:
+    """What to promise of one kind when so many rows are used and ``rows`` more are wanted."""
+    return promised if promised >= used + rows else used + max(rows, window)

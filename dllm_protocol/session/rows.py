@@ -2,7 +2,8 @@
 
 A request names the kind of its rows, but a kind is only a word: what costs is what is given. A row whose logits are
 delivered is one that a token can be sampled from, so it counts as *kept* even where the request calls it prompt or
-replayed. Else a client could call every token prompt and pay the cheapest price for all.
+replayed. Else a client could call every token prompt and pay the cheapest price for all. For the same reason the first
+row of a *drafted* request counts as kept: it is the token that the client sampled, the others are guesses behind it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def charged(kind: int, rows: int, outputs: int) -> RowCounts:
     if kind == ROW_KEPT:
         return RowCounts(0, rows, 0, 0)
     if kind == ROW_DRAFTED:
-        return RowCounts(0, 0, rows, 0)
+        kept = min(1, rows)
+        return RowCounts(0, kept, rows - kept, 0)
     kept = {OUTPUTS_LAST: min(1, rows), OUTPUTS_ALL: rows}.get(outputs, 0)
     plain = rows - kept
     return RowCounts(plain, kept, 0, 0) if kind == ROW_PROMPT else RowCounts(0, kept, 0, plain)

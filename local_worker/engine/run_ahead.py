@@ -8,6 +8,9 @@ A guess is no job: it is in no count, holds no row of its sequence, and never st
 
 A wrong guess may cost the next row up to one decode of waiting. So a miss doubles how many likeliest tokens in a row
 are asked for before the next guess; as many hits in a row bring it back down.
+
+A client may guess for itself and ask for a window of rows. A window that begins with the guessed row is a hit, and only
+its other rows are left to decode. Behind a window nothing is guessed: which of its rows the client keeps is not known.
 """
 
 from __future__ import annotations
@@ -43,10 +46,11 @@ class _Next:
     token: int
 
     def is_asked_by(self, request: DecodeRequest) -> bool:
+        """Whether a request begins with this row, and wants its logits."""
         return (
             request.sequence == self.sequence
             and request.first_position == self.position
-            and len(request.inputs) == 1
+            and (len(request.inputs) == 1 or request.all_outputs)
             and int(request.inputs[0]) == self.token
         )
 
@@ -64,9 +68,10 @@ class RunAhead:
         self._hits = 0
         self._works = True
 
-    def answered(self, sequence: int, held_rows: int, newest: RowOutput) -> None:
+    def answered(self, request: DecodeRequest, held_rows: int, newest: RowOutput) -> None:
         """A sequence got the logits behind its last row."""
-        if sequence == self._sequence:
+        sequence = request.sequence
+        if sequence == self._sequence and not (request.all_outputs and len(request.inputs) > 1):
             self._next = _Next(sequence, held_rows, int(newest.ids[0]))
 
     def asked(self, request: DecodeRequest) -> Logits | None:
@@ -75,14 +80,14 @@ class RunAhead:
         expected, self._next = self._next, None
         if request.sequence != self._sequence:
             self._sequence, self._streak = request.sequence, 0
-        elif expected is not None and len(request.inputs) == 1:
+        elif expected is not None and (len(request.inputs) == 1 or request.all_outputs):
             self._streak = self._streak + 1 if expected.is_asked_by(request) else 0
         logits = self._logits
         if logits is None or expected is None:
             return None
         if not expected.is_asked_by(request):
             self._take_back(expected)
-            if len(request.inputs) == 1:  # a new prompt says nothing against guessing
+            if len(request.inputs) == 1 or request.all_outputs:  # a new prompt says nothing against guessing
                 self._needed, self._hits = min(2 * self._needed, MAX_STREAK), 0
             return None
         self._logits = None

@@ -114,7 +114,10 @@ class Scheduler:
         guessed = self._ahead.asked(request)
         if guessed is not None:
             self._jobs[sequence] = job = _Job(request)
-            return self._answer(job.take(1), guessed)
+            answers = self._answer(job.take(1), guessed)
+            if len(request.inputs) - 1 > SHORT_ROWS:
+                self._turns.append(sequence)
+            return answers
         if request.first_position < self._held[sequence]:
             if not self._decoder.truncate(sequence, request.first_position):
                 self._empty(sequence)
@@ -247,7 +250,7 @@ class Scheduler:
         if last:
             self._drop(part.sequence)
             if self._decoder.role.is_whole:
-                self._ahead.answered(part.sequence, held, rows[-1])
+                self._ahead.answered(job.request, held, rows[-1])
         return [rows_frame(job.request.call, last, held, rows)] if last or rows else []
 
     def _hand_on(self, part: Rows, held: int, rows: Hidden) -> list[bytes]:

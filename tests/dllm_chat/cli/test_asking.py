@@ -111,6 +111,7 @@ def test_json_has_everything_that_was_promised(dllm: Dllm, service: Service) -> 
         "receipt": "/r",
         "verified": {"height": 9, "hash": "AB"},
         "finish_reason": "stop",
+        "speculation": {"drafted": 0, "accepted": 0, "close_calls": 0},
     }
     assert "localprov1b goes on" in ran.err
 

@@ -20,11 +20,13 @@ from dllm_chat.dispatch.market import (
     price_of,
 )
 from dllm_chat.session.events import AskOptions
+from dllm_chat.session.windows import allowed_in_vain, may_draft
 from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece
 from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import NETWORK_PARAMS
-from dllm_protocol.pricing import RowPrices, part_of
+from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows, part_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, RouteStage
+from dllm_protocol.session.ledger import WINDOW_DRAFTED_ROWS, WINDOW_KEPT_ROWS
 
 SHARE = 100_000
 RESERVE = RowPrices(1_000, 10_000, 10_000, 1_000)
@@ -81,6 +83,41 @@ def test_a_quote_above_what_is_allowed_is_refused_with_both_numbers() -> None:
     stage = RouteStage(entry(1, RESERVE), None)
     with pytest.raises(TooExpensive, match=r"up to \d+ udllm, allowed are 5"):
         quote(stage, AskOptions(max_cost_udllm=5))
+
+
+@given(PRICES, st.integers(1, 500), st.integers(0, 500))
+def test_the_most_that_is_quoted_covers_every_way_of_guessing(
+    prices: RowPrices, max_tokens: int, accepted: int
+) -> None:
+    """However many tokens are drafted rather than kept, and with all that may be drafted in vain."""
+    stage = RouteStage(entry(1, prices), None)
+    made = make_quote(
+        make_market(stage.stage),
+        stage,
+        prompt_bytes=0,
+        options=AskOptions(max_tokens=max_tokens),
+        share_ppm=SHARE,
+        prefix="dllm",
+        fees_udllm=0,
+    )
+    in_vain = made.drafted_in_vain_rows
+    assert in_vain == (allowed_in_vain(max_tokens) if may_draft(prices) else 0)
+    drafted = min(accepted, max_tokens) + in_vain if in_vain else 0
+    kept = max_tokens - (drafted - in_vain) + WINDOW_KEPT_ROWS
+    rows = RowCounts(0, kept, drafted + WINDOW_DRAFTED_ROWS if in_vain else 0, 0)
+    assert client_price(cost_of_rows(prices, rows), SHARE) <= made.max_cost_udllm
+
+
+def test_guesses_are_left_out_before_a_quote_is_refused() -> None:
+    stage = RouteStage(entry(1, RESERVE), None)
+    plain, with_guesses = (
+        quote(stage, AskOptions(max_tokens=100, speculation=wanted)) for wanted in (False, True)
+    )
+    assert plain < with_guesses
+    assert quote(stage, AskOptions(max_tokens=100, max_cost_udllm=with_guesses)) == with_guesses
+    assert quote(stage, AskOptions(max_tokens=100, max_cost_udllm=with_guesses - 1)) == plain
+    with pytest.raises(TooExpensive, match=f"up to {plain} udllm"):
+        quote(stage, AskOptions(max_tokens=100, max_cost_udllm=plain - 1))
 
 
 def test_the_cheapest_free_provider_is_foreseen_with_a_standby_of_another_owner() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dllm_chat.session.leg import OpenLeg
 from dllm_protocol.assignment import leg_entries, route_hash, session_id_of
 from dllm_protocol.encoding import Record
-from dllm_protocol.messages import OUTPUTS_NONE, REFUSED_REQUEST, Ready
+from dllm_protocol.messages import OUTPUTS_ALL, OUTPUTS_NONE, REFUSED_REQUEST, ROW_DRAFTED, Ready
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route, RouteStage
@@ -34,7 +34,7 @@ from dllm_protocol.session.transcript import NO_TRANSCRIPT, held_digest
 from dllm_protocol.signing import SeedSigner
 from light_node.channel.client import Channel
 from light_node.channel.errors import ChannelLost
-from tests.dllm_chat.session.words import FIRST_BYTE, IM_END, VOCABULARY, byte_ids
+from tests.dllm_chat.session.words import FIRST_BYTE, IM_END, IM_START, VOCABULARY, byte_ids
 
 CHAIN = "test-00000000"
 PRICES = RowPrices(100, 1000, 1000, 100)
@@ -70,6 +70,26 @@ def likeliest(ids: Sequence[int], answer_rows: int) -> int:
     return FIRST_BYTE + ord("a") + sum((at + 1) * token for at, token in enumerate(ids)) % 26
 
 
+REPEATED = "def area(w, h):\n    return w * h\n\n"
+REPEATS = (
+    REPEATED * 6 + REPEATED.replace("area", "size") + "print(area(2, 3))  # area and size\n" + REPEATED * 6
+)
+
+
+def repeats(ids: Sequence[int], _: int) -> int:
+    """A model that edits code: it says what it has said, with changes."""
+    begin = len(ids) - 1 - next(at for at, token in enumerate(reversed(ids)) if token == IM_START)
+    letters = len(ids) - begin - len("assistant\n") - 1
+    return FIRST_BYTE + ord(REPEATS[letters]) if letters < len(REPEATS) else IM_END
+
+
+def never_repeats(ids: Sequence[int], answer_rows: int) -> int:
+    """A model that says each byte once."""
+    return (
+        IM_END if FIRST_BYTE + 127 + answer_rows in ids else FIRST_BYTE + max(127, ids[-1] - FIRST_BYTE) + 1
+    )
+
+
 @dataclass
 class Provider:
     """One provider and what it keeps between connections."""
@@ -83,6 +103,11 @@ class Provider:
     forgets: bool = False
     """It never holds a row for longer than a request."""
     top_k: int = 8
+    model: Callable[[Sequence[int], int], int] = likeliest
+    garbage_at: int | None = None
+    """From this position on, drafted rows name tokens that there are not."""
+    windows: list[int] = field(default_factory=list)
+    """Rows of each drafted request."""
     standing: Standing = field(default_factory=Standing)
     held: list[int] = field(default_factory=list)
     decodes: int = 0
@@ -172,11 +197,23 @@ class MemoryChannel(Channel):
         if order.outputs == OUTPUTS_NONE:
             self._answers.append(self._theirs.done(order.request))
             return
-        best = likeliest(provider.held, provider.answer_rows)
-        ids = [best, *(token for token in range(FIRST_BYTE, FIRST_BYTE + 20) if token != best)][: order.top_k]
-        logits = [10.0, *(1.0 - 0.01 * at for at in range(len(ids) - 1))]
-        position = order.first_position + len(order.ids) - 1
-        self._answers.append(self._theirs.output(order.request, position, ids, logits, 10.1, last=True))
+        provider.windows += [len(order.ids)] if order.kind == ROW_DRAFTED else []
+        last = order.first_position + len(order.ids) - 1
+        for position in range(order.first_position if order.outputs == OUTPUTS_ALL else last, last + 1):
+            best = provider.model(provider.held[: position + 1], provider.answer_rows)
+            if (
+                order.kind == ROW_DRAFTED
+                and provider.garbage_at is not None
+                and position >= provider.garbage_at
+            ):
+                best = 1_000_000
+            ids = [best, *(token for token in range(FIRST_BYTE, FIRST_BYTE + 20) if token != best)][
+                : order.top_k
+            ]
+            logits = [10.0, *(1.0 - 0.01 * at for at in range(len(ids) - 1))]
+            self._answers.append(
+                self._theirs.output(order.request, position, ids, logits, 10.1, last=position == last)
+            )
 
 
 def connect(provider: Provider, ledger: Ledger, known: Sequence[int] = (), secret: bytes = b"") -> OpenLeg:

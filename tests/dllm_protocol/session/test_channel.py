@@ -12,7 +12,9 @@ from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
     OUTPUTS_NONE,
+    REFUSED_CANCELLED,
     REFUSED_VOUCHER,
+    ROW_DRAFTED,
     ROW_KEPT,
     ROW_PROMPT,
     ROW_REPLAYED,
@@ -37,7 +39,13 @@ from dllm_protocol.session.handshake import (
     ProviderNotProved,
     SessionNotProved,
 )
-from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, DepositUsedUp, Ledger, fresh_state
+from dllm_protocol.session.ledger import (
+    WINDOW_DRAFTED_ROWS,
+    WINDOW_KEPT_ROWS,
+    DepositUsedUp,
+    Ledger,
+    fresh_state,
+)
 from dllm_protocol.session.provider import (
     Claimed,
     DecodeRows,
@@ -423,3 +431,37 @@ def test_a_ledger_that_was_put_back_promises_nothing_more() -> None:
     ready = pair.provider.ready(context_rows=512, held_rows=0, held_digest=bytes(32), top_k=64)
     with pytest.raises(ChannelRefused, match="holds voucher 1, ours go up to 0"):
         pair.client.receive(ready)
+
+
+def test_of_a_drafted_request_the_first_row_is_a_kept_one_and_its_voucher_comes_before_it() -> None:
+    pair = make_pair()
+    request, frame = pair.client.decode(0, [5, 6, 7, 8], kind=ROW_DRAFTED, top_k=4, outputs=OUTPUTS_ALL)
+    store, decode = pair.deliver(frame)
+    assert isinstance(store, StoreVoucher) and isinstance(decode, DecodeRows)
+    leg = pair.ledger.leg(entry(1).provider)
+    assert pair.provider.standing.served == leg.used == RowCounts(0, 1, 3, 0)
+    assert leg.promised == RowCounts(0, WINDOW_KEPT_ROWS, WINDOW_DRAFTED_ROWS, 0)
+    # Within what was promised the next one needs no voucher.
+    _, frame = pair.client.decode(2, [9, 9], kind=ROW_DRAFTED, top_k=4, outputs=OUTPUTS_ALL)
+    (second,) = pair.deliver(frame)
+    assert isinstance(second, DecodeRows)
+    # Of one that is cancelled, both ends count what was decoded, and that alone.
+    pair.provider.take_back(second, 1)
+    pair.client.receive(pair.provider.acknowledge())
+    pair.client.receive(pair.provider.refuse(request + 1, REFUSED_CANCELLED, "cancelled", 1))
+    assert pair.provider.standing.served == pair.ledger.leg(entry(1).provider).used == RowCounts(0, 2, 3, 0)
+
+
+def test_drafted_rows_beyond_the_voucher_are_refused() -> None:
+    pair = make_pair()
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_DRAFTED, top_k=4, outputs=OUTPUTS_ALL)[1])
+    leg = pair.ledger.leg(entry(1).provider)
+    # A client whose ledger says that it promised more than its vouchers do.
+    generous = replace(leg, promised=replace(leg.promised, drafted=100))
+    pair.ledger.state = replace(pair.ledger.state, legs=(generous,))
+    (reply,) = pair.deliver(
+        pair.client.decode(2, [1] * 20, kind=ROW_DRAFTED, top_k=4, outputs=OUTPUTS_ALL)[1]
+    )
+    assert isinstance(reply, Reply)
+    (refused,) = pair.client.receive(reply.frame)
+    assert isinstance(refused, Refused) and refused.reason == REFUSED_VOUCHER

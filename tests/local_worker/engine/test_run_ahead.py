@@ -82,10 +82,12 @@ class Bench:
             self.scheduler.run_ahead()
             self.guessed += 1
 
-    def ask(self, first: int, ids: list[int], *, sequence: int = 0) -> list[RowOutput] | Failure:
+    def ask(
+        self, first: int, ids: list[int], *, sequence: int = 0, window: bool = False
+    ) -> list[RowOutput] | Failure:
         """Have rows decoded to their end."""
         self._call += 1
-        request = DecodeRequest(self._call, sequence, first, 8, False, np.array(ids, dtype=np.int32))
+        request = DecodeRequest(self._call, sequence, first, 8, window, np.array(ids, dtype=np.int32))
         answers = self.scheduler.submit(request)
         while self.scheduler.busy:
             answers += self.scheduler.step()
@@ -95,7 +97,7 @@ class Bench:
             if kind is Kind.FAILED:
                 return read_failure(body)[0]
             answer = read_rows(body)
-            assert answer.held_rows == self.scheduler.held_rows(sequence)
+            assert answer.held_rows == (self.scheduler.held_rows(sequence) if answer.last else first + 1)
             rows += answer.rows
         self.rest()
         return rows
@@ -247,6 +249,36 @@ def test_a_cache_that_cannot_be_cut_costs_one_named_failure() -> None:
     assert bench.guessed == 1
 
 
+def test_a_window_that_begins_with_the_guess_has_only_its_other_rows_decoded() -> None:
+    bench, plain = Bench(guesses=True), Bench(guesses=False)
+    held = 5 + MIN_STREAK
+    token = warm(bench)
+    plain.ask(0, [1, 2, 3, 4, 5])
+    for position in range(5, held):
+        plain.ask(position, [bench.model.kv[0][position]])
+    window = [token, 7, 8]
+    decodes = bench.model.decodes
+    rows, expected = bench.ask(held, window, window=True), plain.ask(held, window, window=True)
+    assert isinstance(rows, list) and isinstance(expected, list)
+    assert bench.model.decodes - decodes == 1, "one batch, and nothing guessed behind a window"
+    assert [row.logits.tobytes() for row in rows] == [row.logits.tobytes() for row in expected]
+    assert [row.position for row in rows] == [held, held + 1, held + 2]
+    # Rows that came to nothing are cut off, and the streak goes on where it was.
+    assert isinstance(bench.ask(held + 1, [int(rows[0].ids[0])]), list)
+    assert bench.guessed == 2
+
+
+def test_a_window_that_begins_otherwise_is_a_miss_and_leaves_no_row_of_the_guess() -> None:
+    bench = Bench(guesses=True)
+    token = warm(bench)
+    held = 5 + MIN_STREAK
+    rows = bench.ask(held, [(token + 1) % VOCABULARY, 3], window=True)
+    assert isinstance(rows, list) and len(rows) == 2
+    assert bench.model.kv[0][held:] == [(token + 1) % VOCABULARY, 3]
+    bench.greedy(held + 2, int(rows[-1].ids[0]), 2 * MIN_STREAK)
+    assert bench.guessed == 1
+
+
 @pytest.mark.parametrize("obstinacy", [0.0, 0.05, 0.5])
 def test_sampled_answers_are_the_same_with_and_without(obstinacy: float) -> None:
     answers = []
@@ -267,7 +299,10 @@ def test_sampled_answers_are_the_same_with_and_without(obstinacy: float) -> None
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["go", "go", "go", "turn", "back", "other", "clear"]), st.integers(1, 30)),
+        st.tuples(
+            st.sampled_from(["go", "go", "go", "window", "turn", "back", "other", "clear"]),
+            st.integers(1, 30),
+        ),
         max_size=12,
     )
 )
@@ -287,6 +322,10 @@ def test_whatever_is_asked_the_answers_are_those_without_guesses(steps: list[tup
                 assert isinstance(rows, list)
                 words += [(int(row.ids[0]), row.logsumexp) for row in rows]
                 rows = bench.ask(held, [number])
+            elif what == "window":
+                assert isinstance(rows, list)
+                window = [int(rows[-1].ids[0]), *range(number)]
+                rows = bench.ask(held, window, window=True) if held + len(window) < 400 else rows
             elif what == "back":
                 rows = bench.ask(max(0, held - number), [number, 1])
             elif what == "turn":
