@@ -14,6 +14,7 @@ from benchmarks.runner import Result, interleaved_medians
 from dllm_protocol.placement.rule import decide
 from dllm_protocol.placement.slices import fitting_slices
 from dllm_protocol.placement.supply import MILLI, rate_mrows_s
+from dllm_protocol.ranked_book import least_slice
 from tests.simulation.placement_bounds import bound_mrows_s, routed_mrows_s, searched_mrows_s
 from tests.simulation.placement_world import Churn, PlacementWorld
 
@@ -113,10 +114,12 @@ def decision_times() -> tuple[float, float]:
     """Milliseconds of a newcomer's decision among many holders, and ten times that among a tenth of them."""
     world = PlacementWorld(SEEDS[0], layers=HOLDERS_LAYERS)
     held = []
-    for one in [world.newcomer() for _ in range(HOLDERS)]:
-        parts = fitting_slices((), HOLDERS_LAYERS, memory_layers=one.memory_layers, least_layers=1)
+    least_layers = least_slice(HOLDERS_LAYERS)
+    for number in range(HOLDERS):
+        one = world.newcomer(memory_layers=HOLDERS_LAYERS >> number % 5)
+        parts = fitting_slices((), HOLDERS_LAYERS, memory_layers=one.memory_layers, least_layers=least_layers)
         held.append(replace(one, held=world.rng.choice(parts)))
-    newcomer = world.newcomer()
+    newcomer = world.newcomer(memory_layers=HOLDERS_LAYERS // 8)
 
     def milliseconds(count: int) -> float:
         begins = time.perf_counter()

@@ -51,8 +51,8 @@ class PlacementRules:
     movers_ppm: int = 20_000
     """Share of the providers that may move in one epoch; at least one may."""
     least_layers: int = 1
-    """Parts are not divided below this, so that routes stay short; who has less memory cannot help. More where the
-    model would fall into more parts than a route may have stages."""
+    """No slice is smaller than this, so that routes stay short; who has less memory cannot help. It is at least what
+    an offer must hold (`ranked_book.least_slice`)."""
 
     def __post_init__(self) -> None:
         if not (

@@ -23,7 +23,6 @@ Bounds: O(N log N + S·(L + F)) for N holders, S ≤ `MAX_WAITING` + `MAX_MOVERS
 from __future__ import annotations
 
 import enum
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.placement.holders import PPM, Holder, PlacementRules, check_holders
 from dllm_protocol.placement.slices import Slice, fitting_slices, frame_of
 from dllm_protocol.placement.supply import Copies, layer_rates_mrows_s, rate_mrows_s
-from dllm_protocol.records import MAX_STAGES
+from dllm_protocol.ranked_book import least_slice
 
 MAX_WAITING = 256
 """So many who wait reckon with each other in an epoch; more are placed as if alone behind these."""
@@ -83,15 +82,15 @@ class EpochPlan:
         self._epoch = epoch
         self._seed = seed
         self._rules = rules
-        # So that halving alone never makes more parts than a route may have stages.
-        self._least_layers = max(rules.least_layers, -(-layers // MAX_STAGES))
+        # No offer of fewer may be made, whatever the rules say.
+        self._least_layers = min(layers, max(rules.least_layers, least_slice(layers)))
         self._rates = layer_rates_mrows_s(self._holders, layers)
         self._planned = Copies(self._holders, layers)
         speeds: defaultdict[Slice, int] = defaultdict(int)
         for one in self._holders:
             if one.held is not None:
                 speeds[one.held] += one.speed_layer_rows_s
-        self._frame = frame_of(speeds, layers)
+        self._frame = frame_of(speeds, layers, self._least_layers)
         self._in_force = frozenset(self._frame)
         self._fitting: dict[int, tuple[Slice, ...]] = {}
         self._is_whole = all(self._rates)
@@ -219,8 +218,9 @@ class EpochPlan:
         """Slices that a provider may take.
 
         Where all layers are held: the largest parts of the cuts that it can hold. Else what it can hold at either end
-        of a run of layers without a holder, and parts that close such a run. So what stays free stays in one piece and
-        meets what is held: a network covers a model as soon as the memories that came to it add up to its layers.
+        of a run of layers without a holder, and parts that close such a run. So what stays free stays in one piece, of
+        which an offer can be made, and meets what is held: a network covers a model as soon as the memories that came
+        to it add up to its layers.
         """
         if one.memory_layers >= self._layers:
             return [Slice(0, self._layers)]
@@ -230,15 +230,23 @@ class EpochPlan:
         gaps = self._gaps()
         if not gaps:
             return list(parts)
-        firsts = [part.first_layer for part in parts]
         found: set[Slice] = set()
         for gap in gaps:
-            found.add(Slice(gap.first_layer, min(gap.end_layer, gap.first_layer + one.memory_layers)))
-            found.add(Slice(max(gap.first_layer, gap.end_layer - one.memory_layers), gap.end_layer))
-            place = bisect_right(firsts, gap.first_layer) - 1
-            if place >= 0 and parts[place].has(gap):
-                found.add(parts[place])
+            near = [part for part in parts if _overlap(part, gap)]
+            taken = self._bite(gap.layers, one.memory_layers)
+            if taken >= self._least_layers:
+                found.add(Slice(gap.first_layer, gap.first_layer + taken))
+                found.add(Slice(gap.end_layer - taken, gap.end_layer))
+                near = [part for part in near if part.has(gap)]
+            found.update(near)
         return sorted(found)
+
+    def _bite(self, free: int, most: int) -> int:
+        """How many of so many free layers in a run may be taken from one end: what is left is nothing, or enough for an
+        offer; 0 where that cannot be."""
+        taken = min(free, most)
+        left = free - taken
+        return max(0, taken - (self._least_layers - left)) if 0 < left < self._least_layers else taken
 
     def _gaps(self) -> list[Slice]:
         """Runs of layers that nobody holds, as long as they go, ascending."""
@@ -294,16 +302,24 @@ class EpochPlan:
         first."""
         first, end = held.first_layer, held.end_layer
         spare = max(0, memory_layers - held.layers)
-        free_left, free_right = 0, 0
-        while free_right < spare and end + free_right < self._layers and not self._rates[end + free_right]:
+        if spare == 0:
+            return []
+        free_right, free_left = 0, 0
+        while end + free_right < self._layers and not self._rates[end + free_right]:
             free_right += 1
-        while free_left < spare and first - free_left > 0 and not self._rates[first - free_left - 1]:
+        while first - free_left > 0 and not self._rates[first - free_left - 1]:
             free_left += 1
+        right, left = self._bite(free_right, spare), self._bite(free_left, spare)
         grown = {
-            Slice(first - min(free_left, spare - free_right), end + free_right),
-            Slice(first - free_left, end + min(free_right, spare - free_left)),
+            Slice(first - self._bite(free_left, spare - right), end + right),
+            Slice(first - left, end + self._bite(free_right, spare - left)),
         }
-        return sorted(grown - {held})
+        return sorted(one for one in grown - {held} if one.layers >= self._least_layers)
+
+
+def _overlap(one: Slice, other: Slice) -> bool:
+    """Whether they have a layer in common."""
+    return one.first_layer < other.end_layer and other.first_layer < one.end_layer
 
 
 def _without(held: Slice, chosen: Slice) -> list[int]:

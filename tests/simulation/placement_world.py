@@ -19,7 +19,7 @@ from dllm_protocol.placement.slices import Slice
 from dllm_protocol.placement.supply import layer_rates_mrows_s
 
 # (layers that fit, row-layers a second, how many of a hundred): from a laptop to a large card.
-KINDS = ((3, 1500, 20), (6, 4000, 30), (11, 9000, 25), (22, 16_000, 15), (30, 40_000, 10))
+KINDS = ((5, 1500, 20), (8, 4000, 30), (11, 9000, 25), (22, 16_000, 15), (30, 40_000, 10))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,5 +71,6 @@ def grown_networks(draw: st.DrawFn) -> tuple[int, list[Holder]]:
             owner=draw(st.integers(0, 7)),
         )
         decision = decide(one, found, layers=layers, epoch=0, seed=SEED, rules=RULES)
-        found.append(replace(one, held=decision.held))
+        if decision.held is not None:
+            found.append(replace(one, held=decision.held))
     return layers, found

@@ -12,6 +12,7 @@ from dllm_protocol.placement.holders import Holder, PlacementRules
 from dllm_protocol.placement.plan import MAX_WAITING, EpochPlan, Why
 from dllm_protocol.placement.slices import Slice
 from dllm_protocol.placement.supply import layer_rates_mrows_s
+from dllm_protocol.ranked_book import least_slice
 from tests.dllm_protocol.placement.networks import (
     RULES,
     SEED,
@@ -59,8 +60,12 @@ def test_decisions_are_slices_of_the_model_that_fit_the_memory(network: tuple[in
     by_name = {one.provider: one for one in holders}
     for provider, (why, held) in decisions(holders, layers).items():
         one = by_name[provider]
-        assert (why is Why.STAY) == (held == one.held and held is not None)
-        assert held is not None
+        if held is None:
+            assert why is Why.TOO_SMALL
+            assert one.held is None
+            continue
+        assert (why is Why.STAY) == (held == one.held)
+        assert why is Why.STAY or held.layers >= least_slice(layers)
         assert 0 <= held.first_layer < held.end_layer <= layers
         assert held.layers <= one.memory_layers
         assert type(held.first_layer) is type(held.end_layer) is int
