@@ -28,6 +28,7 @@ NO_DECODERS = {
     # They read no bytes.
     "dllm_protocol.jsonrpc.errors.parse_error": "makes an error",
     "dllm_protocol.session.client.ClientLeg.decode": "asks for rows",
+    "dllm_chat.session.speculation.Speculation.decode_next": "asks for rows",
     "local_worker.engine.sequence.Sequence.decode": "asks for rows",
     "local_worker.engine.llama.LlamaModel.decode": "runs the model",
     "local_worker.engine.messages.decode_frame": "writes a frame",
