@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from dllm_protocol.errors import MalformedBytes
-from dllm_protocol.kinds import ByteString, Kind, ListOf, Optional, Unsigned
+from dllm_protocol.kinds import ByteString, Kind, ListOf, Optional, Unsigned, element_of
 from dllm_protocol.protobuf import ONE_BYTE, VARINT, read_uvarint, uvarint
 
 _HELPERS: dict[str, Any] = {
@@ -53,7 +53,7 @@ def make_reader(
     place_of = {field.name: place for place, field in enumerate(fields)}
     body: list[str] = []
     for place, field in enumerate(fields):
-        names[f"unpack{place}"] = _element(field.kind).unpack
+        names[f"unpack{place}"] = element_of(field.kind).unpack
         if field.kind.repeated:
             body += _read_list(place, field)
         else:
@@ -99,7 +99,10 @@ def _make(
     names = {**_HELPERS, "general": general}
     body = [f"out = {nothing}"]
     for place, field in enumerate(fields):
-        names[f"pack{place}"], names[f"is_default{place}"] = _element(field.kind).pack, field.kind.is_default
+        names[f"pack{place}"], names[f"is_default{place}"] = (
+            element_of(field.kind).pack,
+            field.kind.is_default,
+        )
         body += [f"value = record.{field.name}", *_write(place, field, writes=writes)]
     lines = ["try:", *_indented([*body, "return out"]), "except MalformedBytes:", *_GIVE_UP_WRITING]
     return _define("record", lines, names, record_type)
@@ -195,11 +198,6 @@ def _write(place: int, field: Field, *, writes: bool) -> list[str]:
 def _bounded(bounds: str, written: str, *, always: bool) -> list[str]:
     lines = [f"if not {bounds}:", *_GIVE_UP_WRITING, written]
     return lines if always else ["if value:", *_indented(lines)]
-
-
-def _element(kind: Kind[Any]) -> Kind[Any]:
-    """What is packed one by one."""
-    return cast(ListOf[Any], kind).element if kind.repeated else kind
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

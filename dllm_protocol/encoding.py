@@ -41,6 +41,7 @@ from dllm_protocol.kinds import (
     Optional,
     Text,
     Unsigned,
+    element_of,
 )
 from dllm_protocol.protobuf import LENGTH_DELIMITED, read_fields, tag, uvarint
 
@@ -280,15 +281,10 @@ def _complete(cls: type[Record], values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _element(kind: Kind[Any]) -> Kind[Any]:
-    """What is packed one by one."""
-    return cast(ListOf[Any], kind).element if kind.repeated else kind
-
-
 def _unpacker(field: WireField) -> _Unpacker:
     kind = field.kind
     longest = cast(ListOf[Any], kind).maximum if kind.repeated else 0
-    return field.name, kind.wire_type, kind.is_default, _element(kind).unpack, longest
+    return field.name, kind.wire_type, kind.is_default, element_of(kind).unpack, longest
 
 
 def wire(number: int, kind: Kind[T]) -> T:
@@ -318,7 +314,7 @@ def record(cls: type[R]) -> type[R]:
     made.__wire__ = tuple(fields)
     made.__wire_by_number__ = {field.number: field for field in fields}
     made.__packers__ = tuple(
-        (field.name, field.key, field.kind.is_default, _element(field.kind).pack, field.kind.repeated)
+        (field.name, field.key, field.kind.is_default, element_of(field.kind).pack, field.kind.repeated)
         for field in fields
     )
     made.__unpackers__ = {field.number: _unpacker(field) for field in fields}

@@ -7,7 +7,7 @@ from kinds in `dllm_protocol.encoding`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.protobuf import LENGTH_DELIMITED, MAX_UINT64, VARINT, uvarint
@@ -256,6 +256,11 @@ class ListOf(Generic[T]):
         """Raises MalformedBytes outside the bounds."""
         if not self.minimum <= length <= self.maximum:
             raise MalformedBytes(f"{length} elements where {self.minimum}..{self.maximum} are wanted")
+
+
+def element_of(kind: Kind[Any]) -> Kind[Any]:
+    """What is packed one by one: a list's element, else the kind itself."""
+    return cast(ListOf[Any], kind).element if kind.repeated else kind
 
 
 U64 = Unsigned()
