@@ -12,6 +12,7 @@ from dllm_protocol.address import decode_address
 from dllm_protocol.bundle import LOCAL_PREFIX, SignedBundle
 from dllm_protocol.errors import UsageRefused
 from dllm_protocol.pricing import RowPrices
+from light_node.relay.urls import RelayUrl, relay_url
 from local_worker.command_output import Json, reported, say
 from local_worker.engine_host import EngineOptions
 from local_worker.errors import HomeRefused
@@ -20,12 +21,15 @@ from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rota
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
 from local_worker.registration import OfferTerms
+from local_worker.relays import RELAYS_MAX
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import LEDGER, ServiceOptions
 from local_worker.settlement import ClaimPolicy
 from local_worker.status import Status, read_status
 
 MAX_BUNDLE_BYTES = 16 << 20
+ENDPOINTS_MAX = 8
+"""As a provider's record bounds them."""
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(packages, name="model")
 
@@ -100,9 +104,21 @@ def start(
     ] = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Annotated[
-        str, typer.Option(help="host:port to listen on; port 0 takes a free one.")
-    ] = "127.0.0.1:0",
+        str | None,
+        typer.Option(
+            help="host:port to listen on; port 0 takes a free one. If not said: 127.0.0.1:0, with --relay nowhere."
+        ),
+    ] = None,
     announce: Annotated[list[str] | None, typer.Option(help="Endpoints for the chain, if others.")] = None,
+    relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="wss://HOST of a relay to be reached through, without a port of its own; repeatable."
+        ),
+    ] = None,
+    plain_relay: Annotated[
+        bool, typer.Option("--plain-relay", help="Take ws:// relays outside of private networks, too.")
+    ] = False,
     owner: Annotated[
         str | None, typer.Option(help="Address of the owner who registered this operator.")
     ] = None,
@@ -133,14 +149,18 @@ def start(
         worker_keys = load_keys(home)
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
-        host, port = _host_and_port(listen)
+        relays, announced = _relays(relay or [], plain_relay), tuple(announce or ())
+        host, port = _door(listen, reached_elsewhere=bool(relays) and not announced)
+        if len(relays) + max(1, len(announced)) > ENDPOINTS_MAX:
+            raise UsageRefused(f"a provider has at most {ENDPOINTS_MAX} endpoints")
         policy = ClaimPolicy()
         options = ServiceOptions(
             home=home,
             engine=EngineOptions(model or packaged_model(), home / "engine.log", context, sequences, threads),
             host=host,
             port=port,
-            announced=tuple(announce or ()),
+            announced=announced,
+            relays=relays,
             owner=decode_address(owner, prefix) if owner else None,
             model_name=name,
             chat_template=chat_template,
@@ -201,6 +221,20 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageRefused(f"{text!r} is not host:port", hint="for example 127.0.0.1:0")
     return host.strip("[]"), int(port)
+
+
+def _door(text: str | None, *, reached_elsewhere: bool) -> tuple[str | None, int]:
+    """Where to listen: as said, else nowhere for a worker that is reached through relays, else on loopback."""
+    if text is None and reached_elsewhere:
+        return None, 0
+    return _host_and_port(text or "127.0.0.1:0")
+
+
+def _relays(texts: list[str], plain_allowed: bool) -> tuple[RelayUrl, ...]:
+    found = tuple(dict.fromkeys(relay_url(one, plain_allowed=plain_allowed) for one in texts))
+    if len(found) > RELAYS_MAX:
+        raise UsageRefused(f"{len(found)} relays, at most {RELAYS_MAX}")
+    return found
 
 
 def _prices(text: str | None) -> RowPrices | None:

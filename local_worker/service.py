@@ -19,12 +19,14 @@ from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.session.provider import Standing
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.metrics import MetricsServer
+from light_node.relay.urls import RelayUrl
 from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.metrics import worker_families
 from local_worker.model_service import LoadedModel, describe, registered_manifest
 from local_worker.registration import OfferTerms, Registration
+from local_worker.relays import OPEN, RelayPlaces, own_endpoints, unreachable
 from local_worker.restored import last_refused_epoch
 from local_worker.sequences import SequencePool
 from local_worker.session_host import Workbench
@@ -48,10 +50,12 @@ class ServiceOptions:
 
     home: Path
     engine: EngineOptions
-    host: str = "127.0.0.1"
+    host: str | None = "127.0.0.1"
+    """None: listens nowhere, and is reached through relays only."""
     port: int = 0
     announced: tuple[str, ...] = ()
-    """Endpoints for the chain; where empty, ``ws://host:port`` as listened on."""
+    """Endpoints for the chain; where empty, ``ws://host:port`` as listened on. Those at relays follow them."""
+    relays: tuple[RelayUrl, ...] = ()
     owner: bytes | None = None
     model_name: str | None = None
     chat_template: str | None = None
@@ -80,6 +84,7 @@ class Service:
         self.engine.on_new_engine = self.pool.forget_all
         self._draining = False
         self._server: StageServer | None = None
+        self._relays: RelayPlaces | None = None
         self._settlement: Settlement | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._doors = AsyncExitStack()
@@ -133,10 +138,9 @@ class Service:
         )
         refused = await last_refused_epoch(options.home, self.store, self._chain)
         self._server = self._make_server(loaded, manifest, refused)
-        port = await self._server.listen(options.host, options.port)
-        endpoints = options.announced or (f"ws://{_in_url(options.host)}:{port}",)
-        self._describe_status(manifest, endpoints)
         self.status.state = "registering"
+        endpoints = await self._open_doors(self._server)
+        self._describe_status(manifest, endpoints)
         await self.registration.announce(
             manifest, endpoints, options.offer, may_register_model=options.may_register_model
         )
@@ -144,6 +148,21 @@ class Service:
         self._spawn(self._settlement.run())
         self._spawn(self.registration.keep_alive())
         self.status.state = "serving"
+
+    async def _open_doors(self, server: StageServer) -> tuple[str, ...]:
+        """Take clients, directly and at relays; returns what to announce, best first."""
+        options = self._options
+        direct = options.announced
+        if options.host is not None:
+            port = await server.listen(options.host, options.port)
+            direct = direct or own_endpoints(options.host, port, has_relays=bool(options.relays))
+        self._relays = RelayPlaces(options.relays, self._keys.service, server.on_connection, options.limits)
+        self.status.endpoints = direct + self._relays.endpoints
+        if options.relays:
+            self._spawn(self._relays.run())
+        if not direct:
+            await self._relays.wait_for_one()
+        return self.status.endpoints
 
     async def _open_metrics(self) -> None:
         if self._options.metrics is None:
@@ -235,6 +254,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
             await self._server.close("this worker stops")
+        if self._relays is not None:
+            await self._relays.close()
         await self.engine.close()
         if self.status.state != "failed":
             self.status.state = "stopped"
@@ -279,6 +300,9 @@ class Service:
     async def _current_status(self) -> Status:
         totals = await self.store.totals()
         status = self.status
+        if self._relays is not None and status.state != "failed":
+            status.endpoint_states = dict.fromkeys(status.endpoints, OPEN) | self._relays.states
+            status.problem = unreachable(status.endpoint_states)
         status.sessions = len(self._server.connected) if self._server else 0
         status.rows_served = totals.rows_served
         status.tokens_per_s = self._meter.rows_per_s
@@ -294,7 +318,3 @@ async def _wait(event: asyncio.Event) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -7,7 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Status:
     pid: int
     state: str = "starting"
     problem: str = ""
-    """Why it does not serve; empty while it does."""
+    """Why it does not serve, or cannot be reached; empty while it can."""
     chain_id: str = ""
     owner: str = ""
     provider: str = ""
@@ -34,6 +34,9 @@ class Status:
     model: str = ""
     layers: tuple[int, int] = (0, 0)
     endpoints: tuple[str, ...] = ()
+    """Where it answers as the chain says it, best first."""
+    endpoint_states: dict[str, str] = field(default_factory=dict)
+    """By endpoint: ``open``, or why nobody is taken there now."""
     sessions: int = 0
     rows_served: int = 0
     tokens_per_s: float = 0.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from light_node.channel.limits import ChannelLimits
+from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.service import Service, ServiceOptions
@@ -27,6 +28,7 @@ class RunningWorker:
     chain: ChainDouble
     provider: bytes
     port: int
+    """Where it listens; 0 beside a relay."""
     stop: asyncio.Event
     task: asyncio.Task[None]
 
@@ -39,6 +41,8 @@ async def running_worker(
     *,
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
+    relays: tuple[RelayUrl, ...] = (),
+    host: str | None = "127.0.0.1",
 ) -> AsyncIterator[RunningWorker]:
     """Run a worker in ``home`` until the block ends; then it leaves in good order."""
     keys = load_keys(home) if key_file(home).exists() else create_keys(home)
@@ -49,6 +53,8 @@ async def running_worker(
         may_register_model=True,
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
+        relays=relays,
+        host=host,
     )
     service = Service(options, keys, chain)
     stop, ready = asyncio.Event(), asyncio.Event()
@@ -58,7 +64,7 @@ async def running_worker(
     if task.done():
         waiting.cancel()
         task.result()
-    port = int(service.status.endpoints[0].rpartition(":")[2])
+    port = int(service.status.endpoints[0].rpartition(":")[2]) if host and not relays else 0
     provider = service.registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)
