@@ -34,6 +34,23 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(packages, name="model")
 
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        help="host:port to listen on; port 0 takes a free one. If not said: 127.0.0.1:0, with --relay nowhere."
+    ),
+]
+Relay = Annotated[
+    list[str] | None,
+    typer.Option(help="wss://HOST of a relay to be reached through, without a port of its own; repeatable."),
+]
+PlainRelay = Annotated[
+    bool, typer.Option("--plain-relay", help="Take ws:// relays outside of private networks, too.")
+]
+OwnerAddress = Annotated[str | None, typer.Option(help="Address of the owner who registered this operator.")]
+MetricsListen = Annotated[
+    str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
+]
 
 
 def run() -> None:
@@ -103,25 +120,11 @@ def start(
         Path | None, typer.Option(help="The GGUF file to serve; else the package's own.")
     ] = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            help="host:port to listen on; port 0 takes a free one. If not said: 127.0.0.1:0, with --relay nowhere."
-        ),
-    ] = None,
+    listen: Listen = None,
     announce: Annotated[list[str] | None, typer.Option(help="Endpoints for the chain, if others.")] = None,
-    relay: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="wss://HOST of a relay to be reached through, without a port of its own; repeatable."
-        ),
-    ] = None,
-    plain_relay: Annotated[
-        bool, typer.Option("--plain-relay", help="Take ws:// relays outside of private networks, too.")
-    ] = False,
-    owner: Annotated[
-        str | None, typer.Option(help="Address of the owner who registered this operator.")
-    ] = None,
+    relay: Relay = None,
+    plain_relay: PlainRelay = False,
+    owner: OwnerAddress = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
@@ -134,9 +137,7 @@ def start(
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
-    metrics_listen: Annotated[
-        str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
-    ] = "",
+    metrics_listen: MetricsListen = "",
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")
     ] = "info",

@@ -30,6 +30,8 @@ BROKEN_PAUSE_S = 300.0
 """Before a relay is tried again that is none, or none of this version."""
 OPEN = "open"
 """The state of an endpoint at which clients are taken."""
+CONNECTING = "connecting"
+"""Its state until a relay was first reached or not."""
 _log = logging.getLogger(__name__)
 
 OnConnection = Callable[[Link], Awaitable[None]]
@@ -91,7 +93,7 @@ class RelayPlaces:
     def states(self) -> dict[str, str]:
         """By endpoint: `OPEN`, or why it is not."""
         return {
-            place.endpoint: OPEN if place.listener.is_listening else place.listener.problem or "connecting"
+            place.endpoint: OPEN if place.listener.is_listening else place.listener.problem or CONNECTING
             for place in self._places
         }
 
@@ -132,7 +134,7 @@ def own_endpoints(host: str, port: int, *, has_relays: bool) -> tuple[str, ...]:
 
 def unreachable(states: Mapping[str, str]) -> str:
     """Why no endpoint is open; empty where one is."""
-    closed = [state for state in states.values() if state != OPEN]
+    closed = [state for state in states.values() if state not in (OPEN, CONNECTING)]
     return (
         f"nobody can reach this worker: {'; '.join(closed)}" if closed and len(closed) == len(states) else ""
     )

@@ -188,3 +188,5 @@ class WorkerStatus:
     earned_udllm: int
     """Claimed and unclaimed, since it was switched on."""
     problem: str
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """Where it answers, best first, and of each whether it is ``open`` now, or why not."""

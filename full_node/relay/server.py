@@ -23,7 +23,8 @@ from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from dllm_protocol.relay import CONTROL_BYTES_MAX, MESSAGE_BYTES_MAX, SUBPROTOCOL, CloseReason
-from full_node.relay.core import Close, Effect, Join, Relay, Send, Wait
+from full_node.relay.core import Relay
+from full_node.relay.effects import Close, Effect, Join, Send, Wait
 from full_node.relay.limits import (
     MESSAGES_A_TURN,
     QUEUED_MESSAGES,

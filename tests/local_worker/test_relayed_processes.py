@@ -1,4 +1,4 @@
-"""Real processes: a chain, a relay, and workers without a port, asked over the relay by a client that believes neither."""
+"""Real processes: a chain, a relay, and workers without a port, asked over the relay by a client."""
 
 from __future__ import annotations
 

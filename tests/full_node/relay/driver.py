@@ -20,7 +20,8 @@ from dllm_protocol.relay import (
     name_address,
 )
 from dllm_protocol.signing import SeedSigner
-from full_node.relay.core import Close, Effect, Join, Relay, Send, Wait
+from full_node.relay.core import Relay
+from full_node.relay.effects import Close, Effect, Join, Send, Wait
 from full_node.relay.limits import RelayLimits
 
 NAME = b"a secret name of sixteen or more"

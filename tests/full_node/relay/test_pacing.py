@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dllm_protocol.relay import MESSAGE_COST_BYTES, name_address
-from full_node.relay.core import Wait
+from full_node.relay.effects import Wait
 from full_node.relay.limits import PACE_BYTES_PER_S_MIN, RelayLimits, RelayRefused
 from full_node.relay.pacing import BURST_S, Bucket, Pacing
 from light_node.relay.connection import RelayStream, dial
