@@ -45,6 +45,7 @@ class Wanted:
     workers: int | None
     model: Path | None
     home: Path | None
+    relay: bool = False
 
 
 def bring_up(wanted: Wanted, *, foreground: bool) -> Report:
@@ -155,7 +156,7 @@ def _new_plan(wanted: Wanted) -> Plan:
         raise NotFound(f"there is no model file {model}", hint="dllm model found lists what this machine has")
     validators = DEFAULT_VALIDATORS.get(engine, 1) if wanted.validators is None else wanted.validators
     workers = DEFAULT_WORKERS if wanted.workers is None else wanted.workers
-    return make_plan(engine, validators, workers, str(model or ""))
+    return make_plan(engine, validators, workers, str(model or ""), relay=wanted.relay)
 
 
 def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
@@ -164,6 +165,7 @@ def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
         "--engine": (wanted.engine, plan.engine),
         "--validators": (wanted.validators, len(plan.nodes)),
         "--workers": (wanted.workers, len(plan.workers)),
+        "--relay": ("yes" if wanted.relay else None, "yes" if plan.relay_port else "none"),
         "--model": (str(wanted.model.absolute()) if wanted.model else None, plan.model),
     }
     for flag, (want, has) in asked.items():
@@ -298,6 +300,8 @@ def _status_text(data: Mapping[str, Any]) -> str:
         "faucet": f"{data['faucet']['url']} ({'runs' if data['faucet']['running'] else 'down'})",
         "bundle": data["bundle"],
     }
+    if data["relay"]:
+        head["relay"] = f"{data['relay']['url']} ({'runs' if data['relay']['running'] else 'down'})"
     parts = [
         fields(head),
         table(("NODE", "RPC", "PROCESS", "HEIGHT", "APP HASH", "PEERS", "VOTES"), nodes),

@@ -18,6 +18,8 @@ FAUCET_WINDOW_S = 3600
 FAUCET_PER_ADDRESS = 5
 FAUCET_PER_CLIENT = 200
 """Everybody on a devnet is the same client: 127.0.0.1."""
+RELAY_PER_REMOTE = 256
+"""The same for a relay: workers and everybody who asks them."""
 
 
 def program(*words: str) -> list[str]:
@@ -38,7 +40,7 @@ def devnet_worker_command(folder: Folder, plan: Plan, name: str) -> list[str]:
     """Runs one worker."""
     home = folder.worker(name)
     model = Path(plan.model) if plan.model else None
-    return worker_command(home, home / WORKER_BUNDLE, model=model, lifeline=True)
+    return worker_command(home, home / WORKER_BUNDLE, model=model, relay=plan.relay_url, lifeline=True)
 
 
 def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:
@@ -46,6 +48,12 @@ def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:
     own = plan.workers.index(name) % len(plan.nodes)
     first, *others = [node.websocket for node in (*plan.nodes[own:], *plan.nodes[:own])]
     return SignedBundle(replace(bundle, sources=(first,), witnesses=tuple(others)), b"", b"").encode()
+
+
+def relay_command(folder: Folder, plan: Plan) -> list[str]:
+    """Runs the relay."""
+    words = ["relay", "--home", str(folder.relay), "--listen", f"{LOOPBACK}:{plan.relay_port}"]
+    return program(*words, "--per-remote", str(RELAY_PER_REMOTE), "--lifeline")
 
 
 def faucet_command(folder: Folder, plan: Plan) -> list[str]:

@@ -4,6 +4,7 @@ devnet.json     the plan; written last, so that a folder without it was never fi
 network.bundle  what others join it with
 genesis         its chain's beginning
 nodes/node-N    a node's home         workers/worker-N   a worker's home        faucet/   the faucet's home
+relay/          the relay's folder, where there is one
 logs/           what the parts print
 door.json       port and token of the supervisor that runs; supervisor.lock is held by it
 data/ state/    the devnet's own home: the folder itself can be a DLLM_HOME
@@ -30,7 +31,7 @@ LOOPBACK = "127.0.0.1"
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 _PORT_TRIES = 10_000
 _FORMAT, _VERSION = "dllm-devnet", 1
-_PARTS = ("nodes", "workers", "faucet", "readiness", "manifest", "logs", "genesis", "network.bundle")
+_PARTS = ("nodes", "workers", "faucet", "relay", "readiness", "manifest", "logs", "genesis", "network.bundle")
 _OF_A_HOME = frozenset({"data", "state", "cache", "config.toml"})
 _UNFINISHED = "founding"
 _RUNNING_FILES = frozenset({"supervisor.lock", "door.json", "supervisor.log", _UNFINISHED})
@@ -73,18 +74,25 @@ class Plan:
     faucet_port: int
     model: str = ""
     """GGUF file that the workers serve; empty: the one in the package."""
+    relay_port: int = 0
+    """Where the relay listens through which alone workers are reached; 0: there is none."""
 
     @property
     def size(self) -> str:
         """How much it is, in words."""
         parts = ((len(self.nodes), "node"), (len(self.workers), "worker"))
         counts = [f"{count} {what}" + ("" if count == 1 else "s") for count, what in parts]
-        return ", ".join([*counts, "a faucet"])
+        return ", ".join([*counts, "a faucet", *(["a relay"] if self.relay_port else [])])
 
     @property
     def faucet_url(self) -> str:
         """Where tokens are given away."""
         return f"http://{LOOPBACK}:{self.faucet_port}"
+
+    @property
+    def relay_url(self) -> str:
+        """The relay's address; empty where there is none."""
+        return f"ws://{LOOPBACK}:{self.relay_port}" if self.relay_port else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,11 @@ class Folder:
         return self.root / "faucet"
 
     @property
+    def relay(self) -> Path:
+        """The relay's folder."""
+        return self.root / "relay"
+
+    @property
     def logs(self) -> Path:
         """What the parts print."""
         return self.root / "logs"
@@ -137,7 +150,7 @@ class Folder:
         return self.root / "workers" / name
 
 
-def make_plan(engine: str, validators: int, workers: int, model: str) -> Plan:
+def make_plan(engine: str, validators: int, workers: int, model: str, *, relay: bool = False) -> Plan:
     """A plan with ports that are free now.
 
     Raises:
@@ -154,10 +167,11 @@ def make_plan(engine: str, validators: int, workers: int, model: str) -> Plan:
             f"the solo engine has one validator, asked were {validators}",
             hint=f"--engine {COMETBFT} takes several",
         )
-    ports = _free_ports(2 * validators + 1)
+    *ports, relay_port = _free_ports(2 * validators + 2)
     p2p = ports[validators : 2 * validators] if engine == COMETBFT else [0] * validators
     nodes = tuple(NodePlan(f"node-{n + 1}", ports[n], p2p[n]) for n in range(validators))
-    return Plan(engine, nodes, tuple(f"worker-{n + 1}" for n in range(workers)), ports[-1], model)
+    names = tuple(f"worker-{n + 1}" for n in range(workers))
+    return Plan(engine, nodes, names, ports[-1], model, relay_port if relay else 0)
 
 
 def write_plan(folder: Folder, plan: Plan) -> None:
@@ -192,6 +206,7 @@ def read_plan(folder: Folder) -> Plan:
             workers=tuple(str(name) for name in found["workers"]),
             faucet_port=int(found["faucet_port"]),
             model=str(found["model"]),
+            relay_port=int(found.get("relay_port", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, str(error)) from error
@@ -243,7 +258,8 @@ def taken_ports(plan: Plan) -> list[int]:
 
 def _ports_of(plan: Plan) -> list[int]:
     pairs = [(node.rpc_port, node.p2p_port) for node in plan.nodes]
-    return [port for pair in pairs for port in pair if port] + [plan.faucet_port]
+    others = (plan.faucet_port, plan.relay_port)
+    return [port for ports in (*pairs, others) for port in ports if port]
 
 
 def _is_free(port: int) -> bool:
