@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from dllm_protocol.endpoints import BadEndpoint, RelayEndpoint, read_endpoint
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.messages import Goodbye
 from dllm_protocol.relay import CloseReason, key_address
 from dllm_protocol.signing import SeedSigner
@@ -21,12 +21,13 @@ from light_node.channel.limits import DEFAULT_LIMITS
 from light_node.channel.link import Link
 from light_node.relay import listening
 from light_node.relay.connection import dial
-from light_node.relay.errors import RelayRefused
+from light_node.relay.errors import BadRelayAddress, RelayRefused
 from light_node.relay.listening import ByKey
 from light_node.relay.urls import RelayUrl, relay_url
 from local_worker import relays
 from local_worker.keys import load_keys
 from local_worker.relays import OPEN, RelayPlaces, own_endpoints, unreachable
+from local_worker.slice_flags import relays_of, slices_of
 from tests.full_node.relay.rig import Running, running_relay
 from tests.full_node.relay.test_server import echo
 from tests.local_worker.clients import Client
@@ -197,6 +198,30 @@ def test_a_worker_is_unreachable_when_every_endpoint_is() -> None:
 def test_a_relay_that_no_record_could_name_is_refused_at_once() -> None:
     with pytest.raises(BadEndpoint):
         RelayPlaces((relay_url("wss://relay.example/" + "a" * 200),), KEY, _wait, DEFAULT_LIMITS)
+
+
+def test_with_a_relay_and_no_address_it_listens_nowhere_and_else_where_it_was_told() -> None:
+    def doors(listen: tuple[str, ...], announce: tuple[str, ...], relays: int) -> list[str | None]:
+        made = slices_of(("0:1", "1:2"), listen, announce and announce * 2, (), 1, relays=relays)
+        return [one.host for one in made]
+
+    assert doors((), (), 0) == doors((), ("ws://a:1",), 1) == ["127.0.0.1"] * 2
+    assert doors((), (), 1) == [None, None]
+    assert doors(("192.0.2.1:9",), (), 1) == ["192.0.2.1"] * 2
+
+
+def test_more_endpoints_than_a_record_has_room_for_are_refused() -> None:
+    with pytest.raises(UsageRefused, match="7 endpoints and 2 relays"):
+        slices_of((), (), [f"ws://a:{number}" for number in range(7)], (), 1, relays=2)
+    with pytest.raises(UsageRefused, match="5 relays, at most 4"):
+        relays_of([f"wss://relay-{number}.example" for number in range(5)], plain_allowed=False)
+
+
+def test_relays_are_taken_once_each_and_plain_ones_only_where_that_was_said() -> None:
+    assert len(relays_of(["wss://a.example", "a.example", "wss://a.example/"], plain_allowed=False)) == 1
+    with pytest.raises(BadRelayAddress, match="not protected"):
+        relays_of(["ws://a.example"], plain_allowed=False)
+    assert relays_of(["ws://a.example"], plain_allowed=True)[0].name == "a.example:80"
 
 
 # Strangers
