@@ -26,7 +26,7 @@ from dllm_protocol.stage_link import (
     StageReady,
     make_stage_claim,
 )
-from light_node.channel.dialing import first_that_answers
+from light_node.channel.dialing import first_reply, first_that_answers
 from light_node.channel.limits import ChannelLimits
 from light_node.channel.link import Link
 from local_worker.errors import NextStageFailed
@@ -84,7 +84,7 @@ class NextStage:
         try:
             return await first_that_answers(
                 to.record.endpoints,
-                lambda link, _deadline: cls._claim(link, to),
+                lambda link, deadline: cls._claim(link, to, deadline),
                 timeout_ms=DIAL_MS,
                 limits=limits,
             )
@@ -94,7 +94,7 @@ class NextStage:
             raise NextStageFailed(f"the next stage is not reached: {error.message}") from error
 
     @classmethod
-    async def _claim(cls, link: Link, to: StageDialing) -> NextStage:
+    async def _claim(cls, link: Link, to: StageDialing, deadline: float) -> NextStage:
         handshake = ClientHandshake(
             chain_id=to.chain_id,
             provider=to.provider,
@@ -103,8 +103,8 @@ class NextStage:
             sealing_key=to.record.sealing_key,
             ephemeral_seed=to.ephemeral_seed(),
         )
-        await link.send(handshake.first_message)
-        opened: tuple[SealedStream, bytes] = handshake.finish(await link.receive(ANSWER_MS))
+        answer = await first_reply(link, handshake.first_message, deadline)
+        opened: tuple[SealedStream, bytes] = handshake.finish(answer)
         stream, hash_of_handshake = opened
         stage = StageLink(stream)
         link.allow(MAX_FRAME_BYTES)

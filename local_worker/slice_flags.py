@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from dllm_protocol.endpoints import ADDRESS_BYTES, BadEndpoint, write_relay_endpoint
 from dllm_protocol.errors import UsageRefused
 from dllm_protocol.pricing import RowPrices
+from light_node.relay.errors import BadRelayAddress
 from light_node.relay.urls import RelayUrl, relay_url
 from local_worker.layer_range import check_layer_range
 from local_worker.registration import OfferTerms
@@ -73,12 +75,20 @@ def relays_of(texts: Sequence[str], *, plain_allowed: bool) -> tuple[RelayUrl, .
     """Relays as they were typed.
 
     Raises:
-        BadRelayAddress: one is none, or not protected on the way.
+        BadRelayAddress: one is none, is not protected on the way, or cannot stand in a provider's record.
         UsageRefused: too many.
     """
     found = tuple(dict.fromkeys(relay_url(one, plain_allowed=plain_allowed) for one in texts))
     if len(found) > RELAYS_MAX:
         raise UsageRefused(f"{len(found)} relays, at most {RELAYS_MAX}")
+    for relay in found:
+        try:
+            write_relay_endpoint(relay.url, relay.name, bytes(ADDRESS_BYTES))
+        except BadEndpoint as error:
+            raise BadRelayAddress(
+                f"{relay.url} cannot be announced: {error.message}",
+                hint="it must be short, and its path of letters, digits and -._~ without a / at the end",
+            ) from error
     return found
 
 

@@ -17,8 +17,8 @@ from dllm_protocol.encoding import Record
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import Goodbye, Ready
 from dllm_protocol.session.client import ClientLeg
-from light_node.channel.dialing import first_that_answers
-from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnreachable, SaidGoodbye
+from light_node.channel.dialing import first_reply, first_that_answers
+from light_node.channel.errors import SaidGoodbye
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
 
@@ -99,13 +99,7 @@ async def claim_channel(link: Link, leg: ClientLeg, deadline: float) -> Channel:
     def left_ms() -> int:
         return max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
 
-    try:
-        await link.send(leg.first_message)
-        answer = await link.receive(left_ms())
-    except (ChannelLost, ChannelTimedOut) as error:
-        # Nothing was claimed yet, so another address of the provider may still be the right one.
-        raise ChannelUnreachable(error.message) from error
-    await link.send(leg.take_hello(answer))
+    await link.send(leg.take_hello(await first_reply(link, leg.first_message, deadline)))
     for message in leg.receive(await link.receive(left_ms())):
         if isinstance(message, Goodbye):
             raise SaidGoodbye(f"the provider will not serve: {message.message}")

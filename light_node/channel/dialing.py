@@ -17,10 +17,10 @@ from typing import TypeVar
 from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from dllm_protocol.endpoints import BadEndpoint, RelayEndpoint, direct_first, read_endpoint
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import ChannelRefused, DllmError
 from dllm_protocol.session.handshake import ProviderNotProved
 from light_node.bounded_websocket import Dial, DialedConnection
-from light_node.channel.errors import ChannelUnreachable
+from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnreachable
 from light_node.channel.limits import (
     DEFAULT_LIMITS,
     FRAME_BYTES,
@@ -91,6 +91,20 @@ async def first_that_answers(
         "no endpoint of the provider answered: " + ("; ".join(failures) or "it has none"),
         hint="another provider will be used where the route has one",
     )
+
+
+async def first_reply(link: Link, first_message: bytes, deadline: float) -> bytes:
+    """Begin a handshake; nobody has proved anything yet, so whatever goes wrong leads to the next endpoint.
+
+    Raises:
+        ChannelUnreachable: no reply, or none that could be one.
+    """
+    try:
+        await link.send(first_message)
+        left_s = deadline - asyncio.get_running_loop().time()
+        return await link.receive(max(1, int(left_s * 1000)))
+    except (ChannelLost, ChannelTimedOut, ChannelRefused) as error:
+        raise ChannelUnreachable(error.message) from error
 
 
 async def _connect(endpoint: str, limit_s: float, limits: ChannelLimits) -> Link:

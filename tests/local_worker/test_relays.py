@@ -222,6 +222,9 @@ def test_relays_are_taken_once_each_and_plain_ones_only_where_that_was_said() ->
     with pytest.raises(BadRelayAddress, match="not protected"):
         relays_of(["ws://a.example"], plain_allowed=False)
     assert relays_of(["ws://a.example"], plain_allowed=True)[0].name == "a.example:80"
+    for path in ("/a/", "/a!", "/" + "a" * 150):
+        with pytest.raises(BadRelayAddress, match="cannot be announced"):
+            relays_of([f"wss://a.example{path}"], plain_allowed=False)
 
 
 # Strangers

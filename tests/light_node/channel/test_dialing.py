@@ -30,7 +30,7 @@ from light_node.relay.urls import RelayUrl
 from tests.full_node.relay.rig import Running, running_relay
 from tests.light_node.channel.rig import SERVICE, Echo, make_leg
 from tests.light_node.channel.test_channel import one_token
-from tests.light_node.relay.hostile import hostile_relay
+from tests.light_node.relay.hostile import OPENED, hostile_relay, say, silence, welcome
 
 OTHER = SeedSigner(b"\x55" * 32)
 TIMEOUT_MS = 10_000
@@ -158,6 +158,23 @@ async def test_after_a_relay_that_swaps_addresses_the_next_endpoint_is_tried() -
         channel = await open_channel([at(liar), at(running.url)], make_leg(), timeout_ms=TIMEOUT_MS)
         assert channel.endpoint == at(running.url)
         assert await one_token(channel, 0) == [Acknowledge, Output, Done]
+        await channel.close()
+
+
+@pytest.mark.parametrize("reply", [b"garbage", bytes(2000), "text"])
+async def test_what_a_relay_makes_up_in_the_provider_s_place_costs_the_endpoint_and_not_the_channel(
+    reply: bytes | str,
+) -> None:
+    async def play(victim: ServerConnection) -> None:
+        await welcome(victim)
+        await say(victim, OPENED)
+        await victim.recv()
+        await victim.send(reply)
+        await silence(victim)
+
+    async with hostile_relay(play) as liar, running_relay() as running, relayed(running):
+        channel = await open_channel([at(liar), at(running.url)], make_leg(), timeout_ms=TIMEOUT_MS)
+        assert channel.endpoint == at(running.url)
         await channel.close()
 
 
