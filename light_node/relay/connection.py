@@ -60,6 +60,11 @@ class RelayStream(Link):
         self.opened = opened
         """How long and how much the relay forwards."""
 
+    @property
+    def is_local(self) -> bool:
+        """Never: where the relay is says nothing of the party behind it."""
+        return False
+
     async def end(self) -> None:
         """Say that nothing more will be sent; receiving goes on.
 

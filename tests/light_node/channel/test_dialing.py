@@ -192,6 +192,7 @@ async def test_a_dialled_line_carries_any_handshake() -> None:
         for endpoint in (f"ws://127.0.0.1:{server.port}", at(running.url)):
             link = await dial([endpoint], timeout_ms=TIMEOUT_MS)
             assert link.name == endpoint
+            assert link.is_local is endpoint.startswith("ws://"), "behind a relay nobody can tell"
             await link.send(b"line")
             assert await link.receive(5_000) == b"line"
             await link.close()
