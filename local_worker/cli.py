@@ -48,6 +48,24 @@ OwnerAddress = Annotated[str | None, typer.Option(help="Address of the owner who
 MetricsListen = Annotated[
     str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
 ]
+Package = Annotated[
+    Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
+        "A file is cut into pieces first, once."
+    ),
+]
+Announce = Annotated[
+    list[str] | None,
+    typer.Option(help="Endpoints for the chain, if others; with several slices one for each."),
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(help="prompt,kept,drafted,replayed in udllm per 1,000 rows; for all slices, or for each."),
+]
 
 
 def run() -> None:
@@ -117,34 +135,18 @@ def start(
     model: Annotated[
         Path | None, typer.Option(help="The GGUF file to serve; else the installation's own.")
     ] = None,
-    package: Annotated[
-        Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its "
-            "own. A file is cut into pieces first, once."
-        ),
-    ] = None,
+    package: Package = None,
+    layers: Layers = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Listen = None,
-    announce: Annotated[
-        list[str] | None,
-        typer.Option(help="Endpoints for the chain, if others; with several slices one for each."),
-    ] = None,
+    announce: Announce = None,
     relay: Relay = None,
     plain_relay: PlainRelay = False,
     owner: OwnerAddress = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
-    prices: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="prompt,kept,drafted,replayed in udllm per 1,000 rows; for all slices, or for each."
-        ),
-    ] = None,
+    prices: Prices = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
     sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
     context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
