@@ -85,11 +85,11 @@ async def self_test(engine: Engine, probe: Probe) -> SelfTestResult:
         tolerance = tolerance.times(LOGITS_FACTOR)
     beyond = compared.first_beyond(tolerance)
     if beyond is not None:
-        where = "the logits" if probe.leaving is None else f"what leaves block {probe.end - 1}"
+        what = "the logits are" if probe.leaving is None else f"what leaves block {probe.end - 1} is"
         raise SelfTestFailed(
             f"layers {probe.first}:{probe.end} do not compute what their model's probe says: "
-            f"{where} is wrong, {beyond.in_words()}; "
-            f"at most {tolerance.typical:.2g} is allowed for half of the rows, {tolerance.worst:.2g} for all",
+            f"{what} wrong, {beyond.in_words()}; other machines' roundings make errors "
+            f"of at most {tolerance.typical:.2g} in half of the rows and {tolerance.worst:.2g} in any",
             hint="fetch the pieces again; if that does not help, the machine or its driver computes wrongly",
         )
     return SelfTestResult(compared.is_exact, compared.worst)

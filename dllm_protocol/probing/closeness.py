@@ -56,7 +56,7 @@ class RowDifference:
     def in_words(self) -> str:
         """What disagreed, with numbers."""
         return (
-            f"row {self.row} differs by {self.error:.2g} of what is added, "
+            f"row {self.row} has an error of {self.error:.2g}, "
             f"cosine {self.cosine:.4f}, length {self.length_ratio:.3g} times"
         )
 

@@ -54,7 +54,7 @@ def test_what_differs_is_told_with_numbers() -> None:
     worst = found.worst
     assert (worst.row, worst.cosine, worst.length_ratio) == (1, 0.0, 2.0)
     assert worst.error == pytest.approx(math.sqrt(5))
-    assert worst.in_words() == "row 1 differs by 2.2 of what is added, cosine 0.0000, length 2 times"
+    assert worst.in_words() == "row 1 has an error of 2.2, cosine 0.0000, length 2 times"
     assert found.first_beyond(DENSE) == worst
 
 
