@@ -85,6 +85,11 @@ def probe_of(manifest: Manifest) -> Piece | None:
     return next((piece for piece in manifest.pieces if piece.kind == PIECE_PROBE), None)
 
 
+def weights_of(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+    """The pieces without the probe: by these a model is known, whichever machine recorded its probe."""
+    return tuple(piece for piece in pieces if piece.kind != PIECE_PROBE)
+
+
 def is_cut_in_order(manifest: Manifest) -> bool:
     """Whether the pieces are all those of a model in pieces, in the manifest's order, with or without a probe."""
     order = [(piece.kind, piece.index) for piece in manifest.pieces]

@@ -3,9 +3,9 @@
 It is run when an engine has loaded, before anything is offered, and again every few minutes while nobody waits for an
 answer: cards go bad while they serve.
 
-    tester = SelfTester(probe, engine=host.current, is_idle=…)
-    await tester.test(engine)      → SelfTestResult, or SelfTestFailed
-    await tester.keep()            → never, or SelfTestFailed
+    tester = SelfTester(probe, engine=host.current, is_idle=…, make_room=…)
+    await tester.test(engine)      or SelfTestFailed
+    await tester.keep()            never returns, but SelfTestFailed
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class SelfTester:
         *,
         engine: Callable[[], Engine],
         is_idle: Callable[[], bool],
+        make_room: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Prepare.
@@ -143,13 +144,20 @@ class SelfTester:
         Args:
             engine: the one that runs now; may raise `EngineGone`.
             is_idle: whether nobody waits for an answer.
+            make_room: called when a self-test is overdue: frees a sequence if all are held; may raise `EngineBusy`.
         """
         self._probe = probe
         self._engine = engine
         self._is_idle = is_idle
+        self._make_room = make_room
         self._sleep = sleep
         self.passed = 0
         self.last: SelfTestResult | None = None
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether there is anything to test."""
+        return self._probe is not None
 
     async def test(self, engine: Engine) -> None:
         """Test an engine that has just loaded.
@@ -167,16 +175,21 @@ class SelfTester:
         Raises:
             SelfTestFailed: what this worker computes is not to be offered any more.
         """
+        since_s = 0.0
         while self._probe is not None:
             await self._sleep(EVERY_S)
-            waited = EVERY_S
-            while not self._is_idle() and waited < LATEST_S:
+            since_s += EVERY_S
+            while not self._is_idle() and since_s < LATEST_S:
                 await self._sleep(LOOK_S)
-                waited += LOOK_S
+                since_s += LOOK_S
             try:
-                await self.test(self._engine())
+                engine = self._engine()
+                if since_s >= LATEST_S:
+                    self._make_room()
+                await self.test(engine)
+                since_s = 0.0
             except (EngineGone, EngineFull, EngineBusy, DecodeFailed, DecodeCancelled) as error:
-                # The next engine is tested when it has loaded; a full one has its turn next time.
+                # The next engine is tested when it has loaded; where all sequences are held there is a next time.
                 _log.info("a self-test was left out: %s", error.message)
 
     def in_words(self) -> str:

@@ -22,7 +22,7 @@ from dllm_protocol.model_package.probe import (
 )
 from local_worker.engine.hidden import are_usable
 from local_worker.engine.messages import Hidden
-from local_worker.packages.package import copy_piece_data, read_piece_head
+from local_worker.packages.package import copy_piece_data, piece_path, read_piece_head
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +82,23 @@ def read_probe(package: Path, manifest: Manifest, first: int, end: int, *, conte
         leaving=leaving,
         logits=logits if end == shape.layers else (),
     )
+
+
+def read_nearest_probe(
+    package: Path, own: Manifest, registered: Manifest, first: int, end: int, *, context_rows: int
+) -> Probe | None:
+    """The registry's probe where it lies in the package, else the package's own; None where there is neither.
+
+    Two machines that cut one file record probes that differ in their last bits. What the registry names says most: it
+    is another machine's, and the same for all. One's own still tells when a card goes bad.
+
+    Raises:
+        As `read_probe`.
+    """
+    piece = probe_of(registered)
+    if piece is not None and piece_path(package, piece).is_file():
+        return read_probe(package, registered, first, end, context_rows=context_rows)
+    return read_probe(package, own, first, end, context_rows=context_rows)
 
 
 def _read_tensors(

@@ -16,7 +16,7 @@ import pytest
 from dllm_protocol.gguf.reading import read_head
 from local_worker import self_test as room
 from local_worker.engine.client import Engine
-from local_worker.engine.errors import EngineFull, EngineGone
+from local_worker.engine.errors import EngineBusy, EngineFull, EngineGone
 from local_worker.packages.probe_piece import Probe
 from local_worker.self_test import SelfTester, SelfTestFailed, SelfTestResult, self_test
 from tests.local_worker.packages.chains import packed
@@ -226,6 +226,7 @@ async def test_it_is_repeated_while_nobody_waits(probed_models: ProbedModels, tm
             made.probe(1, 2),
             engine=lambda: engine,  # type: ignore[arg-type, return-value]
             is_idle=lambda: True,
+            make_room=lambda: pytest.fail("room was made"),
             sleep=clock.sleep,
         )
         assert tester.in_words() == ""
@@ -235,23 +236,30 @@ async def test_it_is_repeated_while_nobody_waits(probed_models: ProbedModels, tm
     assert (tester.passed, tester.in_words()) == (2, "exact")
 
 
-async def test_a_busy_worker_puts_it_off_but_not_for_ever(
-    probed_models: ProbedModels, tmp_path: Path
-) -> None:
-    made, clock = probed_models("llama"), Clock(sleeps=1000)
+async def test_a_busy_worker_puts_it_off_but_not_for_ever(probed_models: ProbedModels) -> None:
+    made, clock = probed_models("llama"), Clock(sleeps=10_000)
     asked: list[float] = []
+    rooms: list[float] = []
 
     def engine() -> Engine:
         asked.append(sum(clock.slept))
-        if len(asked) == 2:
+        if len(asked) == 3:
             raise TimeoutError
-        raise EngineGone("between two lives")
+        if len(asked) == 1:
+            raise EngineGone("between two lives")
+        return None  # type: ignore[return-value]  # nobody asks it anything
 
-    tester = SelfTester(made.probe(1, 2), engine=engine, is_idle=lambda: False, sleep=clock.sleep)
+    def make_room() -> None:
+        rooms.append(sum(clock.slept))
+        raise EngineBusy("all are in the middle of an answer")
+
+    tester = SelfTester(
+        made.probe(1, 2), engine=engine, is_idle=lambda: False, make_room=make_room, sleep=clock.sleep
+    )
     with pytest.raises(TimeoutError):
         await tester.keep()
-    assert asked == [room.LATEST_S, 2 * room.LATEST_S]
-    assert tester.passed == 0
+    assert asked == [room.LATEST_S, room.LATEST_S + room.EVERY_S, room.LATEST_S + 2 * room.EVERY_S]
+    assert (rooms, tester.passed) == ([asked[1]], 0)
 
 
 async def test_a_card_that_goes_bad_is_noticed(probed_models: ProbedModels, tmp_path: Path) -> None:
@@ -264,6 +272,7 @@ async def test_a_card_that_goes_bad_is_noticed(probed_models: ProbedModels, tmp_
             probe,
             engine=lambda: next(engines),  # type: ignore[arg-type, return-value]
             is_idle=lambda: True,
+            make_room=lambda: pytest.fail("room was made"),
             sleep=clock.sleep,
         )
         with pytest.raises(SelfTestFailed, match="what leaves block 1 is wrong"):
@@ -272,6 +281,8 @@ async def test_a_card_that_goes_bad_is_noticed(probed_models: ProbedModels, tmp_
 
 
 async def test_a_model_without_a_probe_has_nothing_to_prove() -> None:
-    tester = SelfTester(None, engine=lambda: pytest.fail("asked"), is_idle=lambda: True)
+    tester = SelfTester(
+        None, engine=lambda: pytest.fail("asked"), is_idle=lambda: True, make_room=lambda: None
+    )
     await tester.keep()
     assert (tester.in_words(), tester.passed) == ("no probe", 0)
