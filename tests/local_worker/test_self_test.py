@@ -224,7 +224,7 @@ async def test_it_is_repeated_while_nobody_waits(probed_models: ProbedModels, tm
     with near(made.chunk(1, 2, tmp_path / "chunk.gguf")) as engine:
         tester = SelfTester(
             made.probe(1, 2),
-            engine=lambda: engine,  # type: ignore[arg-type, return-value]
+            engine=lambda: engine,  # type: ignore[arg-type, return-value]  # as much of one as is needed
             is_idle=lambda: True,
             make_room=lambda: pytest.fail("room was made"),
             sleep=clock.sleep,
@@ -270,7 +270,7 @@ async def test_a_card_that_goes_bad_is_noticed(probed_models: ProbedModels, tmp_
         engines = iter([good, good, bad])
         tester = SelfTester(
             probe,
-            engine=lambda: next(engines),  # type: ignore[arg-type, return-value]
+            engine=lambda: next(engines),  # type: ignore[arg-type, return-value]  # as much of one as is needed
             is_idle=lambda: True,
             make_room=lambda: pytest.fail("room was made"),
             sleep=clock.sleep,

@@ -63,7 +63,7 @@ def with_tensors(tensors: list[Tensor]) -> Head:
 def changed(which: str, **change: object) -> Head:
     """A probe of which one tensor is another."""
     tensors = plan_probe("llama", SHAPE).head.tensors
-    return with_tensors([replace(one, **change) if one.name == which else one for one in tensors])  # type: ignore[arg-type]
+    return with_tensors([replace(one, **change) if one.name == which else one for one in tensors])  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.mark.parametrize(
