@@ -20,8 +20,9 @@ from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.model_package.probe import PROBE_ROWS, probe_tokens
 from dllm_protocol.probing.closeness import (
     DENSE,
-    LOGITS_FACTOR,
+    DENSE_LOGITS,
     ROUTED,
+    ROUTED_LOGITS,
     Comparison,
     RowDifference,
     compare_hidden,
@@ -80,9 +81,10 @@ async def self_test(engine: Engine, probe: Probe) -> SelfTestResult:
     if width != info.n_embd:
         raise SelfTestFailed(f"the engine's hidden states have {info.n_embd} numbers, the probe's {width}")
     compared = _compared(probe, *await _answer(engine, probe))
-    tolerance = ROUTED if probe.is_routed else DENSE
     if probe.leaving is None:
-        tolerance = tolerance.times(LOGITS_FACTOR)
+        tolerance = ROUTED_LOGITS if probe.is_routed else DENSE_LOGITS
+    else:
+        tolerance = ROUTED if probe.is_routed else DENSE
     beyond = compared.first_beyond(tolerance)
     if beyond is not None:
         what = "the logits are" if probe.leaving is None else f"what leaves block {probe.end - 1} is"

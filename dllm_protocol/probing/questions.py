@@ -18,7 +18,7 @@ from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.messages import OUTPUTS_ALL, ROW_PROMPT, Output, unpack_floats, unpack_ids
 from dllm_protocol.pricing import PPM, RowCounts, RowPrices, cost_of_rows
-from dllm_protocol.probing.closeness import LOGITS_FACTOR, ROUTED, Comparison, Tolerance, compare_logits
+from dllm_protocol.probing.closeness import ROUTED_LOGITS, Comparison, Tolerance, compare_logits
 from dllm_protocol.session.rows import charged
 
 QUESTION_ROWS: Final = 8
@@ -27,7 +27,7 @@ QUESTION_LOGITS: Final = 64
 """Logits that are asked for of each row."""
 RETAINER_PPM: Final = 20_000
 """Rows of a standby's questions for each million rows that its stage serves: a fiftieth."""
-TOLERANCE: Final = ROUTED.times(LOGITS_FACTOR)
+TOLERANCE: Final = ROUTED_LOGITS
 """A client does not know which models have experts, so an honest standby is given the room that these need. What
 somebody makes up who has not the weights differs by the whole spread of the logits, or more."""
 

@@ -139,4 +139,4 @@ def test_made_up_answers_do_not_agree(value: float) -> None:
 )
 def test_what_is_no_answer_is_refused(change: object, words: str) -> None:
     with pytest.raises(MalformedBytes, match=words):
-        answer_of(change(outputs_of(made_answer(1))))  # type: ignore[operator]
+        answer_of(change(outputs_of(made_answer(1))))  # type: ignore[operator]  # a function of a list
