@@ -19,7 +19,7 @@ from local_worker.engine.client import Engine
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo
 from local_worker.errors import ModelMismatch
-from local_worker.layer_range import parse_layers
+from local_worker.layer_range import layers_in
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.model_service import PackagedModel, describe, registered_manifest
 from local_worker.packages.disk import Progress
@@ -172,7 +172,7 @@ class PackagedLayers:
         """
         await wait_for_chain(chain, CHAIN_WAIT_S)
         package, own, _ = await self._package.found(chain)
-        first, end = parse_layers(self._layers, own.layers)
+        first, end = layers_in(self._layers, own.layers)
         check_layers(own.layers, first, end)
         async with self._package.busy:
             await _in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
@@ -185,7 +185,7 @@ class PackagedLayers:
             PieceRefused, PackageNotFound: the package's probe is not what the manifest says.
         """
         package, own, registered = await self._package.found(chain)
-        first, end = parse_layers(self._layers, own.layers)
+        first, end = layers_in(self._layers, own.layers)
         info = engine.info
         for what, got, wanted in (
             ("architecture", info.architecture, own.architecture),
