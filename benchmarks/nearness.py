@@ -22,7 +22,7 @@ from benchmarks.runner import Result
 from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.model_package.probe import probe_tokens
 from dllm_protocol.probing.closeness import DENSE, DENSE_LOGITS, compare_hidden, compare_logits
-from dllm_protocol.probing.questions import QUESTION_LOGITS, TOLERANCE, Answer, judge, question
+from dllm_protocol.probing.questions import QUESTION_LOGITS, Answer, judge, question
 from local_worker.engine.llama import LlamaModel
 from local_worker.engine.messages import Hidden, Ids
 from local_worker.engine.rows import Rows
@@ -68,7 +68,7 @@ def run() -> Iterator[Result]:
         for kind, error in worst.items():
             yield Result.of(f"{NAME}/{kind}", error, "error", "what a self-test allows", allowed[kind])
         error = _error_of_answers(packaged_model(), plain)
-        yield Result.of(f"{NAME}/questions", error, "error", "what a client allows", TOLERANCE.typical)
+        yield Result.of(f"{NAME}/questions", error, "error", "what a client allows", DENSE_LOGITS.worst)
 
 
 def _errors(probe: Probe, chunk: Path, unquantised: Path) -> Iterator[float]:
@@ -94,7 +94,7 @@ def _error_of_answers(model: Path, plain: Path) -> float:
             answers.append(
                 [tuple(_largest(loaded, _run(loaded, np.array(ids, np.int32), 8))) for ids in asked]
             )
-    return max(judge(one, other).comparison.worst.error for one, other in zip(*answers, strict=True))
+    return max(judge(one, other, "").comparison.worst.error for one, other in zip(*answers, strict=True))
 
 
 def _largest(model: LlamaModel, rows: Hidden) -> list[tuple[Sequence[int], Sequence[float]]]:

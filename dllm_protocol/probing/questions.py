@@ -18,7 +18,13 @@ from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.messages import OUTPUTS_ALL, ROW_PROMPT, Output, unpack_floats, unpack_ids
 from dllm_protocol.pricing import PPM, RowCounts, RowPrices, cost_of_rows
-from dllm_protocol.probing.closeness import ROUTED_LOGITS, Comparison, Tolerance, compare_logits
+from dllm_protocol.probing.closeness import (
+    DENSE_LOGITS,
+    ROUTED_LOGITS,
+    Comparison,
+    Tolerance,
+    compare_logits,
+)
 from dllm_protocol.session.rows import charged
 
 QUESTION_ROWS: Final = 8
@@ -27,9 +33,9 @@ QUESTION_LOGITS: Final = 64
 """Logits that are asked for of each row."""
 RETAINER_PPM: Final = 20_000
 """Rows of a standby's questions for each million rows that its stage serves: a fiftieth."""
-TOLERANCE: Final = ROUTED_LOGITS
-"""A client does not know which models have experts, so an honest standby is given the room that these need. What
-somebody makes up who has not the weights differs by the whole spread of the logits, or more."""
+NEVER_ROUTED: Final = frozenset({"gemma2", "gemma3", "phi3", "qwen2", "qwen3"})
+"""Architectures whose models have no experts. Of the others a client does not know, so an honest standby is given the
+room that experts need. What somebody makes up who has not the weights differs by the whole spread of the logits."""
 
 Answer = tuple[tuple[Sequence[int], Sequence[float]], ...]
 """Of each row the tokens with the largest logits, and these."""
@@ -94,14 +100,19 @@ def answer_of(outputs: Sequence[Output]) -> Answer:
     return answer
 
 
-def judge(wanted: Answer, got: Answer, tolerance: Tolerance = TOLERANCE) -> Judgement:
+def tolerance_for(architecture: str) -> Tolerance:
+    """What honest answers of such models may differ by; ``architecture`` as the manifest has it."""
+    return DENSE_LOGITS if architecture in NEVER_ROUTED else ROUTED_LOGITS
+
+
+def judge(wanted: Answer, got: Answer, architecture: str) -> Judgement:
     """Hold a standby's answer against the line's.
 
     Raises:
         ValueError: they are not of the same number of rows, see `answer_of`.
     """
     compared = compare_logits(wanted, got)
-    return Judgement(compared.first_beyond(tolerance) is None, compared)
+    return Judgement(compared.first_beyond(tolerance_for(architecture)) is None, compared)
 
 
 def _u32(number: int) -> bytes:

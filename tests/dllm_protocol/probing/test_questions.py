@@ -93,7 +93,7 @@ def outputs_of(answer: Answer) -> list[Output]:
 
 def test_the_same_answer_agrees() -> None:
     wanted = answer_of(outputs_of(made_answer(1)))
-    found = judge(wanted, answer_of(outputs_of(made_answer(1))))
+    found = judge(wanted, answer_of(outputs_of(made_answer(1))), "llama")
     assert found.agrees and found.comparison.is_exact
 
 
@@ -101,7 +101,7 @@ def test_a_machine_with_other_roundings_agrees() -> None:
     wanted = made_answer(1)
     chance = random.Random(2)
     near = tuple((ids, [one + chance.gauss(0, 0.1) for one in logits]) for ids, logits in wanted)
-    found = judge(wanted, near)
+    found = judge(wanted, near, "qwen2")
     assert found.agrees and not found.comparison.is_exact
     assert found.comparison.worst.error < 0.15
 
@@ -111,9 +111,11 @@ def test_two_rows_of_another_choice_of_experts_agree_and_five_do_not() -> None:
     far = tuple(
         (ids, [fmean(logits) + 2.5 * (one - fmean(logits)) for one in logits]) for ids, logits in wanted
     )
-    assert judge(wanted, (*far[:2], *wanted[2:])).agrees
-    assert not judge(wanted, (*far[:5], *wanted[5:])).agrees
-    assert not judge(wanted, other).agrees
+    assert judge(wanted, (*far[:2], *wanted[2:]), "llama").agrees
+    assert not judge(wanted, (*far[:5], *wanted[5:]), "llama").agrees
+    assert not judge(wanted, other, "llama").agrees
+    # A model that has no experts has no such rows.
+    assert not judge(wanted, (*far[:1], *wanted[1:]), "qwen3").agrees
 
 
 @pytest.mark.parametrize("value", [0.0, 10.0])
@@ -121,9 +123,9 @@ def test_made_up_answers_do_not_agree(value: float) -> None:
     """Of one who knows the tokens of the question but not the weights: the right tokens even, and flat logits."""
     wanted = made_answer(1)
     flat = tuple((ids, [value] * len(ids)) for ids, _ in wanted)
-    assert not judge(wanted, flat).agrees
+    assert not judge(wanted, flat, "llama").agrees
     turned = tuple((ids, list(reversed(logits))) for ids, logits in wanted)
-    assert not judge(wanted, turned).agrees
+    assert not judge(wanted, turned, "llama").agrees
 
 
 @pytest.mark.parametrize(
