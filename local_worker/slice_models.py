@@ -26,7 +26,7 @@ from local_worker.packages.disk import Progress
 from local_worker.packages.kept import CHUNK_FILE, kept_chunk, kept_package
 from local_worker.packages.package import load_package
 from local_worker.packages.packing import ManifestTerms
-from local_worker.packages.probe_piece import Probe, read_nearest_probe
+from local_worker.packages.probe_piece import Probe, nearest_probe
 from local_worker.vocabulary import canonical_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class PackagedLayers:
                 )
             vocabulary = said.encode()
         probe = await asyncio.to_thread(
-            lambda: read_nearest_probe(package, own, registered, first, end, context_rows=info.context_rows)
+            lambda: nearest_probe(package, own, registered, first, end, context_rows=info.context_rows)
         )
         return Served(registered, first, end, vocabulary, _context_rows(info, registered), probe)
 

@@ -84,7 +84,7 @@ def read_probe(package: Path, manifest: Manifest, first: int, end: int, *, conte
     )
 
 
-def read_nearest_probe(
+def nearest_probe(
     package: Path, own: Manifest, registered: Manifest, first: int, end: int, *, context_rows: int
 ) -> Probe | None:
     """The registry's probe where it lies in the package, else the package's own; None where there is neither.
