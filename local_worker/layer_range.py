@@ -15,10 +15,10 @@ def check_layer_range(text: str) -> None:
     Raises:
         UsageRefused
     """
-    layers_in(text, 2)
+    parse_layers(text, 2)
 
 
-def layers_in(text: str, layers: int) -> tuple[int, int]:
+def parse_layers(text: str, layers: int) -> tuple[int, int]:
     """First layer and the one behind the last; what is left out is the model's beginning or end.
 
     Whether the model has such layers is for its manifest to say.

@@ -16,7 +16,7 @@ from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash, 
 from dllm_protocol.model_package.chunk import is_tied
 from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
 from local_worker.command_output import Json, note, reported, say
-from local_worker.layer_range import layers_in
+from local_worker.layer_range import parse_layers
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.packages.assembling import assemble as assemble_chunk
 from local_worker.packages.package import load_package, read_piece_head, verify_piece
@@ -93,7 +93,7 @@ def assemble(
     """Build the file of a chunk, which llama.cpp loads, out of a package's pieces; each is checked as it is copied."""
     with reported(as_json), _interruptible():
         manifest = load_package(package, _hash(manifest_hash))
-        first, end = layers_in(layers, manifest.layers)
+        first, end = parse_layers(layers, manifest.layers)
         size_bytes = assemble_chunk(package, manifest, first, end, out).size_bytes
         told = {"chunk": str(out), "first_layer": first, "end_layer": end, "size_bytes": size_bytes}
         say(told | {"name": manifest.name, "manifest_hash": _described(manifest)["manifest_hash"]}, as_json)

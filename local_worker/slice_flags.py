@@ -38,7 +38,7 @@ def slices_of(
             f"--layers was given {len(layers)} times, a worker has at most {MAX_SLICES} slices"
         )
     count = max(1, len(layers))
-    asked: list[RowPrices | None] = [prices_in(text) for text in prices]
+    asked: list[RowPrices | None] = [parse_prices(text) for text in prices]
     everybody: list[RowPrices | None] = [None]
     asks = _for_each("--prices", asked or everybody, count)
     doors = _doors([host_and_port(text) for text in listen], count)
@@ -64,7 +64,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def prices_in(text: str) -> RowPrices:
+def parse_prices(text: str) -> RowPrices:
     """Raises UsageRefused where a text is not four prices."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):

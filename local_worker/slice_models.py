@@ -19,7 +19,7 @@ from local_worker.engine.client import Engine
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo
 from local_worker.errors import ModelMismatch
-from local_worker.layer_range import layers_in
+from local_worker.layer_range import parse_layers
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.model_service import PackagedModel, describe, registered_manifest
 from local_worker.packages.disk import Progress
@@ -146,7 +146,7 @@ class SharedPackage:
         called = self._name or name_from_file(without_part(model))
         terms = ManifestTerms(called, DEFAULT_RESERVE, self._chat_template)
         folder = self._home / MODEL_FOLDER
-        return await _in_thread(lambda progress: kept_package(folder, model, terms, progress))
+        return await in_thread(lambda progress: kept_package(folder, model, terms, progress))
 
 
 class PackagedLayers:
@@ -172,10 +172,10 @@ class PackagedLayers:
         """
         await wait_for_chain(chain, CHAIN_WAIT_S)
         package, own, _ = await self._package.found(chain)
-        first, end = layers_in(self._layers, own.layers)
+        first, end = parse_layers(self._layers, own.layers)
         check_layers(own.layers, first, end)
         async with self._package.busy:
-            await _in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
+            await in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
 
     async def identify(self, chain: Chain, engine: Engine) -> Served:
         """See `SliceModel`.
@@ -185,7 +185,7 @@ class PackagedLayers:
             PieceRefused, PackageNotFound: the package's probe is not what the manifest says.
         """
         package, own, registered = await self._package.found(chain)
-        first, end = layers_in(self._layers, own.layers)
+        first, end = parse_layers(self._layers, own.layers)
         info = engine.info
         for what, got, wanted in (
             ("architecture", info.architecture, own.architecture),
@@ -220,7 +220,7 @@ class _Left(DllmError):
     code = "E_LEFT"
 
 
-async def _in_thread(work: Callable[[Progress], T]) -> T:
+async def in_thread(work: Callable[[Progress], T]) -> T:
     """Long work in a thread; when its caller is cancelled it ends before its next piece."""
     left = threading.Event()
 
