@@ -19,7 +19,7 @@ from dllm_chat.config import Config
 from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
-from dllm_chat.session.events import WorkerStatus
+from dllm_chat.session.events import ServedSlice, WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
@@ -39,6 +39,7 @@ UNKNOWN_ENDPOINT = "ws://127.0.0.1:1"
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 """Held by a worker that runs, see `dllm-worker`."""
+MAX_SLICES = 16
 INIT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 _OFF = WorkerStatus(False, "off", "", "", 0, 0.0, 0, "")
@@ -118,6 +119,7 @@ class Contributing:
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
             problem=clean_line(str(found.get("problem", "")), 200),
+            slices=served_slices(found),
         )
 
     def earned_unclaimed_udllm(self) -> int:
@@ -195,6 +197,24 @@ class Contributing:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def served_slices(status: dict[str, Any]) -> tuple[ServedSlice, ...]:
+    """What a worker says in its status file of each of its slices; those that make no sense are left out."""
+    said = status.get("slices")
+    found = []
+    for one in said[:MAX_SLICES] if isinstance(said, list) else []:
+        layers = one.get("layers") if isinstance(one, dict) else None
+        if isinstance(layers, list) and len(layers) == 2 and all(isinstance(end, int) for end in layers):
+            found.append(
+                ServedSlice(
+                    model=clean_line(str(one.get("model", "")), 64),
+                    layers=(layers[0], layers[1]),
+                    provider=clean_line(str(one.get("provider", "")), 80),
+                    sessions=_number(one, "sessions"),
+                )
+            )
+    return tuple(found)
 
 
 def worker_command(
