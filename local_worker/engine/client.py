@@ -64,6 +64,7 @@ class Engine(asyncio.Protocol):
         self._reader = FrameReader()
         self._calls: dict[int, Call] = {}
         self._next_call = 1
+        self._unsent: list[bytes] = []
         self._free: deque[int] = deque()
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
@@ -239,8 +240,17 @@ class Engine(asyncio.Protocol):
         return number, call
 
     def _send(self, data: bytes) -> None:
+        """Goes out with all that this turn of the loop has to say: the engine hears of sessions that were answered
+        together in one piece, and decodes them in one batch.
+        """
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None and self.alive:
-            self._transport.write(data)
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _check_alive(self) -> None:
         if not self.alive:
