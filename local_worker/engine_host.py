@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local_worker.engine.client import Engine
 from local_worker.engine.errors import EngineGone, ModelRefused
+from local_worker.engine.messages import EngineInfo
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,17 @@ class EngineHost:
     def alive(self) -> bool:
         """Whether an engine answers now."""
         return self._engine is not None and self._engine.alive
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine says of its model; the same for all of them, and known while the next one starts.
+
+        Raises:
+            EngineGone: none was ever started.
+        """
+        if self._engine is None:
+            raise EngineGone("no engine was started yet")
+        return self._engine.info
 
     def current(self) -> Engine:
         """The engine that runs now.

@@ -27,11 +27,11 @@ from local_worker.model_service import LoadedModel, describe, registered_manifes
 from local_worker.registration import OfferTerms, Registration
 from local_worker.restored import last_refused_epoch
 from local_worker.sequences import SequencePool
-from local_worker.session_host import Workbench
 from local_worker.settlement import ClaimPolicy, Settlement
 from local_worker.stage_server import StageServer
 from local_worker.status import RowMeter, Status, StatusFile
 from local_worker.store import Store
+from local_worker.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class Service:
             policy=self._options.claims,
             connected=lambda: server.connected,
             on_look=server.refresh,
-            on_closed=self.pool.drop,
+            on_closed=server.drop,
             now_ms=_now_ms,
         )
 

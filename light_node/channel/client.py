@@ -11,7 +11,7 @@ The prompt goes out only after `open_channel` returned: then the provider has pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidURI
@@ -114,6 +114,41 @@ async def open_channel(
     raise ChannelUnreachable(
         "no endpoint of the provider answered: " + ("; ".join(failures) or "it has none"),
         hint="another provider will be used where the route has one",
+    )
+
+
+async def dial_link(
+    endpoints: Sequence[str], *, timeout_ms: int, limits: ChannelLimits = DEFAULT_LIMITS
+) -> AsyncIterator[Link]:
+    """Links to a provider's endpoints, one after the other, for whoever makes a handshake of its own on them.
+
+    A link is aborted when the next one is asked for, and belongs to the caller when it stops asking.
+
+    Args:
+        endpoints: from the provider's proved record, best first; ``ws://`` and ``wss://`` are tried.
+        timeout_ms: for all endpoints together; each gets an equal share of what is left.
+
+    Raises:
+        ChannelUnreachable: no endpoint is left; says what happened at each.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_ms / 1000
+    failures: list[str] = []
+    for index, endpoint in enumerate(endpoints):
+        share_s = max(0.0, deadline - loop.time()) / (len(endpoints) - index)
+        if not endpoint.startswith(SCHEMES):
+            failures.append(f"{endpoint}: neither ws:// nor wss://")
+            continue
+        try:
+            link = Link(await _connect(endpoint, share_s, limits), limits, endpoint)
+        except ChannelUnreachable as error:
+            failures.append(f"{endpoint}: {error.message}")
+            continue
+        yield link
+        link.abort()
+        failures.append(f"{endpoint}: it answered as somebody else")
+    raise ChannelUnreachable(
+        "no endpoint of the provider answered: " + ("; ".join(failures) or "it has none")
     )
 
 

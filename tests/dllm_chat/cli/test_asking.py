@@ -18,6 +18,7 @@ from dllm_chat.session.events import (
     Progress,
     ProviderShare,
     Quote,
+    QuotedStage,
     QuoteReady,
     Routed,
     TextDelta,
@@ -30,7 +31,9 @@ from tests.dllm_chat.cli.conftest import Ran
 Dllm = Callable[..., Ran]
 ONE = ProviderShare("localprov1a", "local1a", 0, 4, 800_000)
 TWO = ProviderShare("localprov1b", "local1b", 0, 4, 700_000)
-QUOTE = Quote("guide", ONE, TWO, RowPrices(200, 2000, 2000, 200), 10, 512, 500, 2000, 16_000, 130)
+QUOTE = Quote(
+    "guide", (QuotedStage(ONE, TWO, RowPrices(200, 2000, 2000, 200)),), 10, 512, 500, 2000, 16_000, 130
+)
 ANSWER = Answer(
     "Hello you", "guide", "LOCAL", "local-00000000", (ONE, TWO), 10, 2, 17, 65, Path("/r"), 9, "AB", "stop"
 )
