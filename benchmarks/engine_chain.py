@@ -10,7 +10,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.chunk_models import MODELS, ChunkModel
@@ -78,8 +78,8 @@ def _compare(model: ChunkModel, runner: asyncio.Runner, chain: Chain, peer: Llam
         )
     ours, theirs = [], []
     for number in range(1 + model.rounds):
-        first_s, token = runner.run(chain.prefill(LONG_PROMPT))
-        whole_s, expected_token = peer.prefill(LONG_PROMPT)
+        first_s, _token = runner.run(chain.prefill(LONG_PROMPT))
+        whole_s, _expected_token = peer.prefill(LONG_PROMPT)
         if number:
             ours.append(first_s)
             theirs.append(whole_s)

@@ -1,4 +1,4 @@
-"""Who is waited for before a batch begins, on a clock of the test's own; and that one turn's requests make one batch."""
+"""Who is waited for before a batch begins, on a clock of the test's own; what one turn asks is one batch."""
 
 from __future__ import annotations
 
