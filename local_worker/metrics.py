@@ -16,8 +16,19 @@ def worker_families(status: Status, rows: int, waiting_calls: int, answering: in
         waiting_calls: calls that the engine process has not answered yet.
         answering: sessions in the middle of an answer.
     """
-    about = {"chain_id": status.chain_id, "model": status.model, "provider": status.provider}
-    yield Family("dllm_worker_info", MetricKind.GAUGE, "Which worker this is; always 1.", (Sample(1, about),))
+    about = tuple(
+        Sample(
+            1,
+            {
+                "chain_id": status.chain_id,
+                "model": one.model,
+                "layers": f"{one.layers[0]}:{one.layers[1]}",
+                "provider": one.provider,
+            },
+        )
+        for one in status.slices
+    )
+    yield Family("dllm_worker_info", MetricKind.GAUGE, "What each of its slices is; always 1.", about)
     states = tuple(Sample(float(status.state == state), {"state": state}) for state in STATES)
     yield Family("dllm_worker_state", MetricKind.GAUGE, "1 for the state that it is in, else 0.", states)
     yield gauge("dllm_worker_sessions", "Sessions that are connected.", status.sessions)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,30 @@ MAX_STATUS_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
+class SliceStatus:
+    """One slice: who offers which layers, and how it goes. Amounts in udllm."""
+
+    owner: str = ""
+    provider: str = ""
+    operator: str = ""
+    model: str = ""
+    layers: tuple[int, int] = (0, 0)
+    """First layer, and the one behind the last."""
+    endpoints: tuple[str, ...] = ()
+    sessions: int = 0
+    rows_served: int = 0
+    tokens_per_s: float = 0.0
+    earned_unclaimed_udllm: int = 0
+    claimed_udllm: int = 0
+    engine_restarts: int = 0
+
+
+@dataclass(slots=True)
 class Status:
-    """Everything that ``dllm worker status`` shows. Amounts in udllm."""
+    """Everything that ``dllm worker status`` shows. Amounts in udllm.
+
+    Who and what are those of the first slice, numbers those of all slices together.
+    """
 
     pid: int
     state: str = "starting"
@@ -42,6 +64,20 @@ class Status:
     engine_restarts: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
+    slices: tuple[SliceStatus, ...] = ()
+
+    def take(self, slices: Sequence[SliceStatus]) -> None:
+        """Say what the slices say now, of which there is at least one."""
+        first = slices[0]
+        self.slices = tuple(slices)
+        self.owner, self.provider, self.operator = first.owner, first.provider, first.operator
+        self.model, self.layers, self.endpoints = first.model, first.layers, first.endpoints
+        self.sessions = sum(one.sessions for one in slices)
+        self.rows_served = sum(one.rows_served for one in slices)
+        self.tokens_per_s = round(sum(one.tokens_per_s for one in slices), 1)
+        self.earned_unclaimed_udllm = sum(one.earned_unclaimed_udllm for one in slices)
+        self.claimed_udllm = sum(one.claimed_udllm for one in slices)
+        self.engine_restarts = sum(one.engine_restarts for one in slices)
 
 
 class RowMeter:

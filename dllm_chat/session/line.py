@@ -271,10 +271,12 @@ class Line:
     # -- handing legs over to another line
 
     async def give_up(self) -> None:
-        """Cancel whatever stages that live are still asked for: another line goes on with them."""
+        """Cancel whatever stages are still asked for: another line goes on with those that live."""
         for leg in self.legs:
-            if leg.alive:
+            try:
                 await self._give_up_on(leg)
+            except StageFailed:
+                continue  # found out again when it is to link up
 
     # -- inside
 
@@ -400,9 +402,20 @@ class Line:
         self._outputs[request] = deque()
         self.held += ids
         self._store()
-        for leg, frame in zip(self.legs, frames, strict=True):
-            await leg.send(frame)
+        await self._send_each(frames)
         return request
+
+    async def _send_each(self, frames: Sequence[bytes]) -> None:
+        """One frame to each stage. A sealed frame must go out, or none behind it opens: so all are sent before one
+        that could not be is told."""
+        failure: StageFailed | None = None
+        for leg, frame in zip(self.legs, frames, strict=True):
+            try:
+                await leg.send(frame)
+            except StageFailed as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _label_behind(self, first: int, ids: list[int]) -> bytes:
         if self._label.rows != first or len(self.held) != first:

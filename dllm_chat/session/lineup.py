@@ -208,7 +208,7 @@ class Lineup:
         """A line in which whoever is to blame is replaced by its standby."""
         forms = [leg.form for leg in line.legs]
         victim = self._to_blame(line, failure)
-        await _quietly_give_up(line)
+        await line.give_up()
         if victim is not None:
             index = next(i for i, leg in enumerate(line.legs) if leg.provider == victim)
             await line.legs[index].close("going on elsewhere")
@@ -290,11 +290,3 @@ class Lineup:
         await asyncio.gather(*(leg.close(reason) for leg in idle))
         if self.decoder is not None:
             await self.decoder.close(reason)
-
-
-async def _quietly_give_up(line: Line) -> None:
-    """Cancel what is under way; a stage that does not even take that is found out when the line links up."""
-    try:
-        await line.give_up()
-    except StageFailed:
-        return

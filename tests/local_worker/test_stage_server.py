@@ -209,7 +209,7 @@ async def test_a_deposit_that_grew_covers_more_on_the_same_channel(worker: Runni
     client = await Client.connect(worker.chain, worker.provider, 9, session=session)
     await client.ask(0, PROMPT)
     worker.chain.change(session, deposit_udllm=10**6)
-    await worker.service.refresh(session)
+    await worker.slice.refresh(session)
     client.ledger.deposit_udllm = 10**6
     await client.ask(4, [5] * 300)
     await client.channel.close()
@@ -231,7 +231,7 @@ async def test_a_route_that_wants_other_layers_is_not_served_and_the_client_is_t
 
 async def test_a_session_that_is_closing_is_not_served(worker: RunningWorker, client: Client) -> None:
     worker.chain.change(client.session, status=SESSION_CLOSING)
-    await worker.service.refresh(client.session)
+    await worker.slice.refresh(client.session)
     with pytest.raises(ChannelLost):
         while True:
             await client.channel.receive(TIMEOUT_MS)
@@ -319,7 +319,7 @@ async def test_rows_that_nobody_paid_for(worker: RunningWorker, client: Client) 
     )
     refused = await hostile.refused(1, [5] * 50)
     assert refused.reason == REFUSED_VOUCHER
-    row = await worker.service.store.row(hostile.session)
+    row = await worker.slice.store.row(hostile.session)
     assert row is not None and row.standing.served.total == 0  # stored with the voucher, before its rows
     await hostile.channel.close()
     await client.ask(0, PROMPT)

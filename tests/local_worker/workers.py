@@ -13,6 +13,7 @@ from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
+from local_worker.slice_service import Slice
 from tests.local_worker.doubles import ChainDouble
 
 LIMITS = ChannelLimits(handshake_ms=1_000, write_ms=1_000, close_ms=300)
@@ -29,6 +30,12 @@ class RunningWorker:
     port: int
     stop: asyncio.Event
     task: asyncio.Task[None]
+
+    @property
+    def slice(self) -> Slice:
+        """The one slice that it serves."""
+        (one,) = self.service.slices
+        return one
 
 
 @asynccontextmanager
@@ -50,7 +57,7 @@ async def running_worker(
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
     )
-    service = Service(options, keys, chain)
+    service = Service(options, [keys], [chain])
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(service.run(stop, asyncio.Event(), lambda _: ready.set()))
     waiting = asyncio.create_task(ready.wait())
@@ -59,7 +66,7 @@ async def running_worker(
         waiting.cancel()
         task.result()
     port = int(service.status.endpoints[0].rpartition(":")[2])
-    provider = service.registration.provider
+    provider = service.slices[0].registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)
     finally:

@@ -128,7 +128,8 @@ def test_people_read_the_text_alone_on_stdout(dllm: Dllm, service: Service) -> N
 def test_a_quote_locks_nothing(dllm: Dllm, service: Service) -> None:
     data = dllm("ask", "hi", "--quote", "--json").data
     assert (data["max_cost_udllm"], data["deposit_udllm"], data["fees_udllm"]) == (2000, 16_000, 130)
-    assert data["prices_udllm_per_1000"] == {"prompt": 200, "kept": 2000, "drafted": 2000, "replayed": 200}
+    (stage,) = data["stages"]
+    assert stage["prices_udllm_per_1000"] == {"prompt": 200, "kept": 2000, "drafted": 2000, "replayed": 200}
     assert "at most" in dllm("ask", "hi", "--quote").out
 
 
