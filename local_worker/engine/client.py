@@ -82,19 +82,23 @@ class Engine(asyncio.Protocol):
         cls,
         model_path: Path,
         *,
-        context_rows: int,
-        sequences: int,
+        context_rows: int | None,
+        sequences: int | None,
         threads: int | None,
         log_path: Path,
+        gpu_layers: int | None = None,
+        memory_share: int = 1,
         load_timeout_s: float = _LOAD_TIMEOUT_S,
     ) -> Engine:
         """Start a process that has loaded ``model_path``.
 
         Args:
-            context_rows: rows that each sequence can hold; llama.cpp rounds up to 256.
-            sequences: how many sequences may be open at once; each has KV memory of its own.
+            context_rows: rows that each sequence can hold, None: as memory allows; llama.cpp rounds up to 256.
+            sequences: how many may be open at once, None: as memory allows; each has KV memory of its own.
             threads: for decoding; None chooses.
             log_path: where llama.cpp's own words go (appended, 0600, bounded).
+            gpu_layers: layers on graphics cards, where llama.cpp was built for them; None: all that fit.
+            memory_share: among how many engines that start together free memory is divided.
 
         Raises:
             ModelRefused: the engine says why.
@@ -102,9 +106,14 @@ class Engine(asyncio.Protocol):
         """
         process, connection = await EngineProcess.start(
             model_path,
-            (
-                *("--context-rows", str(context_rows), "--sequences", str(sequences)),
-                *("--threads", str(threads or default_threads())),
+            _options(
+                {
+                    "context-rows": context_rows,
+                    "sequences": sequences,
+                    "threads": threads or default_threads(),
+                    "gpu-layers": gpu_layers,
+                    "memory-share": memory_share,
+                }
             ),
             log_path,
         )
@@ -280,3 +289,8 @@ class Engine(asyncio.Protocol):
             self._ready.set_exception(errors.EngineGone(message, hint=hint))
             self._ready.exception()
         self._closed.set()
+
+
+def _options(numbers: dict[str, int | None]) -> tuple[str, ...]:
+    """The engine's command line; what is None is left to it."""
+    return tuple(f"--{name}={number}" for name, number in numbers.items() if number is not None)
