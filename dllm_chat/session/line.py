@@ -334,7 +334,11 @@ class Line:
             await self._until(
                 lambda number=request: number not in leg.unanswered,  # type: ignore[misc]
                 ANSWER_TIMEOUT_S,
-                lambda: StageFailed(leg.provider, "a stage did not take its rows in time"),
+                lambda: StageFailed(
+                    leg.provider,
+                    f"a stage did not catch up within {ANSWER_TIMEOUT_S:g} s",
+                    behind=source.provider if source is not None else b"",
+                ),
             )
             self._raise_failures()
 
@@ -438,7 +442,9 @@ class Line:
         for index, leg in enumerate(self.legs):
             if request in leg.unanswered:
                 return StageFailed(
-                    leg.provider, f"stage {index + 1} did not do its rows within {ANSWER_TIMEOUT_S:g} s"
+                    leg.provider,
+                    f"stage {index + 1} did not do its rows within {ANSWER_TIMEOUT_S:g} s",
+                    behind=self.legs[index - 1].provider if index else b"",
                 )
         return StageFailed(
             self.legs[-1].provider, "the last stage gave no logits for rows that were asked for"

@@ -59,6 +59,7 @@ class Lineup:
         self._on_served = on_served
         self._generation = 0
         self._complaints: Counter[bytes] = Counter()
+        self._stuck_behind: Counter[bytes] = Counter()
         self._relinked: set[tuple[bytes, bytes]] = set()
         self._spares: dict[bytes, asyncio.Task[StageLeg]] = {}
 
@@ -226,10 +227,17 @@ class Lineup:
     def _to_blame(self, line: Line, failure: LegFailed) -> bytes | None:
         """Whom to replace; None: two stages that both live lost each other, and shall link up once more.
 
-        A stage may accuse its neighbour. Whoever complains of a second one is taken to be the cause itself.
+        A stage may accuse its neighbour. Whoever complains of a second one is taken to be the cause itself; so is a
+        stage behind which a second one did nothing.
         """
         accused = failure.provider or line.legs[0].provider
-        accuser = failure.accuser if isinstance(failure, StageFailed) else b""
+        accuser, behind = (
+            (failure.accuser, failure.behind) if isinstance(failure, StageFailed) else (b"", b"")
+        )
+        if behind:
+            self._stuck_behind[behind] += 1
+            if self._stuck_behind[behind] > 1 and any(leg.provider == behind for leg in line.legs):
+                return behind
         lives = any(leg.provider == accused and leg.alive for leg in line.legs)
         if not accuser or not lives:
             return accused

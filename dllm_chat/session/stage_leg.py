@@ -22,11 +22,15 @@ class StageFailed(LegFailed):
 
     code = "E_STAGE"
 
-    def __init__(self, provider: bytes, message: str, *, hint: str = "", accuser: bytes = b"") -> None:
+    def __init__(
+        self, provider: bytes, message: str, *, hint: str = "", accuser: bytes = b"", behind: bytes = b""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.provider = provider
         self.accuser = accuser
         """Who says so; empty: this machine saw it."""
+        self.behind = behind
+        """The stage before, where the failed one did nothing with rows that this one says it handed on."""
 
 
 @dataclass(slots=True)
