@@ -22,7 +22,7 @@ from local_worker.package_commands import app as packages
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_flags import host_and_port, slices_of
+from local_worker.slice_flags import host_and_port, parse_gpu_layers, slices_of
 from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
@@ -133,8 +133,16 @@ def start(
         ),
     ] = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
-    sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
-    context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
+    sequences: Annotated[
+        int | None,
+        typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Rows a session may have; else as many as fit.", min=256)
+    ] = None,
+    gpu_layers: Annotated[
+        str, typer.Option(help="Layers on graphics cards: a number, auto (all that fit) or none.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
@@ -160,7 +168,9 @@ def start(
         file = package or model or packaged_model()
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(file, home / "engine.log", context, sequences, threads),
+            engine=EngineOptions(
+                file, home / "engine.log", context, sequences, threads, parse_gpu_layers(gpu_layers)
+            ),
             package=package,
             slices=slices,
             owner=decode_address(owner, prefix) if owner else None,

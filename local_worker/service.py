@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Service:
         self.status = Status(pid=os.getpid(), chain_id=chains[0].chain_id)
         mark_slices(options.home)
         setting = SliceSetting(
-            engine=options.engine,
+            engine=replace(options.engine, memory_share=len(options.slices)),
             owner=options.owner,
             may_register_model=options.may_register_model,
             claims=options.claims,

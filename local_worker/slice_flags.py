@@ -12,6 +12,7 @@ from local_worker.registration import OfferTerms
 from local_worker.slice_service import MAX_SLICES, SliceOptions
 
 T = TypeVar("T")
+MAX_GPU_LAYERS = 1000
 
 
 def slices_of(
@@ -72,6 +73,17 @@ def parse_prices(text: str) -> RowPrices:
             f"{text!r} is not four prices", hint="prompt,kept,drafted,replayed: 200,2000,2000,200"
         )
     return RowPrices(*(int(part) for part in parts))
+
+
+def parse_gpu_layers(text: str) -> int | None:
+    """``auto`` is None, ``none`` is 0; raises UsageRefused where a text is neither nor a number."""
+    if text == "auto":
+        return None
+    if text == "none":
+        return 0
+    if not text.isdecimal() or not 0 <= int(text) <= MAX_GPU_LAYERS:
+        raise UsageRefused(f"--gpu-layers {text!r} is not auto, none or a number up to {MAX_GPU_LAYERS}")
+    return int(text)
 
 
 def _doors(given: list[tuple[str, int]], count: int) -> list[tuple[str, int]]:

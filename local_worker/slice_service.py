@@ -17,6 +17,7 @@ from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine.client import Engine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
+from local_worker.memory import MemoryWatch
 from local_worker.registration import OfferTerms, Registration
 from local_worker.restored import SLICES_FOLDER, last_refused_epoch
 from local_worker.sequences import SequencePool
@@ -85,7 +86,7 @@ class Slice:
         self.meter = RowMeter()
         self.store = Store(home / LEDGER)
         self.engine = EngineHost(replace(setting.engine, model_path=model.path, log_path=home / "engine.log"))
-        self.pool = SequencePool(self.engine, time.monotonic)
+        self.pool = SequencePool(self.engine, time.monotonic, MemoryWatch(time.monotonic).shortage)
         self.engine.on_new_engine = self.pool.forget_all
         self.tasks: list[asyncio.Task[None]] = []
         """What runs as long as the slice is served; an end of one of them is a defect."""
@@ -192,6 +193,9 @@ class Slice:
             told.model = self._served.manifest.name
             told.layers = (self._served.first_layer, self._served.end_layer)
             told.endpoints = self._endpoints
+            info = self.engine.info
+            told.sequences, told.context_rows = info.sequences, self._served.context_rows
+            told.device, told.gpu_layers = info.device, info.gpu_layers
         return told
 
     # -- the end ----------------------------------------------------------------------------------------------
