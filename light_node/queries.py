@@ -183,14 +183,24 @@ class ProvedReads:
         return await self._listed(f"offer book {model_name}@{head.epoch}", key, asked, check)
 
     async def holder_book(
-        self, model_name: str, epoch: int | None = None, height: int | None = None
+        self,
+        model_name: str,
+        epoch: int | None = None,
+        height: int | None = None,
+        *,
+        known: tuple[HolderBook, bytes] | None = None,
     ) -> tuple[HolderBook, bytes]:
         """Return everything that placement decides over, and its proved hash: who serves, loads and waits.
 
-        Args and errors as of `offer_book`, beside which it is frozen.
+        Args and errors as of `offer_book`, beside which it is frozen; and
+
+        Args:
+            known: what an earlier call returned; it is returned again while its hash is the proved one.
         """
         asked = await self.provable_height() if height is None else height
         head = await self._book_head(model_name, epoch, asked)
+        if known is not None and known[1] == head.holders_hash:
+            return known
         key = state_keys.holder_list(model_name, head.epoch)
         check = partial(
             check_holder_book, model=model_name, epoch=head.epoch, expected_hash=head.holders_hash

@@ -108,8 +108,11 @@ def start(
         list[str] | None,
         typer.Option(
             help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its "
-            "own. A file is cut into pieces first, once."
+            "own. auto: those where the network gains most. A file is cut into pieces first, once."
         ),
+    ] = None,
+    most_layers: Annotated[
+        int | None, typer.Option(help="With --layers auto: no more than this many.", min=1, max=512)
     ] = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Annotated[
@@ -160,7 +163,9 @@ def start(
     with reported(as_json), locked_home(_existing(home)):
         if model is not None and package is not None:
             raise UsageRefused("--model and --package are two models", hint="leave one of them away")
-        slices = slices_of(layers or (), listen or (ANY_PORT,), announce or (), prices or (), capacity)
+        slices = slices_of(
+            layers or (), listen or (ANY_PORT,), announce or (), prices or (), capacity, most_layers
+        )
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix

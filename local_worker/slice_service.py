@@ -45,12 +45,14 @@ class SliceOptions:
     """What one slice was told."""
 
     layers: str = ""
-    """``FIRST:END`` of a model in pieces; empty: all of it."""
+    """``FIRST:END`` of a model in pieces, or `AUTO_LAYERS`; empty: all of it."""
     host: str = "127.0.0.1"
     port: int = 0
     announced: tuple[str, ...] = ()
     """Endpoints for the chain; where empty, ``ws://host:port`` as listened on."""
     offer: OfferTerms = field(default_factory=OfferTerms)
+    most_layers: int | None = None
+    """Where the network chooses the layers: no more than this many, however many fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,14 @@ class Slice:
     def _loaded(self) -> tuple[Served, StageServer]:
         assert self._served is not None and self._server is not None, "load() comes first"
         return self._served, self._server
+
+    async def wait_refused(self) -> None:
+        """Wait for ever, or until no engine can be had any more.
+
+        Raises:
+            ModelRefused: the model file changed under the worker.
+        """
+        await self.engine.wait_refused()
 
     # -- while it serves --------------------------------------------------------------------------------------
 

@@ -13,8 +13,7 @@ def holders_of(book: HolderBook, epoch: int) -> tuple[Holder, ...]:
     Who offers layers and never said how fast it is counts with the median of what the others said (the lower of two; 1
     where nobody did), with memory for just its slice, and as one that came this epoch, so that it is given no turn.
     """
-    said = sorted(one.speed_layer_rows_s for one in book.entries if one.speed_layer_rows_s)
-    usual = said[(len(said) - 1) // 2] if said else 1
+    usual = usual_speed(book) or 1
     return tuple(_holder(one, usual, epoch) for one in book.entries)
 
 
@@ -30,3 +29,9 @@ def _holder(one: HolderEntry, usual_speed: int, epoch: int) -> Holder:
         since_epoch=one.since_epoch if spoke else epoch,
         is_serving=bool(one.is_serving),
     )
+
+
+def usual_speed(book: HolderBook) -> int:
+    """The median of what holders say of their speed, the lower of two; 0 where nobody says anything."""
+    said = sorted(one.speed_layer_rows_s for one in book.entries if one.speed_layer_rows_s)
+    return said[(len(said) - 1) // 2] if said else 0

@@ -20,6 +20,7 @@ from dllm_protocol.address import provider_id_of
 from dllm_protocol.assignment import route_hash, session_id_of
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import TransactionRefused
+from dllm_protocol.holder_book import HolderBook
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.params import Params
@@ -42,6 +43,8 @@ class ChainDouble:
     models: dict[str, records.ModelRecord] = field(default_factory=dict)
     providers: dict[bytes, records.Provider] = field(default_factory=dict)
     offers: dict[bytes, records.Offer] = field(default_factory=dict)
+    holdings: dict[bytes, records.Holding] = field(default_factory=dict)
+    book: HolderBook | None = None
     sessions: dict[bytes, tuple[Session, Route]] = field(default_factory=dict)
     sent: list[Record] = field(default_factory=list)
     refuse_next: list[TransactionRefused] = field(default_factory=list)
@@ -66,6 +69,12 @@ class ChainDouble:
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         return self.offers.get(provider)
+
+    async def holding(self, model: str, provider: bytes) -> records.Holding | None:
+        return self.holdings.get(provider)
+
+    async def holder_book(self, model: str) -> HolderBook | None:
+        return self.book
 
     async def account(self, address: bytes) -> records.Account | None:
         return records.Account(10**9, 0)
