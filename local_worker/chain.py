@@ -58,6 +58,10 @@ class Chain(Protocol):
 
     async def holding(self, model: str, provider: bytes) -> records.Holding | None: ...
 
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        """The record of the newest books of a model; None before the first."""
+        ...
+
     async def holder_book(self, model: str) -> HolderBook | None:
         """The newest holder book; None before the first."""
         ...
@@ -179,6 +183,10 @@ class LightChain:
     async def holding(self, model: str, provider: bytes) -> records.Holding | None:
         """See `Chain`."""
         return await self._reads.record(records.Holding, state_keys.holding(model, provider))
+
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        """See `Chain`."""
+        return await self._reads.record(records.OfferBookHead, state_keys.latest_offer_book(model))
 
     async def holder_book(self, model: str) -> HolderBook | None:
         """See `Chain`; a list that has not changed is not fetched again."""

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from dllm_protocol.actions import SetHolding, WithdrawHolding
+from dllm_protocol.actions import Heartbeat, SetHolding, WithdrawHolding
 from dllm_protocol.errors import DllmError
 from dllm_protocol.holder_book import HolderBook
 from dllm_protocol.model_manifest import PIECE_HEADER, Manifest
@@ -59,6 +59,8 @@ class PlaceKeeper:
         self._said_epoch = 0
         self._fetch_from_epoch = 0
         """After a fetch that failed, not before this epoch again."""
+        self._stale_looks = 0
+        """Looks one after the other at a book that is out of date."""
 
     async def begin(self) -> None:
         """Measure memory, and go on where the chain says that this provider was.
@@ -113,10 +115,26 @@ class PlaceKeeper:
             return Step(Act.FETCH, own.coming, Why.STAY)
         view = EpochView(await self._book(), epoch=self._epoch, layers=manifest.layers)
         self._epoch = view.epoch
+        await self._have_it_frozen(view)
         step = view.step_of(own)
         if step.act is Act.FETCH and self._epoch < self._fetch_from_epoch:
             return Step(Act.STAY, own.serving)
         return step
+
+    async def _have_it_frozen(self, view: EpochView) -> None:
+        """Send a heartbeat where the newest book no longer shows what stands and no transaction has it frozen anew: on
+        a chain that nobody uses now, a gap would stay unseen. The first in the epoch's order does so at once, each
+        further one a look later.
+        """
+        own, manifest = self._known()
+        head = await self._chain.book_head(manifest.name)
+        if own.serving is None or head is None or not head.stale or head.epoch >= self._epoch:
+            self._stale_looks = 0
+            return
+        self._stale_looks += 1
+        if self._stale_looks > view.rank(own.provider):
+            await self._chain.send((Heartbeat(own.provider),))
+            self._stale_looks = 0
 
     async def say_coming(self, layers: Layers) -> None:
         """Tell the chain which slice is to be held."""

@@ -104,6 +104,11 @@ class EpochView:
             return Step(Act.STAY, own.serving, decision.why)
         return Step(Act.FETCH, decision.held, decision.why)
 
+    def rank(self, provider: bytes) -> int:
+        """How many who serve come before a provider in this epoch's order."""
+        mine = self._plan.order_of(provider)
+        return sum(one.is_serving and self._plan.order(one) < mine for one in self.holders)
+
     def may_leave(self, own: Own, chosen: Slice | None = None) -> bool:
         """Whether each layer that the worker serves now, and no longer would, keeps a holder."""
         if own.serving is None:

@@ -97,7 +97,11 @@ class EpochPlan:
 
     def order(self, one: Holder) -> bytes:
         """Where a provider stands in this epoch's order (compare as bytes)."""
-        return tagged_hash(Tag.PLACEMENT_TURN, self._seed, one.provider)
+        return self.order_of(one.provider)
+
+    def order_of(self, provider: bytes) -> bytes:
+        """The same by a provider's id."""
+        return tagged_hash(Tag.PLACEMENT_TURN, self._seed, provider)
 
     @cached_property
     def _staying(self) -> Copies:

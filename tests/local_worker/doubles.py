@@ -45,6 +45,7 @@ class ChainDouble:
     offers: dict[bytes, records.Offer] = field(default_factory=dict)
     holdings: dict[bytes, records.Holding] = field(default_factory=dict)
     book: HolderBook | None = None
+    head: records.OfferBookHead | None = None
     sessions: dict[bytes, tuple[Session, Route]] = field(default_factory=dict)
     sent: list[Record] = field(default_factory=list)
     refuse_next: list[TransactionRefused] = field(default_factory=list)
@@ -72,6 +73,9 @@ class ChainDouble:
 
     async def holding(self, model: str, provider: bytes) -> records.Holding | None:
         return self.holdings.get(provider)
+
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        return self.head
 
     async def holder_book(self, model: str) -> HolderBook | None:
         return self.book
