@@ -58,6 +58,7 @@ class AutoSlice:
         self._chain = chain
         self._keeper = PlaceKeeper(options, setting, package, keys, chain)
         self._slice: Slice | None = None
+        self._is_offered = False
         self._draining = False
         self.registration = self._keeper.registration
         self.meter = RowMeter()
@@ -108,13 +109,18 @@ class AutoSlice:
         while True:
             await self._beside(asyncio.sleep(self._keeper.look_every_s))
             try:
-                step = await self._keeper.step()
-                await self._take(step)
+                await self._look()
             except DllmError as error:
                 # The chain cannot be asked, or refuses: what is served goes on, and the next look is near.
                 if self._slice is None:
                     raise
                 _log.warning("placement: %s", error.message)
+
+    async def _look(self) -> None:
+        if not self._is_offered:
+            await self._offer()
+        await self._keeper.repeat()
+        await self._take(await self._keeper.step())
 
     async def _take(self, step: Step) -> None:
         if step.act is Act.FETCH and step.slice is not None:
@@ -130,9 +136,21 @@ class AutoSlice:
         elif step.act is Act.GIVE_UP:
             _log.info("the place does not change: others would be missing what is served here")
             await self._keeper.give_up()
+            self._forget_others()
 
     async def _fetch(self, layers: Layers) -> None:
-        await self._model(layers).prepare(self._chain)
+        """Have all of a slice on the disk; meanwhile the chain is told, again and again, that it comes."""
+        fetching = asyncio.create_task(self._model(layers).prepare(self._chain))
+        try:
+            while not (await asyncio.wait((fetching,), timeout=self._keeper.look_every_s))[0]:
+                try:
+                    await self._keeper.repeat()
+                except DllmError as error:
+                    _log.warning("placement: %s", error.message)
+            await fetching
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
         self._keeper.fetched()
 
     async def _move(self, layers: Layers) -> None:
@@ -142,14 +160,21 @@ class AutoSlice:
         try:
             await self._begin(layers)
         except DllmError as error:
+            await self._let_go()
             if before is None:
                 raise
             _log.warning("layers %s cannot be served: %s", _named(layers), error.message)
-            await self._let_go()
             self._keeper.forget_coming()
+            await self._go_back(before)
+        await self._offer()
+
+    async def _go_back(self, before: Layers) -> None:
+        try:
             await self._fetch(before)
             await self._begin(before)
-        await self._offer()
+        except DllmError:
+            await self._let_go()  # nothing is served: the worker says why and ends
+            raise
 
     async def _begin(self, layers: Layers) -> None:
         """Load a slice and measure it; it is not offered yet."""
@@ -159,13 +184,15 @@ class AutoSlice:
         self._slice = one
         if self._draining:
             one.drain()
+        self._is_offered = False
         await one.load()
         self._keeper.loaded(layers, await measured_speed(one.engine.current(), time.monotonic_ns))
 
     async def _offer(self) -> None:
         assert self._slice is not None, "load() comes first"
         await self._slice.offer()
-        await self._keeper.say_serving()
+        self._is_offered = True
+        await self._keeper.repeat()
         self._forget_others()
 
     async def _end_old(self) -> None:
@@ -191,8 +218,9 @@ class AutoSlice:
     async def _let_go(self) -> None:
         """End the slice, but not the chain, which the next one asks."""
         if self._slice is not None:
-            one, self._slice = self._slice, None
+            one = self._slice
             await one.end()
+            self._slice = None
             await one.store.close()
 
     def _model(self, layers: Layers) -> PackagedLayers:

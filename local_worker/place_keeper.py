@@ -161,11 +161,14 @@ class PlaceKeeper:
     async def give_up(self) -> None:
         """Tell the chain that the old slice stays; for some epochs no other is fetched."""
         self.forget_coming()
-        await self.say_serving()
+        await self.repeat()
 
-    async def say_serving(self) -> None:
-        """Tell the chain what is served, and how fast."""
-        await self._say(self._known()[0].serving)
+    async def repeat(self) -> None:
+        """Tell the chain what is served or comes, if it was told something else, or told long ago by one that serves
+        nothing and so sends no heartbeats."""
+        own, _ = self._known()
+        self._epoch = max(self._epoch, await self._chain_epoch())
+        await self._say(own.coming or own.serving)
 
     async def say_waiting(self) -> None:
         """Tell the chain, once, that there is memory and no slice for it yet."""
@@ -199,7 +202,8 @@ class PlaceKeeper:
             own.provider, manifest.name, own.speed_layer_rows_s, own.memory_layers, first, end
         )
         beat_epochs = max(1, self._chain.params.offer_life_epochs // 2)
-        if holding == self._said and self._epoch - self._said_epoch < beat_epochs:
+        is_fresh = own.serving is not None or self._epoch - self._said_epoch < beat_epochs
+        if holding == self._said and is_fresh:
             return
         await self.registration.hold(
             holding,
