@@ -218,9 +218,15 @@ def served_slices(status: dict[str, Any]) -> tuple[ServedSlice, ...]:
 
 
 def worker_command(
-    home: Path, bundle_file: Path, *, owner: str = "", model: Path | None = None, lifeline: bool = False
+    home: Path,
+    bundle_file: Path,
+    *,
+    owner: str = "",
+    model: Path | None = None,
+    package: Path | None = None,
+    lifeline: bool = False,
 ) -> list[str]:
-    """Command line of a worker."""
+    """Command line of a worker: of a model's file, of a package, or of the model that comes along."""
     command = [
         sys.executable,
         "-m",
@@ -233,7 +239,10 @@ def worker_command(
     ]
     if owner:
         command += ["--owner", owner]
-    command += ["--model", str(model or packaged_model())]
+    if package is not None:
+        command += ["--package", str(package)]
+    else:
+        command += ["--model", str(model or packaged_model())]
     return [*command, "--lifeline"] if lifeline else command
 
 
@@ -259,7 +268,22 @@ async def worker_keys(home: Path) -> dict[str, bytes]:
     make_private_folder(home)
     verb = "keys" if (home / "keys.json").exists() else "init"
     command = [sys.executable, "-m", "local_worker", verb, "--home", str(home), "--json"]
-    answer = await run_json(command, INIT_TIMEOUT_S)
+    return _public_keys(await run_json(command, INIT_TIMEOUT_S))
+
+
+async def slice_keys(home: Path, slices: int) -> list[dict[str, bytes]]:
+    """The same for a worker of several slices: one operator and its keys for each.
+
+    Raises:
+        WorkerFailed: with what the worker's program said.
+    """
+    make_private_folder(home)
+    command = [sys.executable, "-m", "local_worker", "init", "--home", str(home), "--json"]
+    answer = await run_json([*command, "--slices", str(slices)], INIT_TIMEOUT_S)
+    return [_public_keys(one) for one in answer.get("slices", [answer])]
+
+
+def _public_keys(answer: dict[str, Any]) -> dict[str, bytes]:
     try:
         return {
             "operator": bytes.fromhex(answer["operator"]),

@@ -66,6 +66,10 @@ class Chain(Protocol):
         """The newest holder book; None before the first."""
         ...
 
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """Whether a provider stands in the model's newest frozen offer book."""
+        ...
+
     async def account(self, address: bytes) -> records.Account | None: ...
 
     async def time_ms(self) -> int:
@@ -196,6 +200,14 @@ class LightChain:
         except NotFound:
             return None
         return self._holders[0]
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """See `Chain`."""
+        try:
+            book = await self._reads.offer_book(model)
+        except NotFound:
+            return False
+        return any(entry.provider == provider for entry in book.entries)
 
     async def account(self, address: bytes) -> records.Account | None:
         """See `Chain`."""

@@ -54,6 +54,8 @@ class ChainDouble:
     refuse_next: list[TransactionRefused] = field(default_factory=list)
     now_ms: int = 1_000_000
     closed: bool = False
+    epochs_until_book: int = 0
+    """Looks into the book that do not find the offer."""
 
     async def session(self, session: bytes) -> tuple[Session, Route] | None:
         return self.sessions.get(session)
@@ -108,6 +110,10 @@ class ChainDouble:
         offer = self.offers.get(holding.provider)
         slice_ = (holding.first_layer, holding.end_layer)
         return offer is not None and (offer.first_layer, offer.end_layer) == slice_
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        self.epochs_until_book -= 1
+        return self.epochs_until_book < 0
 
     async def account(self, address: bytes) -> records.Account | None:
         return records.Account(10**9, 0)
