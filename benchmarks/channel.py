@@ -1,8 +1,8 @@
 """What sealed channels, framing and vouchers cost a token at each hop: a route ÷ its engines asked without them.
 
 The model is so small that a token takes its engines a few milliseconds; the difference between the two, divided by the
-four hops (client, three stages, client), is all that is not engine: processes woken, frames sealed and opened, a voucher
-now and then. ``channel/cpu`` is the CPU time of client and stages without their engines, prompt included, which other
+four hops (client, three stages, client), is all that is not engine: processes woken, frames sealed and opened, now and
+then a voucher. ``channel/cpu`` is the CPU time of client and stages without their engines, prompt included, which other
 work on the machine changes less; what of it runs beside the engines delays nobody.
 """
 
