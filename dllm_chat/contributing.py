@@ -19,7 +19,7 @@ from dllm_chat.config import Config
 from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
-from dllm_chat.session.events import WorkerStatus
+from dllm_chat.session.events import ServedSlice, WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
@@ -39,6 +39,7 @@ UNKNOWN_ENDPOINT = "ws://127.0.0.1:1"
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 """Held by a worker that runs, see `dllm-worker`."""
+MAX_SLICES = 16
 INIT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 _OFF = WorkerStatus(False, "off", "", "", 0, 0.0, 0, "")
@@ -118,6 +119,7 @@ class Contributing:
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
             problem=clean_line(str(found.get("problem", "")), 200),
+            slices=served_slices(found),
         )
 
     def earned_unclaimed_udllm(self) -> int:
@@ -197,10 +199,34 @@ class Contributing:
         return found if isinstance(found, dict) else {}
 
 
+def served_slices(status: dict[str, Any]) -> tuple[ServedSlice, ...]:
+    """What a worker says in its status file of each of its slices; those that make no sense are left out."""
+    said = status.get("slices")
+    found = []
+    for one in said[:MAX_SLICES] if isinstance(said, list) else []:
+        layers = one.get("layers") if isinstance(one, dict) else None
+        if isinstance(layers, list) and len(layers) == 2 and all(isinstance(end, int) for end in layers):
+            found.append(
+                ServedSlice(
+                    model=clean_line(str(one.get("model", "")), 64),
+                    layers=(layers[0], layers[1]),
+                    provider=clean_line(str(one.get("provider", "")), 80),
+                    sessions=_number(one, "sessions"),
+                )
+            )
+    return tuple(found)
+
+
 def worker_command(
-    home: Path, bundle_file: Path, *, owner: str = "", model: Path | None = None, lifeline: bool = False
+    home: Path,
+    bundle_file: Path,
+    *,
+    owner: str = "",
+    model: Path | None = None,
+    package: Path | None = None,
+    lifeline: bool = False,
 ) -> list[str]:
-    """Command line of a worker."""
+    """Command line of a worker: of a model's file, of a package, or of the model that comes along."""
     command = [
         sys.executable,
         "-m",
@@ -213,7 +239,10 @@ def worker_command(
     ]
     if owner:
         command += ["--owner", owner]
-    command += ["--model", str(model or packaged_model())]
+    if package is not None:
+        command += ["--package", str(package)]
+    else:
+        command += ["--model", str(model or packaged_model())]
     return [*command, "--lifeline"] if lifeline else command
 
 
@@ -239,7 +268,22 @@ async def worker_keys(home: Path) -> dict[str, bytes]:
     make_private_folder(home)
     verb = "keys" if (home / "keys.json").exists() else "init"
     command = [sys.executable, "-m", "local_worker", verb, "--home", str(home), "--json"]
-    answer = await run_json(command, INIT_TIMEOUT_S)
+    return _public_keys(await run_json(command, INIT_TIMEOUT_S))
+
+
+async def slice_keys(home: Path, slices: int) -> list[dict[str, bytes]]:
+    """The same for a worker of several slices: one operator and its keys for each.
+
+    Raises:
+        WorkerFailed: with what the worker's program said.
+    """
+    make_private_folder(home)
+    command = [sys.executable, "-m", "local_worker", "init", "--home", str(home), "--json"]
+    answer = await run_json([*command, "--slices", str(slices)], INIT_TIMEOUT_S)
+    return [_public_keys(one) for one in answer.get("slices", [answer])]
+
+
+def _public_keys(answer: dict[str, Any]) -> dict[str, bytes]:
     try:
         return {
             "operator": bytes.fromhex(answer["operator"]),

@@ -14,7 +14,7 @@ from dllm_protocol import records, state_keys
 from dllm_protocol.address import address_of
 from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.encoding import Record
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, NotFound
 from dllm_protocol.params import Params
 from dllm_protocol.refusals import SequenceGap
 from dllm_protocol.signing import Signer
@@ -54,6 +54,10 @@ class Chain(Protocol):
     async def model_names(self) -> tuple[str, ...]: ...
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None: ...
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """Whether a provider stands in the model's newest frozen offer book."""
+        ...
 
     async def account(self, address: bytes) -> records.Account | None: ...
 
@@ -167,6 +171,14 @@ class LightChain:
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         """See `Chain`."""
         return await self._reads.record(records.Offer, state_keys.offer(model, provider))
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """See `Chain`."""
+        try:
+            book = await self._reads.offer_book(model)
+        except NotFound:
+            return False
+        return any(entry.provider == provider for entry in book.entries)
 
     async def account(self, address: bytes) -> records.Account | None:
         """See `Chain`."""

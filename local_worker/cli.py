@@ -32,6 +32,28 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(packages, name="model")
 
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Package = Annotated[
+    Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
+        "A file is cut into pieces first, once."
+    ),
+]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(help="host:port to listen on, 127.0.0.1:0 if not said; port 0 takes a free one."),
+]
+Announce = Annotated[
+    list[str] | None,
+    typer.Option(help="Endpoints for the chain, if others; with several slices one for each."),
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(help="prompt,kept,drafted,replayed in udllm per 1,000 rows; for all slices, or for each."),
+]
 
 
 def run() -> None:
@@ -101,37 +123,18 @@ def start(
     model: Annotated[
         Path | None, typer.Option(help="The GGUF file to serve; else the installation's own.")
     ] = None,
-    package: Annotated[
-        Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its "
-            "own. A file is cut into pieces first, once."
-        ),
-    ] = None,
+    package: Package = None,
+    layers: Layers = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
-    listen: Annotated[
-        list[str] | None,
-        typer.Option(help="host:port to listen on, 127.0.0.1:0 if not said; port 0 takes a free one."),
-    ] = None,
-    announce: Annotated[
-        list[str] | None,
-        typer.Option(help="Endpoints for the chain, if others; with several slices one for each."),
-    ] = None,
+    listen: Listen = None,
+    announce: Announce = None,
     owner: Annotated[
         str | None, typer.Option(help="Address of the owner who registered this operator.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
-    prices: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="prompt,kept,drafted,replayed in udllm per 1,000 rows; for all slices, or for each."
-        ),
-    ] = None,
+    prices: Prices = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
     sequences: Annotated[
         int | None,

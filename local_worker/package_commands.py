@@ -12,13 +12,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dllm_protocol.errors import UsageRefused
-from dllm_protocol.model_manifest import Manifest, manifest_hash
+from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash
+from dllm_protocol.model_package.chunk import is_tied
 from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
 from local_worker.command_output import Json, note, reported, say
 from local_worker.layer_range import parse_layers
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.packages.assembling import assemble as assemble_chunk
-from local_worker.packages.package import load_package, verify_piece
+from local_worker.packages.package import load_package, read_piece_head, verify_piece
 from local_worker.packages.packing import ManifestTerms
 from local_worker.packages.packing import pack as pack_model
 
@@ -45,7 +46,7 @@ def pack(
         package = out or model.with_name(f"{without_part(model).stem}.package")
         terms = ManifestTerms(called, DEFAULT_RESERVE, chat_template, licence)
         manifest = pack_model(model, package, terms, _say_progress("packing"))
-        say({"package": str(package), **_described(manifest)}, as_json)
+        say({"package": str(package), **_described(manifest), "tied": _is_tied(package, manifest)}, as_json)
 
 
 @app.command()
@@ -93,6 +94,12 @@ def assemble(
         size_bytes = assemble_chunk(package, manifest, first, end, out).size_bytes
         told = {"chunk": str(out), "first_layer": first, "end_layer": end, "size_bytes": size_bytes}
         say(told | {"name": manifest.name, "manifest_hash": _described(manifest)["manifest_hash"]}, as_json)
+
+
+def _is_tied(package: Path, manifest: Manifest) -> bool:
+    """Whether the last chunk needs the embedding, too."""
+    (header,) = (piece for piece in manifest.pieces if piece.kind == PIECE_HEADER)
+    return is_tied(read_piece_head(package, header)[0])
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:

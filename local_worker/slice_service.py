@@ -146,7 +146,11 @@ class Slice:
         )
         self._settlement = self._make_settlement(server)
         self._spawn(self._settlement.run())
-        self._spawn(self.registration.keep_alive())
+        self._spawn(self._stay_offered())
+
+    async def _stay_offered(self) -> None:
+        await self.registration.be_seen()
+        await self.registration.keep_alive()
 
     def _loaded(self) -> tuple[Served, StageServer]:
         assert self._served is not None and self._server is not None, "load() comes first"

@@ -16,6 +16,7 @@ app = group(
     \b
       dllm devnet up
       dllm devnet up --engine cometbft --validators 4 --workers 2
+      dllm devnet up --workers 4 --model FILE.gguf --split 3
       dllm devnet status
       dllm devnet kill 2
       dllm devnet restart 2
@@ -37,6 +38,12 @@ def up(
     model: Annotated[
         Path | None, typer.Option(help="GGUF file that they serve; else the package's own.")
     ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut the model into so many slices; each is served by two workers. Whole if not said."
+        ),
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and end it with Ctrl-C; else it runs until 'down'.")
     ] = False,
@@ -48,7 +55,7 @@ def up(
     """
     from dllm_chat.cli.devnets import Wanted, bring_up
 
-    return bring_up(Wanted(engine, validators, workers, model, home), foreground=foreground)
+    return bring_up(Wanted(engine, validators, workers, model, home, split), foreground=foreground)
 
 
 @command(app, "status")

@@ -45,6 +45,7 @@ class Wanted:
     workers: int | None
     model: Path | None
     home: Path | None
+    split: int | None = None
 
 
 def bring_up(wanted: Wanted, *, foreground: bool) -> Report:
@@ -155,7 +156,7 @@ def _new_plan(wanted: Wanted) -> Plan:
         raise NotFound(f"there is no model file {model}", hint="dllm model found lists what this machine has")
     validators = DEFAULT_VALIDATORS.get(engine, 1) if wanted.validators is None else wanted.validators
     workers = DEFAULT_WORKERS if wanted.workers is None else wanted.workers
-    return make_plan(engine, validators, workers, str(model or ""))
+    return make_plan(engine, validators, workers, str(model or ""), wanted.split or 0)
 
 
 def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
@@ -164,12 +165,14 @@ def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
         "--engine": (wanted.engine, plan.engine),
         "--validators": (wanted.validators, len(plan.nodes)),
         "--workers": (wanted.workers, len(plan.workers)),
+        "--split": (wanted.split, plan.split),
         "--model": (str(wanted.model.absolute()) if wanted.model else None, plan.model),
     }
     for flag, (want, has) in asked.items():
         if want is not None and want != has:
+            nothing = "the model whole" if flag == "--split" else "the model of the package"
             raise DevnetRefused(
-                f"{flag} is {want}, the devnet in {folder.root} has {has or 'the model of the package'}",
+                f"{flag} is {want}, the devnet in {folder.root} has {has or nothing}",
                 hint="dllm devnet down --wipe removes that one; --home NAME makes another beside it",
             )
 
@@ -289,7 +292,16 @@ def _status_text(data: Mapping[str, Any]) -> str:
         )
         for one in data["nodes"]
     ]
-    workers = [(one["name"], str(one["pid"] or "-"), one["state"], one["model"]) for one in data["workers"]]
+    workers = [
+        (
+            one["name"],
+            str(one["pid"] or "-"),
+            one["state"],
+            one["model"],
+            ", ".join("{}:{}".format(*slice_["layers"]) for slice_ in one["slices"]) or "-",
+        )
+        for one in data["workers"]
+    ]
     head = {
         "chain": data["chain_id"],
         "runs": f"{data['engine']}, {data['home']}" if data["running"] else "no: dllm devnet up starts it",
@@ -301,6 +313,6 @@ def _status_text(data: Mapping[str, Any]) -> str:
     parts = [
         fields(head),
         table(("NODE", "RPC", "PROCESS", "HEIGHT", "APP HASH", "PEERS", "VOTES"), nodes),
-        table(("WORKER", "PROCESS", "STATE", "MODEL"), workers),
+        table(("WORKER", "PROCESS", "STATE", "MODEL", "LAYERS"), workers),
     ]
     return "\n\n".join(parts)

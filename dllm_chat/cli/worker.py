@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.output import Report, fields
+from dllm_chat.cli.output import Report, fields, table
 from dllm_chat.cli.passwords import PasswordFd, PasswordFile
 from dllm_protocol.units import format_dllm
 
@@ -67,4 +67,11 @@ def status() -> Report:
     }
     if data["problem"]:
         shown["problem"] = data["problem"]
-    return Report(data, fields(shown))
+    text = fields(shown)
+    if len(data["slices"]) > 1:
+        rows = [
+            (f"{one['layers'][0]}:{one['layers'][1]}", one["model"], one["provider"], str(one["sessions"]))
+            for one in data["slices"]
+        ]
+        text += "\n\n" + table(("LAYERS", "MODEL", "PROVIDER", "SESSIONS"), rows)
+    return Report(data, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from dllm_chat.contributing import STATUS_FILE
+from dllm_chat.contributing import STATUS_FILE, served_slices
 from dllm_chat.devnet.network import FAUCET
 from dllm_chat.devnet.plan import Folder, NodePlan, Plan
 
@@ -102,4 +102,5 @@ def _worker(folder: Folder, name: str, pid: int) -> dict[str, Any]:
         "model": str(told.get("model", "")) if spoke else "",
         "provider": str(told.get("provider", "")) if spoke else "",
         "sessions": int(told.get("sessions", 0)) if spoke else 0,
+        "slices": [asdict(one) for one in served_slices(told)] if spoke else [],
     }

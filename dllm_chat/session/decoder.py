@@ -23,8 +23,11 @@ class Decoder(Protocol):
 
     held: list[int]
     """Token ids whose rows are held for us, as far as we know; drafted ones included."""
-    round_trip_s: float | None
-    """Time of a message's way there and back with no decoding in it; None until it was measured."""
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Time of a message's way there and back with no decoding in it; None until it was measured."""
+        ...
 
     @property
     def context_rows(self) -> int:

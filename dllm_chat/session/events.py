@@ -184,6 +184,17 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedSlice:
+    """Layers of a model that a worker serves, and as whom."""
+
+    model: str
+    layers: tuple[int, int]
+    """First layer, and the one behind the last."""
+    provider: str
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """The contribute-GPU toggle."""
 
@@ -197,3 +208,5 @@ class WorkerStatus:
     earned_udllm: int
     """Claimed and unclaimed, since it was switched on."""
     problem: str
+    slices: tuple[ServedSlice, ...] = ()
+    """All that it serves; ``model`` and ``provider`` are those of the first."""

@@ -12,37 +12,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NoReturn
+from functools import partial
+from typing import Final
 
+from dllm_chat.session.catching_up import CatchingUp, give_up_on
 from dllm_chat.session.decoder import RowLogits
 from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
-from dllm_chat.session.leg import ANSWER_TIMEOUT_S, LOSSES_MAX, RowsLost
+from dllm_chat.session.leg import LOSSES_MAX, RowsLost
+from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_chat.session.text_batches import text_batches
-from dllm_protocol.encoding import Record
 from dllm_protocol.messages import (
     FORM_ANY,
     OUTPUTS_ALL,
-    OUTPUTS_HELD,
     OUTPUTS_LAST,
     OUTPUTS_NONE,
-    REFUSED_NEXT,
-    REFUSED_PREVIOUS,
-    REFUSED_REQUEST,
     ROW_DRAFTED,
     ROW_KEPT,
     ROW_REPLAYED,
-    Acknowledge,
-    Done,
-    Goodbye,
-    Linked,
-    Output,
-    Pong,
-    Refused,
-    Tokens,
-    Unlinked,
     VocabularyPart,
-    unpack_floats,
     unpack_ids,
 )
 from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
@@ -50,12 +38,7 @@ from dllm_protocol.session.rows import charged
 from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
 
-BEAT_S: Final = 1.0
-"""While an answer is awaited, every stage is asked for a sign of life so often."""
-SILENT_S: Final = 2.5
-"""A stage that gave none for so long is taken for dead."""
 LINK_TIMEOUT_S: Final = 10.0
-REPLAYS_AHEAD: Final = 4
 
 
 class Line:
@@ -82,26 +65,12 @@ class Line:
         """
         self.legs = list(legs)
         self.held = list(held)
-        self.round_trip_s: float | None = None
         self.generation = generation
         self._ledger = ledger
         self._store = store
         self._label = label
-        self._clock_s = clock_s
-        self._pinged_s = 0.0
-        self._ping_trips_s: dict[bytes, float] = {}
-        self._linked: set[bytes] = set()
-        self._outputs: dict[int, deque[RowLogits]] = {}
-        self._given_up = {request for leg in legs for request in leg.unanswered}
-        self._cancelled: set[int] = set()
-        self._answers: dict[int, Tokens] = {}
-        self._parts: deque[VocabularyPart] = deque()
-        self._refusals: deque[tuple[StageLeg, Refused]] = deque()
-        self._failure: StageFailed | None = None
+        self._ear = LineEar(legs, generation, clock_s)
         self._losses = 0
-        self._changed = asyncio.Event()
-        for leg in self.legs:
-            leg.read(self._take, self._changed.set)
 
     # -- what is asked about the line
 
@@ -116,9 +85,14 @@ class Line:
         return self.legs[-1].ready.top_k
 
     @property
+    def round_trip_s(self) -> float | None:
+        """See `Decoder`."""
+        return self._ear.round_trip_s
+
+    @property
     def is_cancelling(self) -> bool:
         """Whether a stage may still be at work on something that was cancelled."""
-        return bool(self._cancelled)
+        return bool(self._ear.cancelled)
 
     # -- standing in line
 
@@ -129,16 +103,16 @@ class Line:
             forms: how hidden states go from each stage to the next, where that was settled before.
         """
         last = len(self.legs) - 1
-        self._linked.clear()
+        self._ear.linked.clear()
         for index, leg in enumerate(self.legs):
             previous = self.legs[index - 1].provider if index else b""
             behind = self.legs[index + 1].provider if index < last else b""
             form = forms[index] if index < len(forms) else FORM_ANY
             await leg.send(leg.leg.neighbours(self.generation, previous, behind, form))
-        await self._until(lambda: len(self._linked) == len(self.legs), LINK_TIMEOUT_S, self._unlinked)
+        await self._ear.until(lambda: len(self._ear.linked) == len(self.legs), LINK_TIMEOUT_S, self._unlinked)
 
     def _unlinked(self) -> StageFailed:
-        index = next(index for index, leg in enumerate(self.legs) if leg.provider not in self._linked)
+        index = next(index for index, leg in enumerate(self.legs) if leg.provider not in self._ear.linked)
         leg = self.legs[index]
         return StageFailed(leg.provider, f"stage {index + 1} did not link up within {LINK_TIMEOUT_S:g} s")
 
@@ -151,8 +125,10 @@ class Line:
         for batch in text_batches(texts):
             request, frame = first.leg.tokenize(batch)
             await self._send(first, frame)
-            await self._until(lambda number=request: number in self._answers, ANSWER_TIMEOUT_S, self._mute)  # type: ignore[misc]
-            answer = self._answers.pop(request)
+            await self._ear.until(
+                partial(self._ear.answers.__contains__, request), ANSWER_TIMEOUT_S, self._mute
+            )
+            answer = self._ear.answers.pop(request)
             if len(answer.ids) != len(batch):
                 raise StageFailed(
                     first.provider, f"{len(batch)} texts were to be tokenised, {len(answer.ids)} were"
@@ -170,8 +146,8 @@ class Line:
 
         async def part_from(offset: int) -> VocabularyPart:
             await self._send(self.legs[0], self.legs[0].leg.get_vocabulary(offset))
-            await self._until(lambda: bool(self._parts), ANSWER_TIMEOUT_S, self._mute)
-            return self._parts.popleft()
+            await self._ear.until(lambda: bool(self._ear.parts), ANSWER_TIMEOUT_S, self._mute)
+            return self._ear.parts.popleft()
 
         try:
             return await gather_vocabulary(part_from, expected_hash)
@@ -213,15 +189,15 @@ class Line:
 
     async def row_of(self, request: int) -> RowLogits:
         """See `Decoder`."""
-        outputs, last = self._outputs[request], self.legs[-1]
-        await self._until(
+        outputs, last = self._ear.outputs[request], self.legs[-1]
+        await self._ear.until(
             lambda: bool(outputs) or request not in last.unanswered,
             ANSWER_TIMEOUT_S,
-            lambda: self._stuck(request),
+            lambda: self._ear.stuck(request),
         )
         if not outputs:
-            self._raise_failures()
-            raise self._stuck(request)
+            self._ear.raise_failures()
+            raise self._ear.stuck(request)
         return outputs.popleft()
 
     async def cancel(self, requests: Sequence[int]) -> None:
@@ -229,21 +205,19 @@ class Line:
         for request in sorted(requests, reverse=True):
             for leg in self.legs:
                 if request in leg.unanswered:
-                    self._cancelled.add(request)
-                    self._given_up.add(request)
+                    self._ear.cancelled.add(request)
+                    self._ear.given_up.add(request)
                     await leg.send(leg.leg.cancel(request))
 
     def pass_over(self, requests: Iterable[int]) -> None:
         """See `Decoder`."""
         for request in requests:
-            self._outputs.pop(request, None)
-            self._given_up.add(request)
+            self._ear.outputs.pop(request, None)
+            self._ear.given_up.add(request)
 
     async def ping(self) -> None:
         """See `Decoder`: the way to the first stage, from stage to stage, and from the last one back."""
-        self._pinged_s = self._clock_s()
-        for leg in {id(leg): leg for leg in (self.legs[0], self.legs[-1])}.values():
-            await leg.ping()
+        await self._ear.ping_ends()
 
     async def seal_turn(self) -> None:
         """See `Decoder`."""
@@ -251,7 +225,7 @@ class Line:
             frame = leg.leg.seal_turn()
             if frame is not None:
                 await self._send(leg, frame)
-        await self._until(self._all_acknowledged, ANSWER_TIMEOUT_S, self._without_ack)
+        await self._ear.until(self._all_acknowledged, ANSWER_TIMEOUT_S, self._without_ack)
 
     def _all_acknowledged(self) -> bool:
         return all(self._acknowledged(leg) for leg in self.legs)
@@ -274,7 +248,7 @@ class Line:
         """Cancel whatever stages are still asked for: another line goes on with those that live."""
         for leg in self.legs:
             try:
-                await self._give_up_on(leg)
+                await give_up_on(self._ear, leg)
             except StageFailed:
                 continue  # found out again when it is to link up
 
@@ -286,7 +260,7 @@ class Line:
             leg.rows = min(leg.rows, common)
         first = max(leg.rows for leg in self.legs)
         del self.held[first:]
-        await self._level(first)
+        await self._catching_up().run()
         sent: deque[int] = deque()
         while True:
             part = ids[first : first + WINDOW_PROMPT_ROWS]
@@ -301,71 +275,10 @@ class Line:
             while len(sent) > len(self.legs):
                 await self._all_done(sent.popleft())
 
-    async def _level(self, rows: int) -> None:
-        """Bring every stage to so many rows of `held`; whoever has them is left alone."""
-        index = 0
-        while index < len(self.legs):
-            leg = self.legs[index]
-            if leg.rows >= rows:
-                index += 1
-                continue
-            source = self.legs[index - 1] if index else None
-            try:
-                await self._catch_up(leg, source, rows)
-            except RowsLost as lost:
-                if source is None or lost.provider != source.provider:
-                    raise
-                # What was sent before is not kept any more: the stage before computes it once more.
-                await self._give_up_on(leg)
-                source.rows = min(source.rows, leg.rows)
-                index -= 1
-
-    async def _catch_up(self, leg: StageLeg, source: StageLeg | None, rows: int) -> None:
-        """Have one stage decode what it lacks, from token ids or from what the stage before sends again."""
-        sent: deque[int] = deque()
-        first = leg.rows
-        while first < rows or sent:
-            if first < rows and len(sent) < REPLAYS_AHEAD:
-                part = self.held[first : min(first + WINDOW_PROMPT_ROWS, rows)]
-                sent.append(await self._replay_rows(leg, source, first, part))
-                first += len(part)
-                continue
-            request = sent.popleft()
-            await self._until(
-                lambda number=request: number not in leg.unanswered,  # type: ignore[misc]
-                ANSWER_TIMEOUT_S,
-                lambda: StageFailed(
-                    leg.provider,
-                    f"a stage did not catch up within {ANSWER_TIMEOUT_S:g} s",
-                    behind=source.provider if source is not None else b"",
-                ),
-            )
-            self._raise_failures()
-
-    async def _replay_rows(self, leg: StageLeg, source: StageLeg | None, first: int, ids: list[int]) -> int:
-        request = self._next_request()
-        top_k = self.top_k
-        self._ledger.require_room({leg.provider: charged(ROW_REPLAYED, len(ids), OUTPUTS_HELD)})
-        leg.asked(request, first, len(ids))
-        if source is None:
-            _, frame = leg.leg.decode(
-                first, ids, kind=ROW_REPLAYED, top_k=top_k, outputs=OUTPUTS_HELD, request=request
-            )
-            await self._send(leg, frame)
-            return request
-        frame = leg.leg.expect(
-            request,
-            first,
-            len(ids),
-            kind=ROW_REPLAYED,
-            top_k=top_k,
-            outputs=OUTPUTS_HELD,
-            label=self._label.of(self.held[: first + len(ids)]),
-            gives_logits=False,
+    def _catching_up(self) -> CatchingUp:
+        return CatchingUp(
+            self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._next_request
         )
-        await self._send(leg, frame)
-        await self._send(source, source.leg.resend(request, first, len(ids)))
-        return request
 
     async def _ask(self, first: int, ids: list[int], kind: int, top_k: int, outputs: int) -> int:
         """Ask every stage for rows; returns the request's number, the same at all of them.
@@ -403,7 +316,7 @@ class Line:
                 )
             leg.asked(request, first, len(ids))
             frames.append(frame)
-        self._outputs[request] = deque()
+        self._ear.outputs[request] = deque()
         self.held += ids
         self._store()
         await self._send_each(frames)
@@ -430,25 +343,12 @@ class Line:
         return 1 + max(leg.leg.last_request for leg in self.legs)
 
     async def _all_done(self, request: int) -> None:
-        await self._until(
+        await self._ear.until(
             lambda: all(request not in leg.unanswered for leg in self.legs),
             ANSWER_TIMEOUT_S,
-            lambda: self._stuck(request),
+            lambda: self._ear.stuck(request),
         )
-        self._outputs.pop(request, None)
-
-    def _stuck(self, request: int) -> StageFailed:
-        """Who keeps a request up: the first that has not done it."""
-        for index, leg in enumerate(self.legs):
-            if request in leg.unanswered:
-                return StageFailed(
-                    leg.provider,
-                    f"stage {index + 1} did not do its rows within {ANSWER_TIMEOUT_S:g} s",
-                    behind=self.legs[index - 1].provider if index else b"",
-                )
-        return StageFailed(
-            self.legs[-1].provider, "the last stage gave no logits for rows that were asked for"
-        )
+        self._ear.outputs.pop(request, None)
 
     async def _note_loss(self, lost: Exception) -> None:
         """Begin anew with a stage that lost its rows, unless it does so all the time."""
@@ -457,127 +357,14 @@ class Line:
         if self._losses > LOSSES_MAX:
             raise StageFailed(provider, f"a stage lost its rows {self._losses} times: {lost}") from lost
         for leg in self.legs:
-            await self._give_up_on(leg)
+            await give_up_on(self._ear, leg)
             if leg.provider == provider:
                 leg.rows = 0
-        self._outputs.clear()
-
-    async def _give_up_on(self, leg: StageLeg) -> None:
-        """Whatever a stage is still asked for is not wanted any more."""
-        for request in leg.unanswered:
-            self._given_up.add(request)
-            await leg.send(leg.leg.cancel(request))
+        self._ear.outputs.clear()
 
     async def _send(self, leg: StageLeg, frame: bytes) -> None:
         self._store()
         await leg.send(frame)
-
-    async def _until(
-        self, holds: Callable[[], bool], limit_s: float, late: Callable[[], StageFailed]
-    ) -> None:
-        """Wait for something, with an ear on every stage.
-
-        Raises:
-            StageFailed: a stage is of no more use; or ``late``, when it took longer than ``limit_s``.
-            RowsLost: a stage no longer holds rows that it held.
-        """
-        deadline_s = self._clock_s() + limit_s
-        while not holds():
-            self._raise_failures()
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(BEAT_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._beat()
-            if self._clock_s() > deadline_s and not holds():
-                raise late()
-
-    async def _beat(self) -> None:
-        now_s = self._clock_s()
-        for index, leg in enumerate(self.legs):
-            silent_s = now_s - leg.silent_since_s if leg.silent_since_s is not None else 0.0
-            if silent_s > SILENT_S:
-                raise StageFailed(
-                    leg.provider, f"stage {index + 1} gave no sign of life for {silent_s:.1f} s"
-                )
-            await leg.ping()
-
-    def _raise_failures(self) -> None:
-        for index, leg in enumerate(self.legs):
-            if leg.failure is not None:
-                raise StageFailed(
-                    leg.provider, f"the channel to stage {index + 1} failed: {leg.failure}"
-                ) from leg.failure
-        if self._failure is not None:
-            raise self._failure
-        if self._refusals:
-            self._refused(*self._refusals.popleft())
-
-    def _refused(self, leg: StageLeg, refused: Refused) -> NoReturn:
-        index = self.legs.index(leg)
-        words = refused.message or str(refused.reason)
-        if refused.reason == REFUSED_REQUEST and (leg.rows or self.held):
-            lost = RowsLost(f"stage {index + 1} lost rows: {words}")
-            lost.provider = leg.provider
-            raise lost
-        if refused.reason == REFUSED_PREVIOUS and index:
-            raise StageFailed(self.legs[index - 1].provider, f"stage {index}: {words}", accuser=leg.provider)
-        if refused.reason == REFUSED_NEXT and index + 1 < len(self.legs):
-            raise StageFailed(
-                self.legs[index + 1].provider, f"stage {index + 2}: {words}", accuser=leg.provider
-            )
-        raise StageFailed(leg.provider, f"stage {index + 1} refused: {words}")
-
-    def _take(self, leg: StageLeg, message: Record) -> None:
-        """One message of one stage."""
-        match message:
-            case Output():
-                waiting = self._outputs.get(message.request)
-                if waiting is not None:
-                    logits = RowLogits(
-                        message.position, unpack_ids(message.ids), unpack_floats(message.logits)
-                    )
-                    waiting.append(logits)
-            case Done() | Refused():
-                self._answered(leg, message)
-            case Tokens():
-                self._answers[message.request] = message
-            case VocabularyPart():
-                self._parts.append(message)
-            case Linked() if message.generation == self.generation:
-                leg.form, leg.link_round_trip_s = message.form, message.round_trip_us / 1e6
-                self._linked.add(leg.provider)
-            case Unlinked() if message.generation == self.generation:
-                self._lost_link(leg, message.message)
-            case Pong():
-                self._note_pong(leg)
-            case Goodbye():
-                self._failure = StageFailed(leg.provider, f"a stage said goodbye: {message.message}")
-            case Acknowledge() | _:
-                pass  # the ledger has taken it
-
-    def _answered(self, leg: StageLeg, message: Done | Refused) -> None:
-        if all(message.request not in one.unanswered for one in self.legs):
-            self._cancelled.discard(message.request)
-        if isinstance(message, Refused) and message.request not in self._given_up:
-            self._refusals.append((leg, message))
-
-    def _lost_link(self, leg: StageLeg, words: str) -> None:
-        index = self.legs.index(leg)
-        if index + 1 < len(self.legs):
-            self._failure = StageFailed(
-                self.legs[index + 1].provider, f"stage {index + 2}: {words}", accuser=leg.provider
-            )
-
-    def _note_pong(self, leg: StageLeg) -> None:
-        ends = {self.legs[0].provider, self.legs[-1].provider}
-        if self.round_trip_s is not None or leg.provider not in ends or not self._pinged_s:
-            return
-        self._ping_trips_s.setdefault(leg.provider, self._clock_s() - self._pinged_s)
-        if ends <= self._ping_trips_s.keys():
-            ways_s = sum(self._ping_trips_s[one.provider] for one in (self.legs[0], self.legs[-1]))
-            self.round_trip_s = (ways_s + sum(one.link_round_trip_s for one in self.legs)) / 2
 
 
 def _common(held: Sequence[int], wanted: Sequence[int]) -> int:

@@ -84,6 +84,10 @@ class StageLeg:
         """Requests for rows that were not answered, the newest first."""
         return sorted(self._asked, reverse=True)
 
+    def has_answered(self, request: int) -> bool:
+        """Whether nothing more comes for a request for rows."""
+        return request not in self._asked
+
     def read(self, take: Callable[[StageLeg, Record], None], changed: Callable[[], None]) -> None:
         """Begin to read, or go on for somebody else.
 

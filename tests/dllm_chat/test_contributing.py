@@ -8,7 +8,14 @@ import os
 from pathlib import Path
 
 from dllm_chat.config import Config
-from dllm_chat.contributing import LOCK_FILE, STATUS_FILE, Contributing, packaged_model, worker_command
+from dllm_chat.contributing import (
+    LOCK_FILE,
+    STATUS_FILE,
+    Contributing,
+    packaged_model,
+    served_slices,
+    worker_command,
+)
 
 STATUS = {
     "pid": os.getpid(),
@@ -37,6 +44,21 @@ def test_a_worker_that_holds_its_lock_is_shown_with_clean_words(tmp_path: Path) 
     assert status.running and status.state == "serving"
     assert (status.sessions, status.tokens_per_s, status.earned_udllm) == (2, 12.5, 42)
     assert "\x1b" not in status.model
+
+
+def test_slices_of_a_status_are_shown_and_nonsense_among_them_is_not(tmp_path: Path) -> None:
+    good = {"model": "big\x1b[1m", "layers": [0, 8], "provider": "localprov1y", "sessions": 3}
+    nonsense: list[object] = [5, {}, good | {"layers": [1]}, good | {"layers": ["0", 8]}]
+    found = contributing(
+        tmp_path / "worker", STATUS | {"slices": [good, *nonsense, good | {"layers": [8, 9]}]}
+    )
+    with (tmp_path / "worker" / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        slices = found.status().slices
+    assert [(one.layers, one.sessions) for one in slices] == [((0, 8), 3), ((8, 9), 3)]
+    assert "\x1b" not in slices[0].model and slices[0].provider == "localprov1y"
+    assert served_slices({"slices": "many"}) == ()
+    assert len(served_slices({"slices": [good] * 1000})) == 16
 
 
 def test_a_process_number_that_somebody_else_has_now_is_no_worker(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm_chat.session import line
+from dllm_chat.session import catching_up, line, line_ear
 from dllm_chat.session.front_desk import LegFailed
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
@@ -54,6 +54,12 @@ def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
     hosts = worker.server._hosts.items()
     session = asking.lineup.saved.route.session
     return any(key == session and host.place._next is link for key, host in hosts)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a stage that does nothing for failed sooner."""
+    for room in (line, line_ear, catching_up):
+        monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
 
 
 def signal_engine(worker: Worker, number: signal.Signals) -> None:
@@ -111,7 +117,7 @@ async def test_rows_for_another_request_are_not_taken_and_whoever_sends_them_is_
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage behind waits in vain, is replaced, and its successor waits as well: then the one before is to blame."""
-    monkeypatch.setattr(line, "ANSWER_TIMEOUT_S", 1.0)
+    hurry(monkeypatch)
     send, liar = NextStage.send, scene.serving[0]
 
     async def misnumbered(
@@ -131,8 +137,8 @@ async def test_rows_for_another_request_are_not_taken_and_whoever_sends_them_is_
 async def test_a_stage_that_gives_no_sign_of_life_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "BEAT_S", 0.1)
-    monkeypatch.setattr(line, "SILENT_S", 0.5)
+    monkeypatch.setattr(line_ear, "BEAT_S", 0.1)
+    monkeypatch.setattr(line_ear, "SILENT_S", 0.5)
     send = Link.send
     mute = scene.serving[1]
 
@@ -156,7 +162,7 @@ async def test_a_stage_that_gives_no_sign_of_life_is_replaced(
 async def test_a_stage_that_lives_and_does_nothing_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "ANSWER_TIMEOUT_S", 1.0)
+    hurry(monkeypatch)
     lazy = scene.serving[2]
     found: list[int] = []
     async for token in scene.asking.tokens(PROMPT, COUNT):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from light_node.channel.limits import ChannelLimits
@@ -13,7 +13,7 @@ from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_service import Slice
+from local_worker.slice_service import Slice, SliceOptions, slice_home
 from tests.local_worker.doubles import ChainDouble
 
 LIMITS = ChannelLimits(handshake_ms=1_000, write_ms=1_000, close_ms=300)
@@ -44,20 +44,33 @@ async def running_worker(
     model: Path,
     chain: ChainDouble | None = None,
     *,
+    package: Path | None = None,
+    layers: Sequence[str] = (),
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
 ) -> AsyncIterator[RunningWorker]:
-    """Run a worker in ``home`` until the block ends; then it leaves in good order."""
-    keys = load_keys(home) if key_file(home).exists() else create_keys(home)
-    chain = chain or ChainDouble(keys.operator_address)
+    """Run a worker in ``home`` until the block ends; then it leaves in good order.
+
+    Args:
+        package: serve this instead of ``model``.
+        layers: a slice for each, of the package, or of the model cut into one.
+    """
+    slices = tuple(SliceOptions(text) for text in layers) or (SliceOptions(),)
+    homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
+    keys = [load_keys(one) if key_file(one).exists() else create_keys(one) for one in homes]
+    chain = chain or ChainDouble(keys[0].operator_address)
     options = ServiceOptions(
         home=home,
         engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1),
+        package=package,
+        slices=slices,
         may_register_model=True,
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
     )
-    service = Service(options, [keys], [chain])
+    # One chain, the records are shared; each operator sends what it sends as itself.
+    others = [replace(chain, operator=own.operator_address) for own in keys[1:]]
+    service = Service(options, keys, [chain, *others])
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(service.run(stop, asyncio.Event(), lambda _: ready.set()))
     waiting = asyncio.create_task(ready.wait())
