@@ -10,7 +10,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.chunk_models import MODELS, ChunkModel
@@ -102,7 +102,9 @@ class Chain:
         """End all."""
         await asyncio.gather(*(engine.close() for engine in self.engines))
 
-    async def answers(self, prompts: list[list[int]], tokens: int) -> tuple[float, list[list[int]]]:
+    async def answers(
+        self, prompts: list[list[int]], tokens: int, on_token: Callable[[], None] = lambda: None
+    ) -> tuple[float, list[list[int]]]:
         """Greedy answers to all prompts at once: seconds a token of each, and the tokens."""
         routes = [[engine.open_sequence() for engine in self.engines] for _ in prompts]
         try:
@@ -110,7 +112,7 @@ class Chain:
             started = time.perf_counter()
             await asyncio.gather(
                 *(
-                    _answer(route, len(prompt), tokens, own)
+                    _answer(route, len(prompt), tokens, own, on_token)
                     for route, prompt, own in zip(routes, prompts, said, strict=True)
                 )
             )
@@ -163,6 +165,9 @@ async def through(route: list[Sequence], position: int, ids: list[int]) -> int:
     return int(rows[0].ids[0])
 
 
-async def _answer(route: list[Sequence], position: int, tokens: int, said: list[int]) -> None:
+async def _answer(
+    route: list[Sequence], position: int, tokens: int, said: list[int], on_token: Callable[[], None]
+) -> None:
     for at in range(position, position + tokens):
         said.append(await through(route, at, [said[-1]]))
+        on_token()

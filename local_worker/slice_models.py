@@ -143,7 +143,7 @@ class SharedPackage:
         called = self._name or name_from_file(without_part(model))
         terms = ManifestTerms(called, DEFAULT_RESERVE, self._chat_template)
         folder = self._home / MODEL_FOLDER
-        return await _in_thread(lambda progress: kept_package(folder, model, terms, progress))
+        return await in_thread(lambda progress: kept_package(folder, model, terms, progress))
 
 
 class PackagedLayers:
@@ -172,7 +172,7 @@ class PackagedLayers:
         first, end = parse_layers(self._layers, own.layers)
         check_layers(own.layers, first, end)
         async with self._package.busy:
-            await _in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
+            await in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
 
     async def identify(self, chain: Chain, engine: Engine) -> Served:
         """See `SliceModel`.
@@ -213,7 +213,7 @@ class _Left(DllmError):
     code = "E_LEFT"
 
 
-async def _in_thread(work: Callable[[Progress], T]) -> T:
+async def in_thread(work: Callable[[Progress], T]) -> T:
     """Long work in a thread; when its caller is cancelled it ends before its next piece."""
     left = threading.Event()
 

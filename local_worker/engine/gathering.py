@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-PATIENCE_SHARE: Final = 0.15
-"""Of the last batch's time. Two batches instead of one cost a third to a half more."""
-MAX_PATIENCE_S: Final = 0.01
+PATIENCE_SHARE: Final = 0.5
+"""Of the last batch's time: about what a second batch costs more than further rows in the first. Where each stage is a
+machine of its own, groups that follow each other lie a whole batch apart, and stay so."""
+MAX_PATIENCE_S: Final = 0.05
 _LATE_SHARE: Final = 0.1
 """Of its time away, by which a session may be late and is still waited for."""
 

@@ -52,7 +52,7 @@ class Server:
             if answers := self._scheduler.step():
                 self._connection.sendall(b"".join(answers))
                 self._gathering.answered(self._scheduler.answered)
-            self._batch_s = time.perf_counter() - started
+                self._batch_s = time.perf_counter() - started
 
     def _hear(self) -> bool:
         """Take in what the parent sent; waits where there is nothing to decode, or more is about to come.

@@ -19,7 +19,7 @@ from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route
 from dllm_protocol.signing import SeedSigner
 from local_worker.chain import LightChain
-from tests.e2e.devnets import RunningDevnet, running_devnet
+from tests.e2e.devnets import DEADLINE_S, RunningDevnet, running_devnet
 from tests.local_worker.packages.tiny_models import SHAPES, write_model
 
 ACCOUNT, SESSION = SeedSigner(b"\x61" * 32), SeedSigner(b"\x62" * 32)
@@ -99,3 +99,37 @@ def check_route(route: Route, held: dict[tuple[int, int], dict[str, str]]) -> No
         assert one.stage.prices.kept_udllm == one.standby.prices.kept_udllm - 1
     first_holders = [held[slice_][f"worker-{number}"] for number, slice_ in enumerate(sorted(held), start=1)]
     assert [shown(one.stage.provider) for one in route.stages] == first_holders
+
+
+GREEDY = ("ask", "hello there", "--temperature", "0", "--max-tokens", "300")
+BY_HAND = 40
+"""Bytes of the answer after which a worker is killed."""
+
+
+def test_three_providers_answer_and_are_paid_by_their_layers(devnet: RunningDevnet) -> None:
+    told = devnet.home.dllm(*GREEDY, "--no-speculation")
+    layers = [tuple(one["layers"]) for one in told["providers"]]
+    assert layers == sorted(holders(devnet.status())) and len(layers) == 3
+    shown = devnet.home.dllm("receipt", "verify", told["receipt"])
+    assert shown["consistent"], shown
+    paid = {one["owner"]: one["paid_udllm"] for one in shown["owners"]}
+    assert paid.keys() == {one["owner"] for one in told["providers"]}
+    total = sum(paid.values())
+    for one in told["providers"]:
+        first, end = one["layers"]
+        # Prices of slices are rounded down, what is owed is rounded up.
+        assert abs(6 * paid[one["owner"]] - (end - first) * total) <= total // 20 + 6
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_worker_that_is_killed_in_mid_answer_changes_no_letter(devnet: RunningDevnet, number: int) -> None:
+    undisturbed = devnet.home.dllm(*GREEDY)["reply"]
+    asking = devnet.home.open(*GREEDY)
+    assert asking.stdout is not None and asking.stderr is not None
+    beginning = asking.stdout.read(BY_HAND)
+    devnet.home.dllm("devnet", "kill", f"worker-{number}")
+    rest, words = asking.communicate(timeout=DEADLINE_S)
+    assert asking.returncode == 0, words
+    assert (beginning + rest).decode() == undisturbed + "\n" * (not undisturbed.endswith("\n"))
+    assert b" goes on" in words, "the standby took over, and the person was told"
+    assert devnet.home.dllm("devnet", "restart", f"worker-{number}")["running"]
