@@ -328,7 +328,7 @@ class AutoSlice:
 
 def with_port(options: SliceOptions) -> SliceOptions:
     """The same with a port that is free now, where any would do: it stays while layers change."""
-    if options.port:
+    if options.port or options.host is None:
         return options
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from dllm_protocol.actions import Heartbeat, SetHolding, WithdrawHolding
+from dllm_protocol.endpoints import write_relay_endpoint
 from dllm_protocol.errors import DllmError
 from dllm_protocol.holder_book import HolderBook
 from dllm_protocol.model_manifest import PIECE_HEADER, Manifest
@@ -15,6 +16,7 @@ from dllm_protocol.placement.plan import Why
 from dllm_protocol.placement.rule import DEFAULT_RULES
 from dllm_protocol.placement.slices import Slice as Layers
 from dllm_protocol.ranked_book import least_slice
+from dllm_protocol.relay import key_address
 from local_worker.capacity import NoRoom
 from local_worker.chain import Chain
 from local_worker.keys import WorkerKeys
@@ -23,6 +25,7 @@ from local_worker.memory import free_memory
 from local_worker.packages.package import read_piece_head
 from local_worker.placing import Act, EpochView, Own, Step
 from local_worker.registration import Registration
+from local_worker.relays import own_endpoints
 from local_worker.slice_models import SharedPackage
 from local_worker.slice_service import SliceOptions, SliceSetting
 
@@ -50,6 +53,7 @@ class PlaceKeeper:
         self._options = options
         self._setting = setting
         self._package = package
+        self._keys = keys
         self._chain = chain
         self.registration = Registration(chain, keys, setting.owner)
         self._own: Own | None = None
@@ -208,11 +212,23 @@ class PlaceKeeper:
         await self.registration.hold(
             holding,
             manifest,
-            self._options.announced or (_endpoint(self._options.host, self._options.port),),
+            await self._endpoints(),
             self._options.offer,
             may_register_model=self._setting.may_register_model,
         )
         self._said, self._said_epoch = holding, self._epoch
+
+    async def _endpoints(self) -> tuple[str, ...]:
+        """Those on chain, where this provider is known: its slice says when they change. Else where it will listen."""
+        known = await self._chain.provider(self.registration.provider)
+        if known is not None:
+            return known.endpoints
+        options, relays = self._options, self._setting.relays
+        direct = options.announced
+        if not direct and options.host is not None:
+            direct = own_endpoints(options.host, options.port, has_relays=bool(relays))
+        address = key_address(self._keys.service.public_key)
+        return direct + tuple(write_relay_endpoint(relay.url, relay.name, address) for relay in relays)
 
     async def _book(self) -> HolderBook:
         manifest = self._manifest
@@ -226,7 +242,3 @@ class PlaceKeeper:
     def _known(self) -> tuple[Own, Manifest]:
         assert self._own is not None and self._manifest is not None, "begin() comes first"
         return self._own, self._manifest
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
