@@ -26,6 +26,7 @@ from dllm_protocol.bundle import NetworkBundle, SignedBundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import DllmError, NotFound, TimedOut, WalletLocked
 from dllm_protocol.receipt import BADGE_LOCAL
+from light_node.relay.urls import relay_url
 
 if TYPE_CHECKING:
     from dllm_chat.embedded.door import EmbeddedLease
@@ -39,6 +40,8 @@ UNKNOWN_ENDPOINT = "ws://127.0.0.1:1"
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 """Held by a worker that runs, see `dllm-worker`."""
+ENDPOINTS_MAX = 8
+"""As a provider's record bounds them."""
 MAX_SLICES = 16
 INIT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -67,10 +70,12 @@ class Contributing:
 
         Raises:
             WalletLocked: registering needs the account's own key.
+            BadRelayAddress: the relay of the settings is none, or not protected on the way.
             WorkerFailed, TransactionRefused, UsageRefused
         """
         if self.status().running:
             return
+        relay = relay_url(self._config.relay).url if self._config.relay and self._lease is None else ""
         model = model_file or (Path(self._config.model_file) if self._config.model_file else None)
         if model is not None and not model.is_file():
             raise NotFound(
@@ -84,7 +89,7 @@ class Contributing:
                 {"op": "worker_on", "owner": owner, "model": str(model.absolute()) if model else ""}
             )
             return
-        self._spawn(bundle, owner, model)
+        self._spawn(bundle, owner, model, relay)
 
     async def stop(self) -> None:
         """Drain and stop; returns when the process is gone."""
@@ -119,6 +124,7 @@ class Contributing:
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
             problem=clean_line(str(found.get("problem", "")), 200),
+            endpoints=_endpoints(found),
             slices=served_slices(found),
         )
 
@@ -164,13 +170,13 @@ class Contributing:
             )
         await chain.sender.send(purse, actions)
 
-    def _spawn(self, bundle: NetworkBundle, owner: str, model: Path | None) -> None:
+    def _spawn(self, bundle: NetworkBundle, owner: str, model: Path | None, relay: str) -> None:
         """Start the worker on its own: it outlives this program, until `stop`."""
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
         with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
             subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(self._home, bundle_file, owner=owner, model=model),
+                worker_command(self._home, bundle_file, owner=owner, model=model, relay=relay),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -223,10 +229,14 @@ def worker_command(
     *,
     owner: str = "",
     model: Path | None = None,
+    relay: str = "",
     package: Path | None = None,
     lifeline: bool = False,
 ) -> list[str]:
-    """Command line of a worker: of a model's file, of a package, or of the model that comes along."""
+    """Command line of a worker: of a model's file, of a package, or of the model that comes along.
+
+    With a relay's address it listens nowhere else.
+    """
     command = [
         sys.executable,
         "-m",
@@ -243,6 +253,8 @@ def worker_command(
         command += ["--package", str(package)]
     else:
         command += ["--model", str(model or packaged_model())]
+    if relay:
+        command += ["--relay", relay]
     return [*command, "--lifeline"] if lifeline else command
 
 
@@ -333,6 +345,14 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _endpoints(found: dict[str, Any]) -> dict[str, str]:
+    states = found.get("endpoint_states")
+    if not isinstance(states, dict):
+        return {}
+    few = list(states.items())[:ENDPOINTS_MAX]
+    return {clean_line(str(endpoint), 200): clean_line(str(state), 200) for endpoint, state in few}
 
 
 def _number(found: dict[str, Any], name: str) -> int:

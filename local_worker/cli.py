@@ -22,16 +22,32 @@ from local_worker.package_commands import app as packages
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_flags import host_and_port, parse_gpu_layers, slices_of
+from local_worker.slice_flags import host_and_port, parse_gpu_layers, relays_of, slices_of
 from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
 MAX_BUNDLE_BYTES = 16 << 20
-ANY_PORT = "127.0.0.1:0"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(packages, name="model")
 
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="host:port to listen on; port 0 takes a free one. If not said: 127.0.0.1:0, with --relay nowhere."
+    ),
+]
+Relay = Annotated[
+    list[str] | None,
+    typer.Option(help="wss://HOST of a relay to be reached through, without a port of its own; repeatable."),
+]
+PlainRelay = Annotated[
+    bool, typer.Option("--plain-relay", help="Take ws:// relays outside of private networks, too.")
+]
+OwnerAddress = Annotated[str | None, typer.Option(help="Address of the owner who registered this operator.")]
+MetricsListen = Annotated[
+    str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
+]
 Package = Annotated[
     Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
 ]
@@ -41,10 +57,6 @@ Layers = Annotated[
         help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
         "A file is cut into pieces first, once."
     ),
-]
-Listen = Annotated[
-    list[str] | None,
-    typer.Option(help="host:port to listen on, 127.0.0.1:0 if not said; port 0 takes a free one."),
 ]
 Announce = Annotated[
     list[str] | None,
@@ -128,9 +140,9 @@ def start(
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Listen = None,
     announce: Announce = None,
-    owner: Annotated[
-        str | None, typer.Option(help="Address of the owner who registered this operator.")
-    ] = None,
+    relay: Relay = None,
+    plain_relay: PlainRelay = False,
+    owner: OwnerAddress = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
@@ -149,9 +161,7 @@ def start(
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
-    metrics_listen: Annotated[
-        str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
-    ] = "",
+    metrics_listen: MetricsListen = "",
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")
     ] = "info",
@@ -163,7 +173,9 @@ def start(
     with reported(as_json), locked_home(_existing(home)):
         if model is not None and package is not None:
             raise UsageRefused("--model and --package are two models", hint="leave one of them away")
-        slices = slices_of(layers or (), listen or (ANY_PORT,), announce or (), prices or (), capacity)
+        relays = relays_of(relay or (), plain_allowed=plain_relay)
+        typed = (layers or (), listen or (), announce or (), prices or (), capacity)
+        slices = slices_of(*typed, relays=len(relays))
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
@@ -176,6 +188,7 @@ def start(
             ),
             package=package,
             slices=slices,
+            relays=relays,
             owner=decode_address(owner, prefix) if owner else None,
             model_name=name,
             chat_template=chat_template,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dllm_protocol.exposition import Family, MetricKind, Sample, counter, gauge
+from local_worker.relays import OPEN
 from local_worker.status import STATES, Status
 
 
@@ -31,6 +32,16 @@ def worker_families(status: Status, rows: int, waiting_calls: int, answering: in
     yield Family("dllm_worker_info", MetricKind.GAUGE, "What each of its slices is; always 1.", about)
     states = tuple(Sample(float(status.state == state), {"state": state}) for state in STATES)
     yield Family("dllm_worker_state", MetricKind.GAUGE, "1 for the state that it is in, else 0.", states)
+    doors = tuple(
+        Sample(float(state == OPEN), {"endpoint": endpoint})
+        for endpoint, state in status.endpoint_states.items()
+    )
+    yield Family(
+        "dllm_worker_endpoint_open",
+        MetricKind.GAUGE,
+        "1 for an endpoint that takes clients now, else 0.",
+        doors,
+    )
     yield gauge("dllm_worker_sessions", "Sessions that are connected.", status.sessions)
     yield gauge("dllm_worker_answering_sessions", "Those in the middle of an answer.", answering)
     yield gauge(

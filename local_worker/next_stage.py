@@ -13,7 +13,7 @@ from dllm_protocol.errors import ChannelRefused, DllmError
 from dllm_protocol.messages import FORM_ANY, FORM_BF16, FORM_F32, MAX_FRAME_BYTES
 from dllm_protocol.records import Provider
 from dllm_protocol.sealing import SealedStream
-from dllm_protocol.session.handshake import ClientHandshake, ProviderNotProved
+from dllm_protocol.session.handshake import ClientHandshake
 from dllm_protocol.signing import Signer
 from dllm_protocol.stage_link import (
     MAX_FILLER_BYTES,
@@ -26,7 +26,7 @@ from dllm_protocol.stage_link import (
     StageReady,
     make_stage_claim,
 )
-from light_node.channel.client import dial_link
+from light_node.channel.dialing import first_reply, first_that_answers
 from light_node.channel.limits import ChannelLimits
 from light_node.channel.link import Link
 from local_worker.errors import NextStageFailed
@@ -82,22 +82,19 @@ class NextStage:
             NextStageFailed: why there is no link.
         """
         try:
-            async for link in dial_link(to.record.endpoints, timeout_ms=DIAL_MS, limits=limits):
-                try:
-                    return await cls._claim(link, to)
-                except ProviderNotProved:
-                    continue  # somebody else at this address
-                except (DllmError, asyncio.CancelledError):
-                    link.abort()
-                    raise
+            return await first_that_answers(
+                to.record.endpoints,
+                lambda link, deadline: cls._claim(link, to, deadline),
+                timeout_ms=DIAL_MS,
+                limits=limits,
+            )
         except NextStageFailed:
             raise
         except DllmError as error:
             raise NextStageFailed(f"the next stage is not reached: {error.message}") from error
-        raise NextStageFailed("the next stage is not reached: it has no endpoint")
 
     @classmethod
-    async def _claim(cls, link: Link, to: StageDialing) -> NextStage:
+    async def _claim(cls, link: Link, to: StageDialing, deadline: float) -> NextStage:
         handshake = ClientHandshake(
             chain_id=to.chain_id,
             provider=to.provider,
@@ -106,8 +103,8 @@ class NextStage:
             sealing_key=to.record.sealing_key,
             ephemeral_seed=to.ephemeral_seed(),
         )
-        await link.send(handshake.first_message)
-        opened: tuple[SealedStream, bytes] = handshake.finish(await link.receive(ANSWER_MS))
+        answer = await first_reply(link, handshake.first_message, deadline)
+        opened: tuple[SealedStream, bytes] = handshake.finish(answer)
         stream, hash_of_handshake = opened
         stage = StageLink(stream)
         link.allow(MAX_FRAME_BYTES)

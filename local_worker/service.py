@@ -16,6 +16,7 @@ from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.exposition import Family
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.metrics import MetricsServer
+from light_node.relay.urls import RelayUrl
 from local_worker.chain import Chain
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import WorkerKeys
@@ -50,6 +51,8 @@ class ServiceOptions:
     may_register_model: bool = False
     claims: ClaimPolicy = field(default_factory=ClaimPolicy)
     limits: ChannelLimits = DEFAULT_LIMITS
+    relays: tuple[RelayUrl, ...] = ()
+    """Through which every slice is reached."""
     metrics: tuple[str, int] | None = None
     """Host and port where Prometheus' metrics are served; None = nowhere."""
 
@@ -84,6 +87,7 @@ class Service:
             may_register_model=options.may_register_model,
             claims=options.claims,
             limits=options.limits,
+            relays=options.relays,
         )
         self.slices = tuple(
             Slice(slice_home(options.home, number), one, setting, model, own_keys, chain)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from dllm_protocol.endpoints import ADDRESS_BYTES, BadEndpoint, write_relay_endpoint
 from dllm_protocol.errors import UsageRefused
 from dllm_protocol.pricing import RowPrices
+from light_node.relay.errors import BadRelayAddress
+from light_node.relay.urls import RelayUrl, relay_url
 from local_worker.layer_range import check_layer_range
 from local_worker.registration import OfferTerms
+from local_worker.relays import RELAYS_MAX
 from local_worker.slice_service import MAX_SLICES, SliceOptions
 
+ANY_PORT = "127.0.0.1:0"
+ENDPOINTS_MAX = 8
+"""As a provider's record bounds them."""
 T = TypeVar("T")
 MAX_GPU_LAYERS = 1000
 
@@ -21,13 +28,17 @@ def slices_of(
     announce: Sequence[str],
     prices: Sequence[str],
     capacity_sessions: int,
+    *,
+    relays: int = 0,
 ) -> tuple[SliceOptions, ...]:
     """One slice for each range of layers; one of the whole model where none was named.
 
     Args:
         listen: ``host:port``, one for all or one for each; one port for all is the first slice's, the next ones follow.
+            None: a free port on loopback, and no port at all for slices that are reached at relays only.
         announce: endpoints for the chain; with several slices one for each.
         prices: one ask for all or one for each.
+        relays: how many relays they are reached through.
 
     Raises:
         UsageRefused: naming the flag, what it has and what it must have.
@@ -42,7 +53,11 @@ def slices_of(
     asked: list[RowPrices | None] = [parse_prices(text) for text in prices]
     everybody: list[RowPrices | None] = [None]
     asks = _for_each("--prices", asked or everybody, count)
-    doors = _doors([host_and_port(text) for text in listen], count)
+    doors: list[tuple[str | None, int]] = [(None, 0)] * count
+    if listen or announce or not relays:
+        doors = [*_doors([host_and_port(text) for text in listen or (ANY_PORT,)], count)]
+    if relays + len(announce) > ENDPOINTS_MAX and count == 1:
+        raise UsageRefused(f"{len(announce)} endpoints and {relays} relays, a provider has {ENDPOINTS_MAX}")
     if count == 1:
         announced: list[tuple[str, ...]] = [tuple(announce)]
     elif announce:
@@ -55,6 +70,27 @@ def slices_of(
         SliceOptions(text, host, port, endpoints, OfferTerms(ask, capacity_sessions))
         for text, (host, port), endpoints, ask in zip(layers or [""], doors, announced, asks, strict=True)
     )
+
+
+def relays_of(texts: Sequence[str], *, plain_allowed: bool) -> tuple[RelayUrl, ...]:
+    """Relays as they were typed.
+
+    Raises:
+        BadRelayAddress: one is none, is not protected on the way, or cannot stand in a provider's record.
+        UsageRefused: too many.
+    """
+    found = tuple(dict.fromkeys(relay_url(one, plain_allowed=plain_allowed) for one in texts))
+    if len(found) > RELAYS_MAX:
+        raise UsageRefused(f"{len(found)} relays, at most {RELAYS_MAX}")
+    for relay in found:
+        try:
+            write_relay_endpoint(relay.url, relay.name, bytes(ADDRESS_BYTES))
+        except BadEndpoint as error:
+            raise BadRelayAddress(
+                f"{relay.url} cannot be announced: {error.message}",
+                hint="it must be short, and its path of letters, digits and -._~ without a / at the end",
+            ) from error
+    return found
 
 
 def host_and_port(text: str) -> tuple[str, int]:

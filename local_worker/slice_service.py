@@ -13,12 +13,15 @@ from typing import Any, Final
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
 from dllm_protocol.session.provider import Standing
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
+from light_node.channel.link import Link
+from light_node.relay.urls import RelayUrl
 from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine.client import Engine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.memory import MemoryWatch
 from local_worker.registration import OfferTerms, Registration
+from local_worker.relays import OPEN, RelayPlaces, own_endpoints
 from local_worker.restored import SLICES_FOLDER, last_refused_epoch
 from local_worker.sequences import SequencePool
 from local_worker.settlement import ClaimPolicy, Settlement
@@ -46,10 +49,11 @@ class SliceOptions:
 
     layers: str = ""
     """``FIRST:END`` of a model in pieces; empty: all of it."""
-    host: str = "127.0.0.1"
+    host: str | None = "127.0.0.1"
+    """None: listens nowhere, and is reached through relays only."""
     port: int = 0
     announced: tuple[str, ...] = ()
-    """Endpoints for the chain; where empty, ``ws://host:port`` as listened on."""
+    """Endpoints for the chain; where empty, ``ws://host:port`` as listened on. Those at relays follow them."""
     offer: OfferTerms = field(default_factory=OfferTerms)
 
 
@@ -62,6 +66,7 @@ class SliceSetting:
     may_register_model: bool = False
     claims: ClaimPolicy = field(default_factory=ClaimPolicy)
     limits: ChannelLimits = DEFAULT_LIMITS
+    relays: tuple[RelayUrl, ...] = ()
 
 
 class Slice:
@@ -94,7 +99,9 @@ class Slice:
         self._served: Served | None = None
         self._server: StageServer | None = None
         self._settlement: Settlement | None = None
-        self._endpoints: tuple[str, ...] = ()
+        self._relays = RelayPlaces(setting.relays, keys.service, self._serve, setting.limits)
+        self._direct: tuple[str, ...] = ()
+        self._is_over = False
 
     # -- beginning --------------------------------------------------------------------------------------------
 
@@ -115,8 +122,20 @@ class Slice:
         await self._check(self._served, engine)
         refused = await last_refused_epoch(self._home, self.store, self._chain)
         self._server = self._make_server(self._served, refused)
-        port = await self._server.listen(self._options.host, self._options.port)
-        self._endpoints = self._options.announced or (f"ws://{_in_url(self._options.host)}:{port}",)
+        await self._open_door(self._server)
+
+    async def _open_door(self, server: StageServer) -> None:
+        """Take clients: at a port of its own, at relays, or both."""
+        options, relays = self._options, self._setting.relays
+        self._direct = options.announced
+        if options.host is not None:
+            port = await server.listen(options.host, options.port)
+            self._direct = self._direct or own_endpoints(options.host, port, has_relays=bool(relays))
+        if relays:
+            self._spawn(self._relays.run())
+
+    async def _serve(self, link: Link) -> None:
+        await self._loaded()[1].on_connection(link)
 
     async def _load_engine(self) -> Engine:
         await self._model.prepare(self._chain)
@@ -133,13 +152,17 @@ class Slice:
     async def offer(self) -> None:
         """Register and offer what was loaded, and go on claiming and beating.
 
+        Waits for a relay where nobody could reach the slice without one.
+
         Raises:
             ModelNotRegistered, NotRegistered, TransactionRefused, …
         """
         served, server = self._loaded()
+        if not self._direct:
+            await self._relays.wait_for_one()
         await self.registration.announce(
             served.manifest,
-            self._endpoints,
+            self._direct + self._relays.endpoints,
             self._options.offer,
             layers=(served.first_layer, served.end_layer),
             may_register_model=self._setting.may_register_model,
@@ -196,10 +219,12 @@ class Slice:
             told.provider = encode_address(prefix + PROVIDER_SUFFIX, self.registration.provider)
             told.model = self._served.manifest.name
             told.layers = (self._served.first_layer, self._served.end_layer)
-            told.endpoints = self._endpoints
+            told.endpoints = self._direct + self._relays.endpoints
             info = self.engine.info
             told.sequences, told.context_rows = info.sequences, self._served.context_rows
             told.device, told.gpu_layers = info.device, info.gpu_layers
+            if not self._is_over:
+                told.endpoint_states = dict.fromkeys(self._direct, OPEN) | self._relays.states
         return told
 
     # -- the end ----------------------------------------------------------------------------------------------
@@ -229,6 +254,8 @@ class Slice:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.close_door()
+        await self._relays.close()
+        self._is_over = True
         await self.engine.close()
 
     async def close(self) -> None:
@@ -285,7 +312,3 @@ class Slice:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -7,11 +7,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from local_worker.files import write_private
+from local_worker.relays import unreachable
 
 STATES = ("starting", "loading", "registering", "serving", "draining", "stopped", "failed")
 WRITE_EVERY_S = 1.0
@@ -30,6 +31,9 @@ class SliceStatus:
     layers: tuple[int, int] = (0, 0)
     """First layer, and the one behind the last."""
     endpoints: tuple[str, ...] = ()
+    """Where it answers, as the chain says it, best first."""
+    endpoint_states: dict[str, str] = field(default_factory=dict)
+    """By endpoint: ``open``, or why nobody is taken there now."""
     sessions: int = 0
     rows_served: int = 0
     tokens_per_s: float = 0.0
@@ -56,7 +60,7 @@ class Status:
     pid: int
     state: str = "starting"
     problem: str = ""
-    """Why it does not serve; empty while it does."""
+    """Why it does not serve, or cannot be reached; empty while it can."""
     chain_id: str = ""
     owner: str = ""
     provider: str = ""
@@ -64,6 +68,8 @@ class Status:
     model: str = ""
     layers: tuple[int, int] = (0, 0)
     endpoints: tuple[str, ...] = ()
+    endpoint_states: dict[str, str] = field(default_factory=dict)
+    """Of the endpoints of all slices."""
     sessions: int = 0
     rows_served: int = 0
     tokens_per_s: float = 0.0
@@ -84,6 +90,12 @@ class Status:
         self.slices = tuple(slices)
         self.owner, self.provider, self.operator = first.owner, first.provider, first.operator
         self.model, self.layers, self.endpoints = first.model, first.layers, first.endpoints
+        self.endpoint_states = {}
+        for one in slices:
+            self.endpoint_states |= one.endpoint_states
+        if self.state != "failed":
+            reasons = (unreachable(one.endpoint_states) for one in slices)
+            self.problem = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
         self.sessions = sum(one.sessions for one in slices)
         self.rows_served = sum(one.rows_served for one in slices)
         self.tokens_per_s = round(sum(one.tokens_per_s for one in slices), 1)

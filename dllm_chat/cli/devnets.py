@@ -46,6 +46,7 @@ class Wanted:
     model: Path | None
     home: Path | None
     split: int | None = None
+    relay: bool = False
 
 
 def bring_up(wanted: Wanted, *, foreground: bool) -> Report:
@@ -156,7 +157,7 @@ def _new_plan(wanted: Wanted) -> Plan:
         raise NotFound(f"there is no model file {model}", hint="dllm model found lists what this machine has")
     validators = DEFAULT_VALIDATORS.get(engine, 1) if wanted.validators is None else wanted.validators
     workers = DEFAULT_WORKERS if wanted.workers is None else wanted.workers
-    return make_plan(engine, validators, workers, str(model or ""), wanted.split or 0)
+    return make_plan(engine, validators, workers, str(model or ""), wanted.split or 0, relay=wanted.relay)
 
 
 def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
@@ -166,6 +167,7 @@ def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
         "--validators": (wanted.validators, len(plan.nodes)),
         "--workers": (wanted.workers, len(plan.workers)),
         "--split": (wanted.split, plan.split),
+        "--relay": ("yes" if wanted.relay else None, "yes" if plan.relay_port else "none"),
         "--model": (str(wanted.model.absolute()) if wanted.model else None, plan.model),
     }
     for flag, (want, has) in asked.items():
@@ -310,6 +312,8 @@ def _status_text(data: Mapping[str, Any]) -> str:
         "faucet": f"{data['faucet']['url']} ({'runs' if data['faucet']['running'] else 'down'})",
         "bundle": data["bundle"],
     }
+    if data["relay"]:
+        head["relay"] = f"{data['relay']['url']} ({'runs' if data['relay']['running'] else 'down'})"
     parts = [
         fields(head),
         table(("NODE", "RPC", "PROCESS", "HEIGHT", "APP HASH", "PEERS", "VOTES"), nodes),

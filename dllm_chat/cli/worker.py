@@ -18,6 +18,7 @@ app = group(
     \b
       dllm worker on                   serves the model in the package
       dllm worker on --model FILE      registers and serves a GGUF file (dllm model found)
+      dllm worker on --relay wss://HOST  without a port that others can reach
       dllm worker status
       dllm worker off                  finishes running answers, then stops
     """
@@ -27,6 +28,13 @@ app = group(
 @command(app, "on")
 async def on(
     model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF file to serve.")] = None,
+    relay: Annotated[
+        str,
+        typer.Option(
+            help="wss://HOST of a relay to be reached through; else the `relay` of config.toml.",
+            metavar="URL",
+        ),
+    ] = "",
     stay: Annotated[bool, typer.Option("--stay", help="Wait here until Ctrl-C, then stop it.")] = False,
     password_file: PasswordFile = None,
     password_fd: PasswordFd = None,
@@ -37,7 +45,7 @@ async def on(
     """
     from dllm_chat.cli.workers import switch_on
 
-    data = await switch_on(model, password_file, password_fd, stay=stay)
+    data = await switch_on(model, password_file, password_fd, relay=relay, stay=stay)
     text = f"worker {data['state']}: {data['provider'] or 'registering'} {data['model']}".rstrip()
     return Report(data, f"{text}\n{data['note']}".rstrip())
 
@@ -65,6 +73,8 @@ def status() -> Report:
         "speed": f"{data['tokens_per_s']:.1f} tokens/s",
         "earned": f"{format_dllm(data['earned_udllm'])} DLLM",
     }
+    if data["endpoints"]:
+        shown["endpoints"] = "\n".join(f"{one}: {state}" for one, state in data["endpoints"].items())
     if data["problem"]:
         shown["problem"] = data["problem"]
     text = fields(shown)

@@ -14,6 +14,7 @@ from dllm_chat.contributing import Contributing, WorkerFailed
 from dllm_chat.session.events import WorkerStatus
 from dllm_chat.session.networks import joined_network
 from dllm_chat.session.service import ChatService
+from dllm_protocol.errors import UsageRefused
 
 EMBEDDED_NOTE = (
     "on the embedded network a worker lives as long as that network does: "
@@ -24,10 +25,21 @@ POLL_S = 0.2
 
 
 async def switch_on(
-    model: Path | None, password_file: Path | None, password_fd: int | None, *, stay: bool
+    model: Path | None, password_file: Path | None, password_fd: int | None, *, relay: str, stay: bool
 ) -> dict[str, Any]:
-    """Start the worker; with ``stay``, hold the network until Ctrl-C."""
-    async with paying(password_file, password_fd, chat_key_will_do=False) as service:
+    """Start the worker; with ``stay``, hold the network until Ctrl-C.
+
+    Args:
+        relay: through which it is reached; where empty, that of the settings.
+
+    Raises:
+        UsageRefused: a relay for the embedded network, which nobody else is on.
+    """
+    if relay and _contributing()[1]:
+        raise UsageRefused(
+            "--relay is for a network of others, and none is joined", hint="dllm network join BUNDLE"
+        )
+    async with paying(password_file, password_fd, chat_key_will_do=False, relay=relay or None) as service:
         await service.worker_on(_absolute(model))
         embedded = service.badge == "LOCAL"
         found = await _serving(service)

@@ -26,6 +26,7 @@ from dllm_chat.devnet.parts import (
     devnet_worker_command,
     faucet_command,
     node_command,
+    relay_command,
 )
 from dllm_chat.devnet.plan import Folder, Plan, read_plan, taken_ports
 from dllm_chat.embedded.processes import Child
@@ -39,7 +40,7 @@ START_TIMEOUT_S = 120.0
 SLICES_TIMEOUT_S = 1200.0
 """For a worker that assembles its slices of a large model, for the first time."""
 STOP_TIMEOUT_S = 20.0
-FAUCET = "faucet"
+FAUCET, RELAY = "faucet", "relay"
 CLIENT_PAUSES_S = (1.0, 3.0)
 """Workers and the faucet are started again if they end before they serve: the chain may need a moment more."""
 _POLL_S = 0.05
@@ -88,6 +89,8 @@ class Devnet:
         await say(f"starting the nodes ({plan.engine})")
         await asyncio.gather(*(self._start_node(node.name) for node in plan.nodes))
         signed = await self._publish(plan)
+        if plan.relay_port:
+            await self._start_relay()
         await say("starting the workers and the faucet")
         await asyncio.gather(self._start_faucet(), *(self._start_worker(name) for name in plan.workers))
         await say("waiting until the workers are offered")
@@ -126,6 +129,8 @@ class Devnet:
         await self._child(name).stop()
         if name == FAUCET:
             await self._start_faucet()
+        elif name == RELAY:
+            await self._start_relay()
         elif name in self.plan.workers:
             await self._start_worker(name)
         else:
@@ -171,6 +176,11 @@ class Devnet:
         command = faucet_command(self.folder, self.plan)
         child = await self._start(FAUCET, command, restart_pauses_s=CLIENT_PAUSES_S)
         await self._until((home / "faucet.json").exists, child)
+
+    async def _start_relay(self) -> None:
+        running = self.folder.relay / "relay.json"
+        running.unlink(missing_ok=True)
+        await self._until(running.exists, await self._start(RELAY, relay_command(self.folder, self.plan)))
 
     async def _start(self, name: str, command: list[str], restart_pauses_s: tuple[float, ...] = ()) -> Child:
         logs = make_private_folder(self.folder.logs)

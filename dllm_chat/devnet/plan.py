@@ -4,6 +4,7 @@ devnet.json     the plan; written last, so that a folder without it was never fi
 network.bundle  what others join it with
 genesis         its chain's beginning
 nodes/node-N    a node's home         workers/worker-N   a worker's home        faucet/   the faucet's home
+relay/          the relay's folder, where there is one
 model/package   the model in pieces, where it is served in slices
 logs/           what the parts print
 door.json       port and token of the supervisor that runs; supervisor.lock is held by it
@@ -35,7 +36,10 @@ MAX_SPLIT = 16
 """Slices of the model: no route has more stages."""
 _FORMAT, _VERSION = "dllm-devnet", 2
 _VERSION_WITHOUT_SLICES = 1
-_PARTS = ("nodes", "workers", "faucet", "readiness", "manifest", "model", "logs", "genesis", "network.bundle")
+_PARTS = (
+    *("nodes", "workers", "faucet", "relay", "readiness", "manifest", "model", "logs"),
+    *("genesis", "network.bundle"),
+)
 _OF_A_HOME = frozenset({"data", "state", "cache", "config.toml"})
 _UNFINISHED = "founding"
 _RUNNING_FILES = frozenset({"supervisor.lock", "door.json", "supervisor.log", _UNFINISHED})
@@ -89,18 +93,26 @@ class Plan:
         """The layers of a slot's slice: the first, and the one behind the last."""
         return self.cuts[slot.slice_], self.cuts[slot.slice_ + 1]
 
+    relay_port: int = 0
+    """Where the relay listens through which alone workers are reached; 0: there is none."""
+
     @property
     def size(self) -> str:
         """How much it is, in words."""
         parts = ((len(self.nodes), "node"), (len(self.workers), "worker"))
         counts = [f"{count} {what}" + ("" if count == 1 else "s") for count, what in parts]
         slices = [f"{self.split} slice{'' if self.split == 1 else 's'} of the model"] if self.split else []
-        return ", ".join([*counts, *slices, "a faucet"])
+        return ", ".join([*counts, *slices, "a faucet", *(["a relay"] if self.relay_port else [])])
 
     @property
     def faucet_url(self) -> str:
         """Where tokens are given away."""
         return f"http://{LOOPBACK}:{self.faucet_port}"
+
+    @property
+    def relay_url(self) -> str:
+        """The relay's address; empty where there is none."""
+        return f"ws://{LOOPBACK}:{self.relay_port}" if self.relay_port else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,11 @@ class Folder:
     def faucet(self) -> Path:
         """The faucet's home."""
         return self.root / "faucet"
+
+    @property
+    def relay(self) -> Path:
+        """The relay's folder."""
+        return self.root / "relay"
 
     @property
     def package(self) -> Path:
@@ -158,7 +175,9 @@ class Folder:
         return self.root / "workers" / name
 
 
-def make_plan(engine: str, validators: int, workers: int, model: str, split: int = 0) -> Plan:
+def make_plan(
+    engine: str, validators: int, workers: int, model: str, split: int = 0, *, relay: bool = False
+) -> Plan:
     """A plan with ports that are free now.
 
     Args:
@@ -182,11 +201,12 @@ def make_plan(engine: str, validators: int, workers: int, model: str, split: int
             f"the solo engine has one validator, asked were {validators}",
             hint=f"--engine {COMETBFT} takes several",
         )
-    ports = _free_ports(2 * validators + 1)
+    *ports, relay_port = _free_ports(2 * validators + 2)
     p2p = ports[validators : 2 * validators] if engine == COMETBFT else [0] * validators
     nodes = tuple(NodePlan(f"node-{n + 1}", ports[n], p2p[n]) for n in range(validators))
     names = tuple(f"worker-{n + 1}" for n in range(workers))
-    return Plan(engine, nodes, names, ports[-1], model, split, deal(split, names))
+    own_relay = relay_port if relay else 0
+    return Plan(engine, nodes, names, ports[-1], model, split, deal(split, names), relay_port=own_relay)
 
 
 def write_plan(folder: Folder, plan: Plan) -> None:
@@ -225,6 +245,7 @@ def read_plan(folder: Folder) -> Plan:
                 workers=tuple(str(name) for name in found["workers"]),
                 faucet_port=int(found["faucet_port"]),
                 model=str(found["model"]),
+                relay_port=int(found.get("relay_port", 0)),
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -296,7 +317,8 @@ def taken_ports(plan: Plan) -> list[int]:
 
 def _ports_of(plan: Plan) -> list[int]:
     pairs = [(node.rpc_port, node.p2p_port) for node in plan.nodes]
-    return [port for pair in pairs for port in pair if port] + [plan.faucet_port]
+    others = (plan.faucet_port, plan.relay_port)
+    return [port for ports in (*pairs, others) for port in ports if port]
 
 
 def _is_free(port: int) -> bool:

@@ -210,3 +210,5 @@ class WorkerStatus:
     problem: str
     slices: tuple[ServedSlice, ...] = ()
     """All that it serves; ``model`` and ``provider`` are those of the first."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """Where it answers, best first, and of each whether it is ``open`` now, or why not."""

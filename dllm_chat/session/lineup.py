@@ -162,9 +162,11 @@ class Lineup:
         )
 
     def _candidates(self, stage: RouteStage) -> list[bytes]:
+        """Who may serve a stage: those who never failed, then those who failed in an earlier answer and may be back."""
         entries = [entry for entry in (stage.stage, stage.standby) if entry is not None]
-        gone = self._exclude | set(self.saved.failed)
-        return [entry.provider for entry in entries if entry.provider not in gone]
+        gone = self._exclude | self.failed_now
+        left = [entry.provider for entry in entries if entry.provider not in gone]
+        return sorted(left, key=lambda provider: provider in self.saved.failed)
 
     def warm_standbys(self) -> None:
         """Open channels to the standbys of a longer line beforehand, so that one of them can go on at once."""

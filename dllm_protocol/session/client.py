@@ -116,7 +116,7 @@ class ClientLeg:
         """Check the provider's hello; return the sealed Claim to send.
 
         Raises:
-            ProviderNotProved, MalformedBytes
+            ProviderNotProved
         """
         self._stream, hash_of_handshake = self._handshake.finish(answer)
         claim = make_claim(self._session_key, hash_of_handshake, self._secret, self._previous)

@@ -77,3 +77,17 @@ def test_a_workers_command_names_the_model_and_no_secret(tmp_path: Path) -> None
     command = worker_command(tmp_path, tmp_path / "bundle", owner="local1x", lifeline=True)
     assert command[-1] == "--lifeline" and str(packaged_model()) in command
     assert command[command.index("--owner") + 1] == "local1x"
+    assert "--relay" not in command
+    relayed = worker_command(tmp_path, tmp_path / "bundle", relay="wss://relay.example")
+    assert relayed[-2:] == ["--relay", "wss://relay.example"]
+
+
+def test_where_it_answers_is_shown_with_clean_words_and_bounded(tmp_path: Path) -> None:
+    states = {f"ws://{number}\x1b": "open" for number in range(20)}
+    found = contributing(tmp_path / "worker", STATUS | {"endpoint_states": states})
+    with (tmp_path / "worker" / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        endpoints = found.status().endpoints
+        assert len(endpoints) == 8 and "\x1b" not in "".join(endpoints)
+        (tmp_path / "worker" / STATUS_FILE).write_text(json.dumps(STATUS | {"endpoint_states": [1]}))
+        assert found.status().endpoints == {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from light_node.channel.limits import ChannelLimits
+from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.service import Service, ServiceOptions
@@ -28,6 +29,7 @@ class RunningWorker:
     chain: ChainDouble
     provider: bytes
     port: int
+    """Where it listens; 0 beside a relay."""
     stop: asyncio.Event
     task: asyncio.Task[None]
 
@@ -48,6 +50,8 @@ async def running_worker(
     layers: Sequence[str] = (),
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
+    relays: tuple[RelayUrl, ...] = (),
+    host: str | None = "127.0.0.1",
 ) -> AsyncIterator[RunningWorker]:
     """Run a worker in ``home`` until the block ends; then it leaves in good order.
 
@@ -55,7 +59,7 @@ async def running_worker(
         package: serve this instead of ``model``.
         layers: a slice for each, of the package, or of the model cut into one.
     """
-    slices = tuple(SliceOptions(text) for text in layers) or (SliceOptions(),)
+    slices = tuple(SliceOptions(text, host) for text in layers or [""])
     homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
     keys = [load_keys(one) if key_file(one).exists() else create_keys(one) for one in homes]
     chain = chain or ChainDouble(keys[0].operator_address)
@@ -67,6 +71,7 @@ async def running_worker(
         may_register_model=True,
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
+        relays=relays,
     )
     # One chain, the records are shared; each operator sends what it sends as itself.
     others = [replace(chain, operator=own.operator_address) for own in keys[1:]]
@@ -78,7 +83,7 @@ async def running_worker(
     if task.done():
         waiting.cancel()
         task.result()
-    port = int(service.status.endpoints[0].rpartition(":")[2])
+    port = int(service.status.endpoints[0].rpartition(":")[2]) if host and not relays else 0
     provider = service.slices[0].registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dllm_chat.devnet.errors import DevnetRefused, NoDevnet
+from dllm_chat.devnet.parts import devnet_worker_command, relay_command
 from dllm_chat.devnet.plan import (
     COMETBFT,
     SOLO,
@@ -40,6 +41,29 @@ def test_a_plan_is_read_as_it_was_written(folder: Folder) -> None:
     assert read_plan(folder) == plan
     assert plan.nodes[2].peer_address == f"{2:040x}@127.0.0.1:{plan.nodes[2].p2p_port}"
     assert [path.name for path in folder.root.iterdir()] == ["devnet.json"]
+
+
+def test_a_plan_with_a_relay_is_read_as_it_was_written_and_an_older_one_has_none(folder: Folder) -> None:
+    plan = make_plan(SOLO, 1, 1, "", relay=True)
+    write_plan(folder, plan)
+    assert read_plan(folder) == plan
+    assert plan.relay_url == f"ws://127.0.0.1:{plan.relay_port}" and plan.size.endswith("a relay")
+    older = json.loads(folder.plan.read_bytes())
+    del older["relay_port"]
+    write_private(folder.plan, json.dumps(older).encode())
+    assert read_plan(folder) == replace(plan, relay_port=0)
+    assert replace(plan, relay_port=0).relay_url == ""
+
+
+def test_workers_of_a_devnet_with_a_relay_are_told_of_it_and_nothing_else_to_listen_on(
+    folder: Folder,
+) -> None:
+    for relay in (False, True):
+        plan = make_plan(SOLO, 1, 1, "", relay=relay)
+        command = devnet_worker_command(folder, plan, "worker-1")
+        assert (["--relay", plan.relay_url] == command[-3:-1]) is relay
+        assert "--listen" not in command and "--announce" not in command
+    assert f"127.0.0.1:{plan.relay_port}" in relay_command(folder, plan)
 
 
 def test_a_plan_with_slices_is_read_as_it_was_written(folder: Folder) -> None:
