@@ -230,11 +230,11 @@ class Slice:
             told.model = self._served.manifest.name
             told.layers = (self._served.first_layer, self._served.end_layer)
             told.endpoints = self._direct + self._relays.endpoints
-            if not self._is_over:
-                told.endpoint_states = dict.fromkeys(self._direct, OPEN) | self._relays.states
             info = self.engine.info
             told.sequences, told.context_rows = info.sequences, self._served.context_rows
             told.device, told.gpu_layers = info.device, info.gpu_layers
+            if not self._is_over:
+                told.endpoint_states = dict.fromkeys(self._direct, OPEN) | self._relays.states
         return told
 
     # -- the end ----------------------------------------------------------------------------------------------
