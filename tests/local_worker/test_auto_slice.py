@@ -6,11 +6,13 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dllm_protocol.actions import (
+    Heartbeat,
     RegisterProvider,
     SetHolding,
     SetOffer,
@@ -20,6 +22,7 @@ from dllm_protocol.actions import (
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import TransactionRefused
 from dllm_protocol.holder_book import HolderEntry
+from dllm_protocol.records import OfferBookHead
 from dllm_protocol.refusals import InsufficientFunds
 from local_worker.keys import create_keys
 from local_worker.packages.package import load_package, piece_path
@@ -164,6 +167,23 @@ async def test_a_chain_that_refuses_is_asked_again(tmp_path: Path, shared: Path)
         worker.chain.others[:] = [other(number, *held) for number in (1, 2, 3)]
         await until(lambda: slices_offered(worker.chain) == [held, lacking], worker.chain)
         assert not worker.chain.refuse_next
+
+
+async def test_a_book_that_is_out_of_date_is_frozen_anew_for_a_heartbeat(
+    tmp_path: Path, shared: Path
+) -> None:
+    async with auto(tmp_path / "w", shared) as worker:
+        chain = worker.chain
+
+        def beats() -> int:
+            return sum(isinstance(one, Heartbeat) for one in chain.sent)
+
+        before, epoch = beats(), chain.epoch
+        chain.head = OfferBookHead("tiny", epoch, b"h" * 32, 1, 0, epoch, b"h" * 32, 1)
+        await until(lambda: chain.epoch > epoch + 3, chain)
+        assert beats() == before, "it is not stale"
+        chain.head = replace(chain.head, stale=1)
+        await until(lambda: beats() > before, chain)
 
 
 def refusal() -> TransactionRefused:
