@@ -88,6 +88,20 @@ def hundred_million() -> Path:
     )
 
 
+def eleven_hundred_million() -> Path:
+    """The larger one, in the shape of TinyLlama: 1.1 billion parameters, Q8_0, vocabulary of 32,000."""
+    return cached_random_llama(
+        layers=22,
+        n_embd=2048,
+        n_ff=5632,
+        heads=32,
+        kv_heads=4,
+        vocab_size=32000,
+        quantisation="Q8_0",
+        seed=1,
+    )
+
+
 def _matrices(
     layers: int, n_embd: int, n_ff: int, n_kv: int, vocab_size: int
 ) -> Iterator[tuple[str, int, int]]:

@@ -22,7 +22,7 @@ from local_worker.package_commands import app as packages
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_flags import host_and_port, relays_of, slices_of
+from local_worker.slice_flags import host_and_port, parse_gpu_layers, relays_of, slices_of
 from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
@@ -55,8 +55,11 @@ Layers = Annotated[
     list[str] | None,
     typer.Option(
         help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
-        "A file is cut into pieces first, once."
+        "auto: those where the network gains most. A file is cut into pieces first, once."
     ),
+]
+MostLayers = Annotated[
+    int | None, typer.Option(help="With --layers auto: no more than this many.", min=1, max=512)
 ]
 Announce = Annotated[
     list[str] | None,
@@ -137,6 +140,7 @@ def start(
     ] = None,
     package: Package = None,
     layers: Layers = None,
+    most_layers: MostLayers = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Listen = None,
     announce: Announce = None,
@@ -148,8 +152,16 @@ def start(
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
     prices: Prices = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
-    sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
-    context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
+    sequences: Annotated[
+        int | None,
+        typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Rows a session may have; else as many as fit.", min=256)
+    ] = None,
+    gpu_layers: Annotated[
+        str, typer.Option(help="Layers on graphics cards: a number, auto (all that fit) or none.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
@@ -167,7 +179,7 @@ def start(
             raise UsageRefused("--model and --package are two models", hint="leave one of them away")
         relays = relays_of(relay or (), plain_allowed=plain_relay)
         typed = (layers or (), listen or (), announce or (), prices or (), capacity)
-        slices = slices_of(*typed, relays=len(relays))
+        slices = slices_of(*typed, relays=len(relays), most_layers=most_layers)
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
@@ -175,7 +187,9 @@ def start(
         file = package or model or packaged_model()
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(file, home / "engine.log", context, sequences, threads),
+            engine=EngineOptions(
+                file, home / "engine.log", context, sequences, threads, parse_gpu_layers(gpu_layers)
+            ),
             package=package,
             slices=slices,
             relays=relays,

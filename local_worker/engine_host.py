@@ -27,9 +27,15 @@ class EngineOptions:
 
     model_path: Path
     log_path: Path
-    context_rows: int
-    sequences: int
+    context_rows: int | None
+    """Rows a sequence can hold; None: as memory allows."""
+    sequences: int | None
+    """How many may be open at once; None: as memory allows."""
     threads: int | None = None
+    gpu_layers: int | None = None
+    """Layers on graphics cards; None: all that fit."""
+    memory_share: int = 1
+    """Among how many engines that start together free memory is divided."""
 
 
 class EngineHost:
@@ -106,12 +112,16 @@ class EngineHost:
 
     async def _launch(self) -> Engine:
         options = self._options
+        # The next engine holds what the first one could: sessions were promised it.
+        told = self._engine.info if self._engine is not None else None
         return await Engine.start(
             options.model_path,
-            context_rows=options.context_rows,
-            sequences=options.sequences,
+            context_rows=told.context_rows if told else options.context_rows,
+            sequences=told.sequences if told else options.sequences,
             threads=options.threads,
             log_path=options.log_path,
+            gpu_layers=options.gpu_layers,
+            memory_share=options.memory_share,
         )
 
     async def _keep(self) -> None:

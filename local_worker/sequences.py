@@ -48,8 +48,16 @@ class Held:
 class SequencePool:
     """All sequences of the engine that runs now."""
 
-    def __init__(self, host: EngineHost, clock_s: Callable[[], float]) -> None:
-        """``clock_s``: monotonic seconds."""
+    def __init__(
+        self, host: EngineHost, clock_s: Callable[[], float], shortage: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Prepare.
+
+        Args:
+            clock_s: monotonic seconds.
+            shortage: says why no further session should be taken on now; empty where one can.
+        """
+        self._shortage = shortage
         self._host = host
         self._clock_s = clock_s
         self._held: dict[bytes, Held] = {}
@@ -77,12 +85,17 @@ class SequencePool:
         """The session's sequence for one decode: its own, a free one, or that of the session unused longest.
 
         Raises:
-            EngineBusy: every sequence is in the middle of an answer.
+            EngineBusy: every sequence is in the middle of an answer, or the session would be a new one and memory is
+                short.
             EngineGone: there is no engine now.
         """
         engine = self._host.current()
         held = self._held.get(session)
         if held is None:
+            if shortage := self._shortage():
+                raise EngineBusy(
+                    f"memory is short here: {shortage}", hint="try again in a moment, or another provider"
+                )
             if not engine.free_sequences:
                 self._evict()
             held = self._held[session] = Held(engine.open_sequence())

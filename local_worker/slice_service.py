@@ -19,6 +19,7 @@ from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine.client import Engine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
+from local_worker.memory import MemoryWatch
 from local_worker.registration import OfferTerms, Registration
 from local_worker.relays import OPEN, RelayPlaces, own_endpoints
 from local_worker.restored import SLICES_FOLDER, last_refused_epoch
@@ -48,13 +49,15 @@ class SliceOptions:
     """What one slice was told."""
 
     layers: str = ""
-    """``FIRST:END`` of a model in pieces; empty: all of it."""
+    """``FIRST:END`` of a model in pieces, or `AUTO_LAYERS`; empty: all of it."""
     host: str | None = "127.0.0.1"
     """None: listens nowhere, and is reached through relays only."""
     port: int = 0
     announced: tuple[str, ...] = ()
     """Endpoints for the chain; where empty, ``ws://host:port`` as listened on. Those at relays follow them."""
     offer: OfferTerms = field(default_factory=OfferTerms)
+    most_layers: int | None = None
+    """Where the network chooses the layers: no more than this many, however many fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Slice:
         self.meter = RowMeter()
         self.store = Store(home / LEDGER)
         self.engine = EngineHost(replace(setting.engine, model_path=model.path, log_path=home / "engine.log"))
-        self.pool = SequencePool(self.engine, time.monotonic)
+        self.pool = SequencePool(self.engine, time.monotonic, MemoryWatch(time.monotonic).shortage)
         self.engine.on_new_engine = self.pool.forget_all
         self.tasks: list[asyncio.Task[None]] = []
         """What runs as long as the slice is served; an end of one of them is a defect."""
@@ -194,6 +197,14 @@ class Slice:
         assert self._served is not None and self._server is not None, "load() comes first"
         return self._served, self._server
 
+    async def wait_refused(self) -> None:
+        """Wait for ever, or until no engine can be had any more.
+
+        Raises:
+            ModelRefused: the model file changed under the worker.
+        """
+        await self.engine.wait_refused()
+
     # -- while it serves --------------------------------------------------------------------------------------
 
     @property
@@ -237,6 +248,9 @@ class Slice:
             told.model = self._served.manifest.name
             told.layers = (self._served.first_layer, self._served.end_layer)
             told.endpoints = self._direct + self._relays.endpoints
+            info = self.engine.info
+            told.sequences, told.context_rows = info.sequences, self._served.context_rows
+            told.device, told.gpu_layers = info.device, info.gpu_layers
             if not self._is_over:
                 told.endpoint_states = dict.fromkeys(self._direct, OPEN) | self._relays.states
         return told

@@ -40,6 +40,14 @@ class SliceStatus:
     earned_unclaimed_udllm: int = 0
     claimed_udllm: int = 0
     engine_restarts: int = 0
+    sequences: int = 0
+    """Sessions whose rows stay in memory."""
+    context_rows: int = 0
+    """Rows that each of them may have."""
+    device: str = ""
+    """The graphics card that has layers; empty where only the CPU computes."""
+    gpu_layers: int = 0
+    """Layers on it."""
     self_test: str = ""
     """How near the last self-test was: ``exact``, ``within 0.01``, or ``no probe`` where the model has none."""
     self_tests: int = 0
@@ -72,6 +80,10 @@ class Status:
     earned_unclaimed_udllm: int = 0
     claimed_udllm: int = 0
     engine_restarts: int = 0
+    sequences: int = 0
+    context_rows: int = 0
+    device: str = ""
+    gpu_layers: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
     self_test: str = ""
@@ -96,6 +108,10 @@ class Status:
         self.earned_unclaimed_udllm = sum(one.earned_unclaimed_udllm for one in slices)
         self.claimed_udllm = sum(one.claimed_udllm for one in slices)
         self.engine_restarts = sum(one.engine_restarts for one in slices)
+        self.sequences = sum(one.sequences for one in slices)
+        self.context_rows = min(one.context_rows for one in slices)
+        self.device = next((one.device for one in slices if one.device), "")
+        self.gpu_layers = sum(one.gpu_layers for one in slices)
         self.self_test = first.self_test
         self.self_tests = sum(one.self_tests for one in slices)
 

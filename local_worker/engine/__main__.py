@@ -12,12 +12,16 @@ import socket
 import sys
 from pathlib import Path
 
+from local_worker.capacity import NoRoom
+from local_worker.engine.devices import graphics_cards
 from local_worker.engine.errors import ModelRefused
+from local_worker.engine.fitting import ALL_THAT_FIT, Fitting, Wish, fit
 from local_worker.engine.frames import Failure, FrameRefused
-from local_worker.engine.llama import LlamaModel, LlamaVocabulary
+from local_worker.engine.llama import LlamaModel, LlamaVocabulary, library_folder
 from local_worker.engine.messages import failure_frame, vocabulary_frame
 from local_worker.engine.scheduler import SLICE_ROWS
 from local_worker.engine.server import Server
+from local_worker.memory import free_memory
 
 _MAX_WRITTEN_BYTES = 1 << 24
 _PR_SET_PDEATHSIG = 1
@@ -32,8 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--context-rows", type=int, default=256)
-    parser.add_argument("--sequences", type=int, default=1)
+    parser.add_argument("--context-rows", type=int, help="else as many as fit")
+    parser.add_argument("--sequences", type=int, help="else as many as fit")
+    parser.add_argument("--gpu-layers", type=int, default=ALL_THAT_FIT)
+    parser.add_argument("--memory-share", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocabulary-only", action="store_true")
     chosen = parser.parse_args(arguments)
@@ -44,14 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.vocabulary_only:
             connection.sendall(vocabulary_frame(0, LlamaVocabulary.of_file(chosen.model).describe()))
             return 0
-        model = LlamaModel(
-            chosen.model,
-            context_rows=chosen.context_rows,
-            sequences=chosen.sequences,
-            threads=chosen.threads,
-            batch_rows=max(SLICE_ROWS, chosen.sequences),
-        )
-    except ModelRefused as refusal:
+        model = _load(chosen)
+    except (ModelRefused, NoRoom) as refusal:
         connection.sendall(failure_frame(0, Failure.MODEL_REFUSED, f"{refusal.message}\n{refusal.hint}"))
         return 2
     # What loading left behind stays: the collector need not look at it again between two rows.
@@ -65,6 +65,36 @@ def main(arguments: list[str] | None = None) -> int:
     except (BrokenPipeError, ConnectionResetError):
         _note("engine: the service is gone")
     return 0
+
+
+def _load(chosen: argparse.Namespace) -> LlamaModel:
+    """The model, as much of it on graphics cards as was asked for or fits; without them where they fail.
+
+    Raises:
+        NoRoom, ModelRefused
+    """
+    wish = Wish(chosen.sequences, chosen.context_rows, chosen.gpu_layers, chosen.memory_share)
+    cards = graphics_cards(library_folder()) if wish.gpu_layers else []
+    fitting = fit(chosen.model, wish, free_memory(), cards)
+    try:
+        return _loaded(chosen, fitting)
+    except ModelRefused as refusal:
+        if not fitting.gpu_layers or wish.gpu_layers != ALL_THAT_FIT:
+            raise
+        _note(f"engine: not with {fitting.gpu_layers} layers on {fitting.device}: {refusal.message}")
+        return _loaded(chosen, fit(chosen.model, wish, free_memory(), []))
+
+
+def _loaded(chosen: argparse.Namespace, fitting: Fitting) -> LlamaModel:
+    return LlamaModel(
+        chosen.model,
+        context_rows=fitting.places.context_rows,
+        sequences=fitting.places.sequences,
+        threads=chosen.threads,
+        batch_rows=max(SLICE_ROWS, fitting.places.sequences),
+        gpu_layers=fitting.gpu_layers,
+        device=fitting.device,
+    )
 
 
 def _bind_to_parent() -> None:

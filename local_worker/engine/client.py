@@ -64,6 +64,7 @@ class Engine(asyncio.Protocol):
         self._reader = FrameReader()
         self._calls: dict[int, Call] = {}
         self._next_call = 1
+        self._unsent: list[bytes] = []
         self._free: deque[int] = deque()
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
@@ -81,19 +82,23 @@ class Engine(asyncio.Protocol):
         cls,
         model_path: Path,
         *,
-        context_rows: int,
-        sequences: int,
+        context_rows: int | None,
+        sequences: int | None,
         threads: int | None,
         log_path: Path,
+        gpu_layers: int | None = None,
+        memory_share: int = 1,
         load_timeout_s: float = _LOAD_TIMEOUT_S,
     ) -> Engine:
         """Start a process that has loaded ``model_path``.
 
         Args:
-            context_rows: rows that each sequence can hold; llama.cpp rounds up to 256.
-            sequences: how many sequences may be open at once; each has KV memory of its own.
+            context_rows: rows that each sequence can hold, None: as memory allows; llama.cpp rounds up to 256.
+            sequences: how many may be open at once, None: as memory allows; each has KV memory of its own.
             threads: for decoding; None chooses.
             log_path: where llama.cpp's own words go (appended, 0600, bounded).
+            gpu_layers: layers on graphics cards, where llama.cpp was built for them; None: all that fit.
+            memory_share: among how many engines that start together free memory is divided.
 
         Raises:
             ModelRefused: the engine says why.
@@ -101,9 +106,14 @@ class Engine(asyncio.Protocol):
         """
         process, connection = await EngineProcess.start(
             model_path,
-            (
-                *("--context-rows", str(context_rows), "--sequences", str(sequences)),
-                *("--threads", str(threads or default_threads())),
+            _options(
+                {
+                    "context-rows": context_rows,
+                    "sequences": sequences,
+                    "threads": threads or default_threads(),
+                    "gpu-layers": gpu_layers,
+                    "memory-share": memory_share,
+                }
             ),
             log_path,
         )
@@ -239,8 +249,17 @@ class Engine(asyncio.Protocol):
         return number, call
 
     def _send(self, data: bytes) -> None:
+        """Goes out with all that this turn of the loop has to say: the engine hears of sessions that were answered
+        together in one piece, and decodes them in one batch.
+        """
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None and self.alive:
-            self._transport.write(data)
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _check_alive(self) -> None:
         if not self.alive:
@@ -270,3 +289,8 @@ class Engine(asyncio.Protocol):
             self._ready.set_exception(errors.EngineGone(message, hint=hint))
             self._ready.exception()
         self._closed.set()
+
+
+def _options(numbers: dict[str, int | None]) -> tuple[str, ...]:
+    """The engine's command line; what is None is left to it."""
+    return tuple(f"--{name}={number}" for name, number in numbers.items() if number is not None)

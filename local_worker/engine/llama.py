@@ -69,14 +69,15 @@ class _Library:
         if level == _ERROR_LEVEL and len(self.complaints) < 50:
             self.complaints.append(text.decode(errors="replace").strip())
 
-    def load(self, path: Path, *, vocab_only: bool) -> llama_cpp.llama_model_p:
-        """A file as llama.cpp takes it.
+    def load(self, path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> llama_cpp.llama_model_p:
+        """A file as llama.cpp takes it; the last ``gpu_layers`` of its layers on graphics cards.
 
         Raises:
             ModelRefused: it does not.
         """
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocab_only
+        params.n_gpu_layers = gpu_layers
         # Weights of a hostile or damaged file are checked for invalid blocks before any of them is used.
         params.check_tensors = not vocab_only
         model: llama_cpp.llama_model_p | None = llama_cpp.llama_model_load_from_file(
@@ -90,6 +91,11 @@ class _Library:
     def let_go(self) -> None:
         """Stop listening."""
         llama_cpp.llama_log_set(llama_cpp.llama_log_callback(0), ctypes.c_void_p(0))
+
+
+def library_folder() -> Path:
+    """Where ggml's own libraries lie."""
+    return Path(llama_cpp.__file__).parent / "lib"
 
 
 class LlamaVocabulary:
@@ -159,11 +165,20 @@ class LlamaModel:
     """
 
     def __init__(
-        self, path: Path, *, context_rows: int, sequences: int, threads: int, batch_rows: int
+        self,
+        path: Path,
+        *,
+        context_rows: int,
+        sequences: int,
+        threads: int,
+        batch_rows: int,
+        gpu_layers: int = 0,
+        device: str = "",
     ) -> None:
         self._library = _Library()
         self.architecture = self._checked_architecture(path)
-        self._model = self._library.load(path, vocab_only=False)
+        self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers)
+        self._gpu_layers, self._device = gpu_layers, device
         self.role = _role(self._model, path)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         if vocab is None:
@@ -212,8 +227,9 @@ class LlamaModel:
         exit_node = f"l_out-{role.end_layer - role.first_layer - 1}".encode() if role.gives_hidden else None
         if entry is None and exit_node is None:
             return None
-        folder = Path(llama_cpp.__file__).parent / "lib"
-        return Tap(folder, n_embd=self.n_embd, rows=self.batch_rows, entry=entry, exit_node=exit_node)
+        return Tap(
+            library_folder(), n_embd=self.n_embd, rows=self.batch_rows, entry=entry, exit_node=exit_node
+        )
 
     def _open_context(self) -> llama_cpp.llama_context_p:
         params = llama_cpp.llama_context_default_params()
@@ -358,6 +374,8 @@ class LlamaModel:
             first_layer=self.role.first_layer,
             end_layer=self.role.end_layer,
             model_layers=self.role.layers,
+            device=self._device if self._gpu_layers else "",
+            gpu_layers=min(self._gpu_layers, layers),
         )
 
 

@@ -50,6 +50,10 @@ class EngineInfo:
     """A whole model has the layers 0 to ``model_layers``; a chunk has ``layers`` of them."""
     end_layer: int
     model_layers: int
+    device: str = ""
+    """The graphics card that has layers; empty where only the CPU computes."""
+    gpu_layers: int = 0
+    """Layers on it."""
 
     @property
     def takes_hidden(self) -> bool:
@@ -207,7 +211,7 @@ def read_ready(body: bytes) -> EngineInfo:
         raise FrameRefused("the engine's first words are not what it should say") from error
     for name in (field.name for field in fields(EngineInfo)):
         value = getattr(info, name)
-        text, flag = name == "architecture", name == "adds_bos"
+        text, flag = name in ("architecture", "device"), name == "adds_bos"
         number = type(value) is int and -1 <= value < 1 << 62
         if not (isinstance(value, str) if text else isinstance(value, bool) if flag else number):
             raise FrameRefused(f"the engine says {name} = {str(value)[:40]!r}")

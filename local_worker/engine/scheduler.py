@@ -79,7 +79,7 @@ class Scheduler:
         self._turns: deque[int] = deque()  # sequences with a long job, next one first
         self._held = [0] * decoder.sequences
         self._slice_is_due = False
-        self._last_short = 0
+        self._answered: list[int] = []
 
     @property
     def busy(self) -> bool:
@@ -99,10 +99,17 @@ class Scheduler:
         """Rows of a sequence that stand in the KV cache."""
         return self._held[sequence]
 
-    def stragglers(self) -> int:
-        """How many of the sequences in the last short batch have not asked for their next row yet."""
-        waiting = sum(1 for job in self._jobs.values() if job.left <= SHORT_ROWS)
-        return max(0, self._last_short - waiting) if waiting else 0
+    @property
+    def has_short(self) -> bool:
+        """Whether the next batch will be one of short jobs."""
+        if self._turns and self._slice_is_due:
+            return False
+        return any(job.left <= SHORT_ROWS for job in self._jobs.values())
+
+    @property
+    def answered(self) -> list[int]:
+        """Sequences whose calls the last batch answered."""
+        return self._answered
 
     def submit(self, request: DecodeRequest) -> list[bytes]:
         """Take a request on, or answer at once why not."""
@@ -194,9 +201,11 @@ class Scheduler:
         elif short:
             parts = self._short(short)
             self._slice_is_due = True
-            self._last_short = len(parts)
         else:
             return []
+        self._answered = [
+            part.sequence for part in parts if len(part.inputs) == self._jobs[part.sequence].left
+        ]
         try:
             logits = self._decoder.decode(parts)
         except BatchFailed as error:

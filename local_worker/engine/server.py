@@ -10,10 +10,12 @@ import time
 import numpy as np
 
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
+from local_worker.engine.gathering import Gathering
 from local_worker.engine.hidden import read_forward
 from local_worker.engine.llama import LlamaModel
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
+    DecodeRequest,
     failure_frame,
     read_decode,
     ready_frame,
@@ -24,8 +26,6 @@ from local_worker.engine.rows import BatchFailed
 from local_worker.engine.scheduler import Scheduler
 
 _READ_BYTES = 1 << 20
-_GATHER_SHARE = 0.05
-_MAX_GATHER_S = 0.002
 
 
 class Server:
@@ -37,6 +37,7 @@ class Server:
         self._scheduler = Scheduler(model)
         self._reader = FrameReader()
         self._pieces: bytes | None = None
+        self._gathering = Gathering(time.perf_counter)
         self._batch_s = 0.0
 
     def run(self) -> None:
@@ -46,32 +47,41 @@ class Server:
             FrameRefused: the parent speaks nonsense.
         """
         self._connection.sendall(ready_frame(self._model.info()))
-        while True:
-            data = self._receive()
-            if data == b"":
-                return
-            if data is not None:
-                self._handle(data)
+        while self._hear():
             started = time.perf_counter()
             if answers := self._scheduler.step():
                 self._connection.sendall(b"".join(answers))
-            self._batch_s = time.perf_counter() - started
+                self._gathering.answered(self._scheduler.answered)
+                self._batch_s = time.perf_counter() - started
+
+    def _hear(self) -> bool:
+        """Take in what the parent sent; waits where there is nothing to decode, or more is about to come.
+
+        Returns:
+            False when the parent closed its end.
+        """
+        data = self._receive()
+        while data != b"":
+            if data is not None:
+                self._handle(data)
+            data = self._receive_now()
+            if data is not None:
+                continue
+            patience_s = self._gathering.patience_s(self._batch_s) if self._scheduler.has_short else 0.0
+            if not patience_s or not select.select([self._connection], [], [], patience_s)[0]:
+                return True
+        return False
 
     def _receive(self) -> bytes | None:
         """What the parent sent; waits only where there is nothing to decode. None: nothing yet, b"": its end."""
-        if not self._scheduler.busy:
-            if self._scheduler.may_run_ahead:
-                # Only where nobody has asked for anything yet.
-                if (data := self._receive_now()) is not None:
-                    return data
-                self._scheduler.run_ahead()
-            return self._connection.recv(_READ_BYTES)
-        if self._scheduler.stragglers():
-            # Sessions that were in the last batch ask again almost together; a moment's patience keeps them in
-            # one batch, which costs hardly more than one row.
-            patience_s = min(_MAX_GATHER_S, self._batch_s * _GATHER_SHARE)
-            select.select([self._connection], [], [], patience_s)
-        return self._receive_now()
+        if self._scheduler.busy:
+            return self._receive_now()
+        if self._scheduler.may_run_ahead:
+            # Only where nobody has asked for anything yet.
+            if (data := self._receive_now()) is not None:
+                return data
+            self._scheduler.run_ahead()
+        return self._connection.recv(_READ_BYTES)
 
     def _receive_now(self) -> bytes | None:
         try:
@@ -86,18 +96,24 @@ class Server:
 
     def _answers(self, kind: Kind, call: int, body: bytes) -> list[bytes]:
         if kind is Kind.DECODE:
-            return self._scheduler.submit(read_decode(call, body))
+            return self._submit(read_decode(call, body))
         if kind is Kind.FORWARD:
-            return self._scheduler.submit(read_forward(call, body))
+            return self._submit(read_forward(call, body))
         if kind is Kind.CANCEL:
             return self._scheduler.cancel(call)
         if kind is Kind.CLEAR and len(body) == 4:
-            return self._scheduler.clear(struct.unpack("<I", body)[0])
+            sequence = struct.unpack("<I", body)[0]
+            self._gathering.forget(sequence)
+            return self._scheduler.clear(sequence)
         if kind is Kind.TOKENIZE and len(body) <= MAX_TEXT_BYTES:
             return [self._tokenize(call, body)]
         if kind is Kind.VOCABULARY:
             return [self._vocabulary(call)]
         raise FrameRefused(f"a {kind.name} of {len(body)} bytes is no request")
+
+    def _submit(self, request: DecodeRequest) -> list[bytes]:
+        self._gathering.asked(request.sequence)
+        return self._scheduler.submit(request)
 
     def _vocabulary(self, call: int) -> bytes:
         if self._pieces is None:

@@ -85,7 +85,9 @@ def _ggml(folder: Path) -> Any:
     found = next((folder / name for name in _LIBRARIES if (folder / name).exists()), None)
     if found is None:
         raise FileNotFoundError(f"ggml's library is not in {folder}")
-    library = ctypes.CDLL(str(found))
+    # Nothing else runs Python in this process, so that handing the interpreter's lock over and back, hundreds of times
+    # a row, would serve nobody.
+    library = ctypes.PyDLL(str(found))
     library.ggml_get_name.argtypes = [ctypes.c_void_p]
     library.ggml_get_name.restype = ctypes.c_char_p
     library.ggml_nbytes.argtypes = [ctypes.c_void_p]

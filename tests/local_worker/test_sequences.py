@@ -22,7 +22,8 @@ class Bench:
     def __init__(self, host: EngineHost) -> None:
         self.host = host
         self.now_s = 1000.0
-        self.pool = SequencePool(host, lambda: self.now_s)
+        self.shortage = ""
+        self.pool = SequencePool(host, lambda: self.now_s, lambda: self.shortage)
         host.on_new_engine = self.pool.forget_all
 
     async def decode(self, session: bytes, first_position: int, ids: list[int]) -> None:
@@ -92,3 +93,15 @@ async def test_a_new_engine_holds_nothing(bench: Bench) -> None:
             await asyncio.sleep(0.02)
     await bench.decode(ONE, 0, [5])
     assert bench.pool.held_rows(ONE) == 1
+
+
+async def test_where_memory_is_short_no_further_session_is_taken_on(bench: Bench) -> None:
+    """Who is served already goes on: its place is paid for in memory."""
+    await bench.decode(ONE, 0, [5])
+    bench.shortage = "3 MiB are free"
+    await bench.decode(ONE, 1, [6])
+    with pytest.raises(EngineBusy, match="memory is short here: 3 MiB are free"):
+        bench.pool.take(TWO)
+    bench.shortage = ""
+    await bench.decode(TWO, 0, [7])
+    assert [bench.pool.held_rows(session) for session in (ONE, TWO)] == [2, 1]

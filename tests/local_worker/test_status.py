@@ -9,7 +9,7 @@ import pytest
 
 from local_worker.errors import HomeBusy
 from local_worker.files import is_running, locked_home
-from local_worker.status import RowMeter, Status, StatusFile, read_status, status_file
+from local_worker.status import RowMeter, SliceStatus, Status, StatusFile, read_status, status_file
 
 
 def test_the_file_changes_when_the_status_does(tmp_path: Path) -> None:
@@ -50,3 +50,15 @@ def test_one_worker_a_home(tmp_path: Path) -> None:
         with pytest.raises(HomeBusy), locked_home(tmp_path):
             pytest.fail("two workers in one home")
     assert not is_running(tmp_path)
+
+
+def test_the_worker_says_what_its_slices_have_together() -> None:
+    status = Status(pid=5)
+    status.take(
+        [
+            SliceStatus(sequences=8, context_rows=4096, gpu_layers=0),
+            SliceStatus(sequences=4, context_rows=1024, device="Some Card 9000", gpu_layers=12),
+        ]
+    )
+    assert (status.sequences, status.context_rows) == (12, 1024)
+    assert (status.device, status.gpu_layers) == ("Some Card 9000", 12)

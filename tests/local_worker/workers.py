@@ -48,6 +48,7 @@ async def running_worker(
     *,
     package: Path | None = None,
     layers: Sequence[str] = (),
+    most_layers: int | None = None,
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
     relays: tuple[RelayUrl, ...] = (),
@@ -59,7 +60,7 @@ async def running_worker(
         package: serve this instead of ``model``.
         layers: a slice for each, of the package, or of the model cut into one.
     """
-    slices = tuple(SliceOptions(text, host) for text in layers or [""])
+    slices = tuple(SliceOptions(text, host, most_layers=most_layers) for text in layers or [""])
     homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
     keys = [load_keys(one) if key_file(one).exists() else create_keys(one) for one in homes]
     chain = chain or ChainDouble(keys[0].operator_address)
@@ -84,7 +85,7 @@ async def running_worker(
         waiting.cancel()
         task.result()
     port = int(service.status.endpoints[0].rpartition(":")[2]) if host and not relays else 0
-    provider = service.slices[0].registration.provider
+    provider = service._parts[0].registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)
     finally:

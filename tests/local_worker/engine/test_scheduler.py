@@ -90,9 +90,22 @@ def test_decode_rows_of_all_sequences_go_into_one_batch() -> None:
     answers = parsed(scheduler.step())
     assert [part.sequence for part in ledger.batches[0]] == [0, 2, 5, 7]
     assert [call for _, call, _ in answers] == [1, 3, 6, 8]
+    assert scheduler.answered == [0, 2, 5, 7]
     assert not scheduler.busy
+    assert not scheduler.has_short
     scheduler.submit(request(0, 1, first=1))
-    assert scheduler.stragglers() == 3
+    assert scheduler.has_short
+
+
+def test_a_slice_waits_for_nobody_and_answers_only_at_its_end() -> None:
+    scheduler = Scheduler(Ledger())
+    scheduler.submit(request(0, SLICE_ROWS + SHORT_ROWS))
+    assert not scheduler.has_short
+    scheduler.step()
+    assert scheduler.answered == []
+    assert scheduler.has_short
+    scheduler.step()
+    assert scheduler.answered == [0]
 
 
 def test_a_failed_batch_empties_its_sequences_and_no_other() -> None:

@@ -1,0 +1,38 @@
+"""One answer over three stages on loopback ÷ llama.cpp whole with the same threads."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.chunk_models import MODELS, ChunkModel
+from benchmarks.chunk_race import STRAIGHT, WARM_TOKENS, WHOLE, median_token_s, prompt_of, race, timed
+from benchmarks.runner import Result
+
+NAME = "chunks-one-stream"
+
+
+def run() -> Iterator[Result]:
+    """Tokens a second, for each model; the tokens must be the same."""
+    for model in MODELS:
+        yield asyncio.run(_measure(model))
+
+
+async def _measure(model: ChunkModel) -> Result:
+    ours, theirs = [], []
+    async with race(model) as both:
+        client = await both.route.client(1, STRAIGHT)
+        for number in range(1 + model.rounds):
+            prompt = prompt_of(number)
+            tokens, at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
+            await client.leave()
+            whole_s, (expected,) = await asyncio.to_thread(both.peer.answers, [prompt], model.tokens)
+            if tokens[: len(expected)] != expected[: len(tokens)]:
+                raise RuntimeError(f"{model.name}: the stages and the whole model do not say the same")
+            if number:
+                ours.append(median_token_s(at_s))
+                theirs.append(whole_s)
+    return Result.of(
+        f"{NAME}-{model.name}", 1 / statistics.median(ours), "tokens/s", WHOLE, 1 / statistics.median(theirs)
+    )
