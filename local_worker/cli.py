@@ -22,7 +22,7 @@ from local_worker.package_commands import app as packages
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_flags import host_and_port, parse_gpu_layers, relays_of, slices_of
+from local_worker.slice_flags import host_and_port, gpu_layers_of, relays_of, slices_of
 from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
@@ -184,7 +184,7 @@ def start(
         options = ServiceOptions(
             home=home,
             engine=EngineOptions(
-                file, home / "engine.log", context, sequences, threads, parse_gpu_layers(gpu_layers)
+                file, home / "engine.log", context, sequences, threads, gpu_layers_of(gpu_layers)
             ),
             package=package,
             slices=slices,
