@@ -48,6 +48,10 @@ class SliceStatus:
     """The graphics card that has layers; empty where only the CPU computes."""
     gpu_layers: int = 0
     """Layers on it."""
+    self_test: str = ""
+    """How near the last self-test was: ``exact``, ``within 0.01``, or ``no probe`` where the model has none."""
+    self_tests: int = 0
+    """How many were passed."""
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class Status:
     gpu_layers: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
+    self_test: str = ""
+    self_tests: int = 0
     slices: tuple[SliceStatus, ...] = ()
 
     def take(self, slices: Sequence[SliceStatus]) -> None:
@@ -106,6 +112,8 @@ class Status:
         self.context_rows = min(one.context_rows for one in slices)
         self.device = next((one.device for one in slices if one.device), "")
         self.gpu_layers = sum(one.gpu_layers for one in slices)
+        self.self_test = first.self_test
+        self.self_tests = sum(one.self_tests for one in slices)
 
 
 class RowMeter:
