@@ -22,7 +22,7 @@ from local_worker.package_commands import app as packages
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
-from local_worker.slice_flags import host_and_port, parse_gpu_layers, relays_of, slices_of
+from local_worker.slice_flags import gpu_layers_of, host_and_port, relays_of, slices_of
 from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
@@ -31,6 +31,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(packages, name="model")
 
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Sequences = Annotated[
+    int | None, typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256)
+]
+Context = Annotated[int | None, typer.Option(help="Rows a session may have; else as many as fit.", min=256)]
+GpuLayers = Annotated[
+    str, typer.Option(help="Layers on graphics cards: a number, auto (all that fit) or none.")
+]
 Listen = Annotated[
     list[str] | None,
     typer.Option(
@@ -152,16 +159,9 @@ def start(
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
     prices: Prices = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
-    sequences: Annotated[
-        int | None,
-        typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256),
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Rows a session may have; else as many as fit.", min=256)
-    ] = None,
-    gpu_layers: Annotated[
-        str, typer.Option(help="Layers on graphics cards: a number, auto (all that fit) or none.")
-    ] = "auto",
+    sequences: Sequences = None,
+    context: Context = None,
+    gpu_layers: GpuLayers = "auto",
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
@@ -188,7 +188,7 @@ def start(
         options = ServiceOptions(
             home=home,
             engine=EngineOptions(
-                file, home / "engine.log", context, sequences, threads, parse_gpu_layers(gpu_layers)
+                file, home / "engine.log", context, sequences, threads, gpu_layers_of(gpu_layers)
             ),
             package=package,
             slices=slices,

@@ -118,7 +118,7 @@ def parse_prices(text: str) -> RowPrices:
     return RowPrices(*(int(part) for part in parts))
 
 
-def parse_gpu_layers(text: str) -> int | None:
+def gpu_layers_of(text: str) -> int | None:
     """``auto`` is None, ``none`` is 0; raises UsageRefused where a text is neither nor a number."""
     if text == "auto":
         return None

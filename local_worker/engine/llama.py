@@ -20,7 +20,7 @@ from local_worker.engine.batch import BatchRows
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
 from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, Role, even_groups
-from local_worker.engine.rows import BatchFailed, Rows
+from local_worker.engine.rows import BatchFailed, Rows, cut
 from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
 
@@ -278,7 +278,7 @@ class LlamaModel:
         width = self.n_embd if self.role.gives_hidden else self.vocab_size
         found: list[list[Logits]] = [[] for _ in parts]
         for group in even_groups(parts):
-            pieces = [_cut(parts[index], first, rows) for index, first, rows in group]
+            pieces = [cut(parts[index], first, rows) for index, first, rows in group]
             at = 0
             for piece in pieces if self.role.takes_hidden else ():
                 tap.entering[at : at + len(piece.inputs)] = piece.inputs
@@ -377,13 +377,6 @@ class LlamaModel:
             device=self._device if self._gpu_layers else "",
             gpu_layers=min(self._gpu_layers, layers),
         )
-
-
-def _cut(part: Rows, first: int, rows: int) -> Rows:
-    """Rows [first, first + rows) of a part, with those of its outputs that fall into them."""
-    behind = len(part.inputs) - first - rows
-    inputs = part.inputs[first : first + rows]
-    return Rows(part.sequence, part.first_position + first, inputs, min(rows, max(0, part.outputs - behind)))
 
 
 def _role(model: llama_cpp.llama_model_p, path: Path) -> Role:

@@ -18,5 +18,12 @@ class Rows:
     outputs: int
 
 
+def cut(part: Rows, first: int, rows: int) -> Rows:
+    """Rows [first, first + rows) of a part, with those of its outputs that fall into them."""
+    behind = len(part.inputs) - first - rows
+    inputs = part.inputs[first : first + rows]
+    return Rows(part.sequence, part.first_position + first, inputs, min(rows, max(0, part.outputs - behind)))
+
+
 class BatchFailed(Exception):
     """llama.cpp refused a batch or a text; the KV of its sequences is no longer to be relied on."""

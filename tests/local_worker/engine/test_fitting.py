@@ -13,7 +13,7 @@ from local_worker.engine.devices import Device, graphics_cards
 from local_worker.engine.fitting import Wish, fit
 from local_worker.engine.llama import library_folder
 from local_worker.memory import FreeMemory
-from local_worker.slice_flags import parse_gpu_layers
+from local_worker.slice_flags import gpu_layers_of
 
 FREE = FreeMemory(8 << 30, "a test")
 CARD = Device("Some Card 9000", 24 << 30)
@@ -62,10 +62,10 @@ def test_the_list_of_cards_agrees_with_llama() -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("auto", None), ("none", 0), ("0", 0), ("33", 33)])
 def test_the_flag_is_a_number_or_a_word(text: str, wanted: int | None) -> None:
-    assert parse_gpu_layers(text) == wanted
+    assert gpu_layers_of(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "-1", "all", "1001", "3.5", "²"])
 def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(UsageRefused, match="--gpu-layers"):
-        parse_gpu_layers(text)
+        gpu_layers_of(text)
