@@ -20,6 +20,7 @@ from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rota
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
 from local_worker.registration import OfferTerms
+from local_worker.remote_engine.options import remote_server
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import LEDGER, ServiceOptions
 from local_worker.settlement import ClaimPolicy
@@ -29,6 +30,12 @@ MAX_BUNDLE_BYTES = 16 << 20
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(packages, name="model")
 
+ModelFile = Annotated[Path | None, typer.Option(help="The GGUF file to serve; else the package's own.")]
+Owner = Annotated[str | None, typer.Option(help="Address of the owner who registered this operator.")]
+Backend = Annotated[str, typer.Option(help="llama.cpp, or openai: a server that runs already, at --url.")]
+Url = Annotated[str | None, typer.Option(help="That server's address, as http://127.0.0.1:8000/v1.")]
+KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file (0600) with its key.")]
+RemoteModel = Annotated[str | None, typer.Option("--remote-model", help="Its name for the model.")]
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
 
 
@@ -95,17 +102,13 @@ def manifest(
 def start(
     home: Home,
     bundle: Annotated[Path, typer.Option(help="The network's bundle.")],
-    model: Annotated[
-        Path | None, typer.Option(help="The GGUF file to serve; else the package's own.")
-    ] = None,
+    model: ModelFile = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Annotated[
         str, typer.Option(help="host:port to listen on; port 0 takes a free one.")
     ] = "127.0.0.1:0",
     announce: Annotated[list[str] | None, typer.Option(help="Endpoints for the chain, if others.")] = None,
-    owner: Annotated[
-        str | None, typer.Option(help="Address of the owner who registered this operator.")
-    ] = None,
+    owner: Owner = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
@@ -116,6 +119,10 @@ def start(
     sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
     context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
+    backend: Backend = "llama.cpp",
+    url: Url = None,
+    api_key_file: KeyFile = None,
+    remote_model: RemoteModel = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
     metrics_listen: Annotated[
@@ -134,10 +141,11 @@ def start(
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
         host, port = _host_and_port(listen)
-        policy = ClaimPolicy()
+        policy, file = ClaimPolicy(), model or packaged_model()
+        remote = remote_server(backend, url, api_key_file, remote_model)
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(model or packaged_model(), home / "engine.log", context, sequences, threads),
+            engine=EngineOptions(file, home / "engine.log", context, sequences, threads, remote),
             host=host,
             port=port,
             announced=tuple(announce or ()),
@@ -167,7 +175,10 @@ def _say_ready(now: Status, as_json: bool) -> None:
         "owner": now.owner,
         "model": now.model,
         "endpoints": list(now.endpoints),
+        "backend": now.backend,
     }
+    if now.backend_url:
+        told["backend_url"] = now.backend_url
     if now.metrics_address:
         told["metrics_address"] = now.metrics_address
     say({"state": now.state, **told}, as_json)

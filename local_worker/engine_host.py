@@ -10,6 +10,9 @@ from pathlib import Path
 
 from local_worker.engine.client import Engine
 from local_worker.engine.errors import EngineGone, ModelRefused
+from local_worker.engine.interface import ServingEngine
+from local_worker.remote_engine.engine import RemoteEngine
+from local_worker.remote_engine.options import RemoteServer
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ class EngineOptions:
     context_rows: int
     sequences: int
     threads: int | None = None
+    remote: RemoteServer | None = None
+    """Who computes the rows; None: llama.cpp here."""
 
 
 class EngineHost:
@@ -38,13 +43,13 @@ class EngineHost:
         self._options = options
         self.on_new_engine: Callable[[], None] = _nothing
         """Called when an engine has replaced one that ended: what the old one held is gone."""
-        self._engine: Engine | None = None
+        self._engine: ServingEngine | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.restarts = 0
         self.refused: ModelRefused | None = None
         """Why no engine can be had any more: the model file changed under it."""
 
-    async def start(self) -> Engine:
+    async def start(self) -> ServingEngine:
         """Start the first engine.
 
         Raises:
@@ -59,7 +64,7 @@ class EngineHost:
         """Whether an engine answers now."""
         return self._engine is not None and self._engine.alive
 
-    def current(self) -> Engine:
+    def current(self) -> ServingEngine:
         """The engine that runs now.
 
         Raises:
@@ -88,8 +93,16 @@ class EngineHost:
         if self._engine is not None:
             await self._engine.close()
 
-    async def _launch(self) -> Engine:
+    async def _launch(self) -> ServingEngine:
         options = self._options
+        if options.remote is not None:
+            return await RemoteEngine.start(
+                options.model_path,
+                options.remote,
+                context_rows=options.context_rows,
+                sequences=options.sequences,
+                log_path=options.log_path,
+            )
         return await Engine.start(
             options.model_path,
             context_rows=options.context_rows,

@@ -9,8 +9,8 @@ from pathlib import Path
 from dllm_protocol.model_manifest import Manifest, Piece
 from dllm_protocol.vocabulary import Vocabulary
 from local_worker.chain import Chain
-from local_worker.engine.client import Engine
 from local_worker.engine.errors import ModelRefused
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
 from local_worker.model_files import check_model, file_piece, make_manifest, name_from_file
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
@@ -38,7 +38,7 @@ class LoadedModel:
         )
 
 
-async def describe(path: Path, engine: Engine) -> LoadedModel:
+async def describe(path: Path, engine: ServingEngine) -> LoadedModel:
     """Hash the file beside the engine's answer about its vocabulary.
 
     Raises:

@@ -74,6 +74,8 @@ class Service:
         self._meter = RowMeter()
         self.status_file = StatusFile(options.home)
         self.status = Status(pid=os.getpid(), chain_id=chain.chain_id)
+        if options.engine.remote is not None:
+            self.status.backend, self.status.backend_url = "openai", options.engine.remote.url
         self.store = Store(options.home / LEDGER)
         self.engine = EngineHost(options.engine)
         self.pool = SequencePool(self.engine, time.monotonic)

@@ -33,6 +33,10 @@ class Status:
     operator: str = ""
     model: str = ""
     layers: tuple[int, int] = (0, 0)
+    backend: str = "llama.cpp"
+    """What computes the rows: llama.cpp in a process of ours, or ``openai``, a server's completions interface."""
+    backend_url: str = ""
+    """That server's address; its key is nowhere in here."""
     endpoints: tuple[str, ...] = ()
     sessions: int = 0
     rows_served: int = 0

@@ -18,6 +18,7 @@ from local_worker.engine.llama import LlamaModel, LlamaVocabulary
 from local_worker.engine.messages import failure_frame, vocabulary_frame
 from local_worker.engine.scheduler import SLICE_ROWS
 from local_worker.engine.server import Server
+from local_worker.engine.words_only import WordsOnly
 
 _MAX_WRITTEN_BYTES = 1 << 24
 _PR_SET_PDEATHSIG = 1
@@ -27,7 +28,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 def main(arguments: list[str] | None = None) -> int:
     """Serve one model over an inherited socket: 0 when the parent closed it, 2 refused model, 3 nonsense heard.
 
-    With ``--vocabulary-only`` it says what tokens a file has, which may be without tensors, and ends.
+    With ``--vocabulary-only`` it says what tokens a file has, which may be without tensors, and ends. With
+    ``--words-only`` it serves the tokenizer and loads no weights.
     """
     parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocabulary-only", action="store_true")
+    parser.add_argument("--words-only", action="store_true")
     chosen = parser.parse_args(arguments)
     _bind_to_parent()
     connection = socket.socket(fileno=chosen.socket_fd)
@@ -44,13 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.vocabulary_only:
             connection.sendall(vocabulary_frame(0, LlamaVocabulary.of_file(chosen.model).describe()))
             return 0
-        model = LlamaModel(
-            chosen.model,
-            context_rows=chosen.context_rows,
-            sequences=chosen.sequences,
-            threads=chosen.threads,
-            batch_rows=max(SLICE_ROWS, chosen.sequences),
-        )
+        model = _load(chosen)
     except ModelRefused as refusal:
         connection.sendall(failure_frame(0, Failure.MODEL_REFUSED, f"{refusal.message}\n{refusal.hint}"))
         return 2
@@ -65,6 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
     except (BrokenPipeError, ConnectionResetError):
         _note("engine: the service is gone")
     return 0
+
+
+def _load(chosen: argparse.Namespace) -> LlamaModel | WordsOnly:
+    if chosen.words_only:
+        return WordsOnly(chosen.model, context_rows=chosen.context_rows)
+    return LlamaModel(
+        chosen.model,
+        context_rows=chosen.context_rows,
+        sequences=chosen.sequences,
+        threads=chosen.threads,
+        batch_rows=max(SLICE_ROWS, chosen.sequences),
+    )
 
 
 def _bind_to_parent() -> None:

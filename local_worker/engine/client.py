@@ -22,6 +22,7 @@ from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind,
 from local_worker.engine.hidden import read_hidden
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
+    MAX_TOP_K,
     EngineInfo,
     EngineVocabulary,
     read_failure,
@@ -57,6 +58,7 @@ class Engine(asyncio.Protocol):
     """
 
     info: EngineInfo
+    max_top_k = MAX_TOP_K
 
     def __init__(self, process: EngineProcess) -> None:
         self._process = process
@@ -86,6 +88,7 @@ class Engine(asyncio.Protocol):
         threads: int | None,
         log_path: Path,
         load_timeout_s: float = _LOAD_TIMEOUT_S,
+        words_only: bool = False,
     ) -> Engine:
         """Start a process that has loaded ``model_path``.
 
@@ -94,6 +97,7 @@ class Engine(asyncio.Protocol):
             sequences: how many sequences may be open at once; each has KV memory of its own.
             threads: for decoding; None chooses.
             log_path: where llama.cpp's own words go (appended, 0600, bounded).
+            words_only: load no weights; it tokenises and has no sequences.
 
         Raises:
             ModelRefused: the engine says why.
@@ -104,6 +108,7 @@ class Engine(asyncio.Protocol):
             (
                 *("--context-rows", str(context_rows), "--sequences", str(sequences)),
                 *("--threads", str(threads or default_threads())),
+                *(("--words-only",) if words_only else ()),
             ),
             log_path,
         )
@@ -127,8 +132,8 @@ class Engine(asyncio.Protocol):
             raise self._nonsense("vocabulary")
         return answer
 
-    async def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text; control tokens inside it are read as plain text, no begin token is added.
+    async def tokenize(self, text: str, *, marked: bool = False) -> list[int]:
+        """Token ids of a text, no begin token before it; control tokens in it are text unless ``marked`` as such.
 
         Raises:
             DecodeRefused: a text above 4 MiB.
@@ -136,7 +141,7 @@ class Engine(asyncio.Protocol):
         data = text.encode()
         if len(data) > MAX_TEXT_BYTES:
             raise errors.DecodeRefused(f"a text of {len(data)} bytes is above {MAX_TEXT_BYTES}")
-        answer = await self._ask(Kind.TOKENIZE, data)
+        answer = await self._ask(Kind.TOKENIZE_MARKED if marked else Kind.TOKENIZE, data)
         if not isinstance(answer, list):
             raise self._nonsense("tokenize")
         return answer
