@@ -11,6 +11,7 @@ from pathlib import Path
 from light_node.channel.limits import ChannelLimits
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
+from local_worker.remote_engine.options import RemoteServer
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
 from tests.local_worker.doubles import ChainDouble
@@ -39,13 +40,14 @@ async def running_worker(
     *,
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
+    remote: RemoteServer | None = None,
 ) -> AsyncIterator[RunningWorker]:
     """Run a worker in ``home`` until the block ends; then it leaves in good order."""
     keys = load_keys(home) if key_file(home).exists() else create_keys(home)
     chain = chain or ChainDouble(keys.operator_address)
     options = ServiceOptions(
         home=home,
-        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1),
+        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote),
         may_register_model=True,
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
