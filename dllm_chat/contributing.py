@@ -19,6 +19,7 @@ from dllm_chat.config import Config
 from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
+from dllm_chat.serving_from import ServingFrom
 from dllm_chat.session.events import WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
@@ -61,7 +62,9 @@ class Contributing:
         self._wallet = wallet
         self._config = config
 
-    async def start(self, chain: Chain, bundle: NetworkBundle, model_file: Path | None) -> None:
+    async def start(
+        self, chain: Chain, bundle: NetworkBundle, model_file: Path | None, server: ServingFrom | None = None
+    ) -> None:
         """Register the worker's provider under our account where it is new, then start the worker.
 
         Raises:
@@ -79,11 +82,11 @@ class Contributing:
         await self._register(chain, bundle, keys, brings_model=model is not None)
         owner = encode_address(chain.prefix, chain.purse.account)
         if self._lease is not None:
-            await self._lease.request(
-                {"op": "worker_on", "owner": owner, "model": str(model.absolute()) if model else ""}
-            )
+            named = str(model.absolute()) if model else ""
+            asked: dict[str, Any] = {"op": "worker_on", "owner": owner, "model": named}
+            await self._lease.request(asked | ({"server": server.request()} if server else {}))
             return
-        self._spawn(bundle, owner, model)
+        self._spawn(bundle, owner, model, server)
 
     async def stop(self) -> None:
         """Drain and stop; returns when the process is gone."""
@@ -118,6 +121,8 @@ class Contributing:
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
             problem=clean_line(str(found.get("problem", "")), 200),
+            backend=clean_line(str(found.get("backend", "")), 20),
+            backend_url=clean_line(str(found.get("backend_url", "")), 512),
         )
 
     def earned_unclaimed_udllm(self) -> int:
@@ -162,13 +167,15 @@ class Contributing:
             )
         await chain.sender.send(purse, actions)
 
-    def _spawn(self, bundle: NetworkBundle, owner: str, model: Path | None) -> None:
+    def _spawn(
+        self, bundle: NetworkBundle, owner: str, model: Path | None, server: ServingFrom | None
+    ) -> None:
         """Start the worker on its own: it outlives this program, until `stop`."""
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
         with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
             subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(self._home, bundle_file, owner=owner, model=model),
+                worker_command(self._home, bundle_file, owner=owner, model=model, server=server),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -198,7 +205,13 @@ class Contributing:
 
 
 def worker_command(
-    home: Path, bundle_file: Path, *, owner: str = "", model: Path | None = None, lifeline: bool = False
+    home: Path,
+    bundle_file: Path,
+    *,
+    owner: str = "",
+    model: Path | None = None,
+    server: ServingFrom | None = None,
+    lifeline: bool = False,
 ) -> list[str]:
     """Command line of a worker."""
     command = [
@@ -213,7 +226,7 @@ def worker_command(
     ]
     if owner:
         command += ["--owner", owner]
-    command += ["--model", str(model or packaged_model())]
+    command += ["--model", str(model or packaged_model()), *(server.options() if server else ())]
     return [*command, "--lifeline"] if lifeline else command
 
 

@@ -188,3 +188,6 @@ class WorkerStatus:
     earned_udllm: int
     """Claimed and unclaimed, since it was switched on."""
     problem: str
+    backend: str = ""
+    """What computes its rows: ``llama.cpp``, or ``openai`` at ``backend_url``."""
+    backend_url: str = ""
