@@ -15,6 +15,7 @@ from typing import Literal
 from dllm_protocol.errors import ChannelRefused, DllmError
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
+    OUTPUTS_LAST,
     OUTPUTS_NONE,
     REFUSED_BUSY,
     REFUSED_CANCELLED,
@@ -54,6 +55,11 @@ MAX_TOKENS_BYTES = 900 * 1024
 TOKENIZE_BURST_BYTES = 512 * 1024
 TOKENIZE_BYTES_PER_S = 32 * 1024
 
+_OUTPUTS: dict[int, Literal["none", "last", "all"]] = {
+    OUTPUTS_NONE: "none",
+    OUTPUTS_LAST: "last",
+    OUTPUTS_ALL: "all",
+}
 _REASONS: tuple[tuple[type[DllmError], int], ...] = (
     (errors.ContextFull, REFUSED_CONTEXT),
     (errors.DecodeCancelled, REFUSED_CANCELLED),
@@ -237,7 +243,7 @@ class SessionHost:
         held = self._bench.pool.take(self.session)
         self._current = (order.request, held)
         top_k = min(order.top_k, MAX_TOP_K)
-        wanted: Literal["last", "all"] = "all" if order.outputs == OUTPUTS_ALL else "last"
+        wanted = _OUTPUTS[order.outputs]
         try:
             rows = await held.sequence.decode(order.first_position, order.ids, top_k=top_k, outputs=wanted)
         finally:

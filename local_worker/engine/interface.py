@@ -21,9 +21,11 @@ class ServingSequence(Protocol):
         ...
 
     async def decode(
-        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["last", "all"]
+        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["none", "last", "all"]
     ) -> list[RowOutput]:
         """Cut back to ``first_position`` rows, take ``ids`` from there on, return the last or all rows' outputs.
+
+        With ``none`` nobody will look at what comes, and the rows may be computed with the next ones.
 
         Raises:
             ContextFull, DecodeRefused, DecodeCancelled, EngineBusy, DecodeFailed, EngineGone

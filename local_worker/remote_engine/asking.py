@@ -22,6 +22,8 @@ from local_worker.remote_engine.words import Words
 PATH: Final = "/completions"
 Answer = TypeVar("Answer")
 MAX_END_IDS = 16
+CLOSE = 0.05
+"""Log-probabilities of one row may differ by so much between two requests: batches of another shape, rounding."""
 _ECHO_ENTRY_BYTES = 96
 _FORBIDDING = -100.0
 """The strongest bias that OpenAI's interface takes."""
@@ -148,12 +150,15 @@ class Asker:
         offset = self.dialect.echo_offset
         if offset is None:
             raise RemoteMalformed("the server ended its answer and shows no row of the end")
-        prompt = await self.prompt([*ids, end] if offset == 0 else ids)
+        # With the end behind them the rows' last one is shown wherever a server puts it.
+        prompt = await self.prompt([*ids, end])
         (likeliest,) = await self._echoed(prompt, len(ids) + offset, 1)
         room = self.limits.max_answer_bytes // (_ECHO_ENTRY_BYTES * (len(ids) + 1))
         others = await self._echoed(prompt, len(ids) + offset, max(1, min(top_k, room)))
         logprob = likeliest[1]
-        kept = [(name, value) for name, value in others if value < logprob and name.text]
+        kept = [(name, value) for name, value in others if name.text]
+        if kept and kept[0][1] > logprob + CLOSE:
+            raise RemoteMalformed("the server ended its answer where another token than an end was likelier")
         name = TokenName("", end)
         return RemoteRow(name, ((name, logprob), *kept))
 

@@ -12,12 +12,13 @@ from typing import Final
 
 from local_worker.engine import errors
 from local_worker.remote_engine.answers import Completion, ListedModel, RemoteRow, read_models
-from local_worker.remote_engine.asking import Asker, Tokenizer
+from local_worker.remote_engine.asking import CLOSE, Asker, Tokenizer
 from local_worker.remote_engine.dialect import Dialect
 from local_worker.remote_engine.errors import (
     RemoteDisagrees,
     RemoteMalformed,
     RemoteRefused,
+    RemoteTextUnclear,
     RemoteTokenUnclear,
     RemoteUnfit,
     quoted,
@@ -34,8 +35,6 @@ PROBES: Final = (
 CONTINUED_ROWS: Final = 6
 TOP_K_TRIED: Final = (128, 64, 40, 20, 10, 5, 1)
 """vLLM gives 20 unless told otherwise, OpenAI 5."""
-_CLOSE = 0.05
-"""Log-probabilities of one row may differ by so much between two requests: batches of another shape, rounding."""
 _INSISTING = 100.0
 _NO_LOGPROBS = (
     "llama_cpp.server wants --logits_all true; vLLM and llama-server give log-probabilities as they come"
@@ -194,13 +193,20 @@ async def _check_counts(asker: Asker, probes: list[tuple[str, list[int]]]) -> No
 
 async def _check_forced(asker: Asker, probe: list[int], continued: Sequence[int]) -> None:
     """Given its own tokens back as a prompt, the server must go on as it did: so it takes tokens for what it gives."""
-    half = len(continued) // 2
-    prompt = [*probe, *continued[:half]]
-    row = _only(await asker.complete(await asker.prompt(prompt), max_tokens=1, top_k=5))
+    for half in range(1, len(continued)):
+        prompt = [*probe, *continued[:half]]
+        try:
+            words = await asker.prompt(prompt)
+            break
+        except RemoteTextUnclear:
+            continue  # The server's own tokens are not those that a tokenizer makes of their text.
+    else:
+        raise RemoteUnfit("the server's own words, given back to it as text, are other tokens")
+    row = _only(await asker.complete(words, max_tokens=1, top_k=5))
     best = asker.words.output(row, len(prompt) - 1, 5)
     likely = {token: float(value) for token, value in zip(best.ids.tolist(), best.logits, strict=True)}
     expected = continued[half]
-    if likely.get(expected, -100.0) < max(likely.values()) - _CLOSE:
+    if likely.get(expected, -100.0) < max(likely.values()) - CLOSE:
         raise RemoteUnfit(
             f"after {len(prompt)} tokens the server went on with token {expected}; given the same tokens as a prompt, "
             f"with {best.ids.tolist()[0]}",
@@ -231,7 +237,7 @@ def _alike(one: RemoteRow, other: RemoteRow) -> bool:
     theirs = {
         (name.id, name.text): value for name, value in other.top[:3] if name.text or name.id is not None
     }
-    near = [abs(mine.get(key, -100.0) - value) < _CLOSE for key, value in theirs.items()]
+    near = [abs(mine.get(key, -100.0) - value) < CLOSE for key, value in theirs.items()]
     return bool(near) and all(near)
 
 

@@ -33,7 +33,7 @@ class RemoteSequence:
         return len(self._ids)
 
     async def decode(
-        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["last", "all"]
+        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["none", "last", "all"]
     ) -> list[RowOutput]:
         """See `local_worker.engine.interface.ServingSequence.decode`.
 
@@ -45,6 +45,10 @@ class RemoteSequence:
         self._check(first_position, ids, top_k)
         if outputs == "all" and len(ids) > MAX_ROWS_OF_ALL:
             raise errors.DecodeRefused(f"outputs of {len(ids)} rows, a server is asked for {MAX_ROWS_OF_ALL}")
+        if outputs == "none":
+            # The next request that wants an output has these rows in its prompt.
+            self._ids[first_position:] = ids
+            return []
         with self._engine.calling():
             self._running = asyncio.create_task(
                 self._rows(first_position, list(ids), top_k, outputs == "all")

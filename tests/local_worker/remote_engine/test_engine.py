@@ -301,3 +301,14 @@ async def test_a_server_with_a_larger_vocabulary_is_named_at_the_start(
 async def test_the_context_is_what_the_server_has_room_for(double: Double, start_remote: StartRemote) -> None:
     double.models = [{"id": "big", "max_model_len": 100}]
     assert (await start_remote()).info.context_rows == 99
+
+
+async def test_rows_that_nobody_looks_at_are_asked_with_the_next(
+    double: Double, start_remote: StartRemote
+) -> None:
+    sequence = (await start_remote()).open_sequence()
+    assert await sequence.decode(0, PROMPT[:3], top_k=8, outputs="none") == []
+    assert (sequence.held_rows, double.streams) == (3, [])
+    (row,) = await sequence.decode(3, PROMPT[3:], top_k=8, outputs="last")
+    assert_row(double, row, PROMPT, 8)
+    assert [asked["prompt"] for asked in double.streams] == [PROMPT]
