@@ -46,7 +46,7 @@ async def start_remote(tiny_model: Path, tmp_path: Path, double: Double) -> Asyn
     async def start(
         *, sequences: int = 2, model: str | None = None, key: str = "", **limits: float
     ) -> RemoteEngine:
-        server = RemoteServer(double.url, model, key, replace(LIMITS, **limits))  # type: ignore[arg-type]
+        server = RemoteServer(double.url, model, key, replace(LIMITS, **limits))
         engine = await RemoteEngine.start(
             tiny_model,
             server,

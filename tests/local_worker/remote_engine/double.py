@@ -147,7 +147,7 @@ class Double:
                 request.transport.abort()
             elif ending != "silent":
                 last = self.answer("", [], asked, ending)
-                last["choices"][0]["logprobs"] = None  # type: ignore[index]
+                last["choices"][0]["logprobs"] = None
                 await response.write(b"data: " + json.dumps(last).encode() + b"\r\n\r\n")
             await response.write(b"data: [DONE]\n\n")
         except (ConnectionError, asyncio.CancelledError):

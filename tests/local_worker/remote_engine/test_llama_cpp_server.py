@@ -101,7 +101,7 @@ async def test_answers_over_the_whole_path_are_those_of_llama_cpp(
 ) -> None:
     async with running_worker(tmp_path / "w", packaged_model(), remote=remote) as worker:
         engine = worker.service.engine.current()
-        prompts = [await prompt_of(engine, question) for question in QUESTIONS]  # type: ignore[arg-type]
+        prompts = [await prompt_of(engine, question) for question in QUESTIONS]
         expected = [greedy(bare, prompt) for prompt in prompts]
         clients = [await Client.connect(worker.chain, worker.provider, 1 + n) for n in range(2)]
         assert clients[0].channel.ready.context_rows == CONTEXT_ROWS
@@ -132,7 +132,7 @@ async def test_what_is_no_text_is_refused_by_name_and_the_session_goes_on(
 ) -> None:
     async with running_worker(tmp_path / "w", packaged_model(), remote=remote) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
-        prompt = await prompt_of(worker.service.engine.current(), "hello")  # type: ignore[arg-type]
+        prompt = await prompt_of(worker.service.engine.current(), "hello")
         half_a_character = [*prompt, 4 + 0xC3]
         refused = await client.refused(0, half_a_character)
         assert refused.reason == REFUSED_ENGINE and "inside a character" in refused.message

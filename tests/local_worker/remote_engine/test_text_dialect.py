@@ -115,7 +115,7 @@ class TextServer:
         return response
 
     def top(self, ids: Sequence[int], then: int, asked: dict[str, object]) -> dict[str, float]:
-        row = self.row(ids, asked.get("logit_bias"))  # type: ignore[arg-type]
+        row = self.row(ids, asked.get("logit_bias"))
         best = {self.named(int(t)): float(row[t]) for t in np.argsort(-row)[: int(str(asked["logprobs"]))]}
         return best | {self.named(then): float(row[then])}
 
