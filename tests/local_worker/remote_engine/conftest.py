@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ async def start_remote(tiny_model: Path, tmp_path: Path, double: Double) -> Asyn
     started: list[RemoteEngine] = []
 
     async def start(
-        *, sequences: int = 2, model: str | None = None, key: str = "", **limits: float
+        *, sequences: int = 2, model: str | None = None, key: str = "", **limits: Any
     ) -> RemoteEngine:
         server = RemoteServer(double.url, model, key, replace(LIMITS, **limits))
         engine = await RemoteEngine.start(

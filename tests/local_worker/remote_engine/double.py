@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from aiohttp import web
@@ -36,7 +37,7 @@ class Double:
     ends: frozenset[int]
     tokenizer: Engine
     form: str = VLLM
-    models: list[dict[str, object]] = field(default_factory=lambda: [{"id": "big", "max_model_len": 4096}])
+    models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "big", "max_model_len": 4096}])
     key: str = ""
     most_top: int = 20
     answers_as: str = "big"
@@ -46,7 +47,7 @@ class Double:
     bends_choice: bool = False
     takes_bias: bool = True
     url: str = ""
-    streams: list[dict[str, object]] = field(default_factory=list)
+    streams: list[dict[str, Any]] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -79,7 +80,7 @@ class Double:
         answer = self.answer(text, tokens, asked) | {"usage": {"prompt_tokens": len(ids)}}
         return web.json_response(answer)
 
-    def go_on(self, ids: Sequence[int], asked: dict[str, object]) -> list[tuple[int, np.ndarray]]:
+    def go_on(self, ids: Sequence[int], asked: dict[str, Any]) -> list[tuple[int, np.ndarray]]:
         ids, made = list(ids), []
         for _ in range(int(str(asked["max_tokens"]))):
             row = self.row(ids)
@@ -95,21 +96,21 @@ class Double:
         self,
         text: str,
         tokens: list[tuple[int, np.ndarray]],
-        asked: dict[str, object],
+        asked: dict[str, Any],
         finish: str | None = None,
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         k = int(str(asked["logprobs"]))
         said = self.by_id(tokens, k) if self.form == LLAMA_SERVER else self.by_text(tokens, k)
         logprobs = None if self.without_logprobs else said
         choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish}
         return {"id": "x", "model": self.answers_as, "choices": [choice]}
 
-    def by_text(self, tokens: list[tuple[int, np.ndarray]], k: int) -> dict[str, object]:
+    def by_text(self, tokens: list[tuple[int, np.ndarray]], k: int) -> dict[str, Any]:
         tops = [{f"token_id:{t}": float(row[t]) for t in np.argsort(-row)[:k]} for _, row in tokens]
         names = [f"token_id:{token}" for token, _ in tokens]
         return {"tokens": names, "token_logprobs": [float(row[t]) for t, row in tokens], "top_logprobs": tops}
 
-    def by_id(self, tokens: list[tuple[int, np.ndarray]], k: int) -> dict[str, object]:
+    def by_id(self, tokens: list[tuple[int, np.ndarray]], k: int) -> dict[str, Any]:
         return {
             "content": [
                 self.entry(t, row) | {"top_logprobs": [self.entry(int(o), row) for o in np.argsort(-row)[:k]]}
@@ -117,7 +118,7 @@ class Double:
             ]
         }
 
-    def entry(self, token: int, row: np.ndarray) -> dict[str, object]:
+    def entry(self, token: int, row: np.ndarray) -> dict[str, Any]:
         raw = b"" if token in self.controls else self.pieces[token]
         return {
             "id": token,
@@ -129,7 +130,7 @@ class Double:
     async def stream(
         self,
         request: web.Request,
-        asked: dict[str, object],
+        asked: dict[str, Any],
         ids: Sequence[int],
         rows: int,
         ending: str = "length",
@@ -156,7 +157,7 @@ class Double:
         return response
 
     async def misbehave(
-        self, fault: str, request: web.Request, asked: dict[str, object], ids: Sequence[int]
+        self, fault: str, request: web.Request, asked: dict[str, Any], ids: Sequence[int]
     ) -> web.StreamResponse:
         match fault:
             case "hang":
@@ -206,14 +207,14 @@ class Double:
             case _:
                 return web.json_response({"error": {"message": "later"}}, status=int(fault))
 
-    def one(self, asked: dict[str, object], ids: Sequence[int], row: np.ndarray) -> bytes:
+    def one(self, asked: dict[str, Any], ids: Sequence[int], row: np.ndarray) -> bytes:
         return b"data: " + json.dumps(self.answer("", [(int(row.argmax()), row)], asked)).encode() + b"\n\n"
 
-    def by_foreign_id(self) -> dict[str, object]:
+    def by_foreign_id(self) -> dict[str, Any]:
         entry = {"id": 10**6, "token": "x", "bytes": [120], "logprob": -0.1}
         return {"choices": [{"text": "x", "logprobs": {"content": [entry | {"top_logprobs": [entry]}]}}]}
 
-    def by_foreign_bytes(self) -> dict[str, object]:
+    def by_foreign_bytes(self) -> dict[str, Any]:
         entry = {"id": 300, "token": "\u00e9", "bytes": [0xC3, 0xA9], "logprob": -0.1}
         return {"choices": [{"text": "\u00e9", "logprobs": {"content": [entry | {"top_logprobs": [entry]}]}}]}
 

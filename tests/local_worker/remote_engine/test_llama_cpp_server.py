@@ -27,7 +27,7 @@ from dllm_protocol.messages import (
     unpack_floats,
     unpack_ids,
 )
-from local_worker.engine.client import Engine
+from local_worker.engine.interface import ServingEngine
 from local_worker.model_files import packaged_model
 from local_worker.remote_engine.engine import RemoteEngine
 from local_worker.remote_engine.errors import RemoteKeyRefused, RemoteUnfit
@@ -71,7 +71,7 @@ def bare() -> Iterator[BareLoop]:
     loop.close()
 
 
-async def prompt_of(engine: RemoteEngine | Engine, question: str) -> list[int]:
+async def prompt_of(engine: ServingEngine, question: str) -> list[int]:
     """A question in the model's chat format, control tokens placed as a client places them."""
     asked = await engine.tokenize(f"user\n{question}")
     return [3, *asked, END, *await engine.tokenize("\n"), 3, *await engine.tokenize("assistant\n")]

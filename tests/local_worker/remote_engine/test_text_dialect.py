@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ class TextServer:
 
     echo_shift: int | None = 0
     url: str = ""
-    asked: list[dict[str, object]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
     def row(self, ids: Sequence[int], bias: dict[str, float] | None = None) -> np.ndarray:
         row = logprobs_after(ids, len(PIECES))
@@ -114,17 +115,15 @@ class TextServer:
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    def top(self, ids: Sequence[int], then: int, asked: dict[str, object]) -> dict[str, float]:
+    def top(self, ids: Sequence[int], then: int, asked: dict[str, Any]) -> dict[str, float]:
         row = self.row(ids, asked.get("logit_bias"))
         best = {self.named(int(t)): float(row[t]) for t in np.argsort(-row)[: int(str(asked["logprobs"]))]}
         return best | {self.named(then): float(row[then])}
 
-    def choice(
-        self, text: str, tokens: list[str], tops: list[object], finish: str | None
-    ) -> dict[str, object]:
+    def choice(self, text: str, tokens: list[str], tops: list[Any], finish: str | None) -> dict[str, Any]:
         return {"text": text, "logprobs": {"tokens": tokens, "top_logprobs": tops}, "finish_reason": finish}
 
-    async def send(self, response: web.StreamResponse, choice: dict[str, object]) -> None:
+    async def send(self, response: web.StreamResponse, choice: dict[str, Any]) -> None:
         await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
 
 
