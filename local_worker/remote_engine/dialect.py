@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 EXTENSIONS: Mapping[str, object] = {
-    # vLLM: ids in place of texts; and both: an end token is a row like any other, and the text begins where we say.
+    # vLLM: ids in place of texts; and there as at llama-server an end token is a row like any other.
     "return_tokens_as_token_ids": True,
     "ignore_eos": True,
     "skip_special_tokens": False,
-    "add_special_tokens": False,
     "cache_prompt": True,
     # Whatever bends the choice that temperature 0 leaves; each server has its own name for it.
     "repetition_penalty": 1.0,

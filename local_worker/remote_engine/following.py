@@ -72,7 +72,7 @@ class Following:
             row = await self._next_or_none()
             if row is not None:
                 return self._took(row, ids)
-            if self._finish == "stop":
+            if self._finish == "stop" and ids[-1] not in self._asker.words.end_ids:
                 self.drop()
                 return await self._asker.end_row(ids, top_k)
             self._window = min(2 * self._window, limits.longest_window)

@@ -112,7 +112,10 @@ class Words:
                     hint="serve from a server that names tokens by id: vLLM, or llama-server",
                 )
         if not found:
-            raise RemoteMalformed(f"the server gave no likely token for row {position}")
+            raise RemoteMalformed(
+                f"the server gave no likely token for row {position}",
+                hint="switch off speculative decoding at the server",
+            )
         total = math.fsum(map(math.exp, found.values()))
         if total > 1 + _SUM_SLACK:
             raise RemoteMalformed(f"the probabilities at row {position} sum to {total:.3f}")

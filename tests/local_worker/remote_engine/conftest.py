@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from local_worker.engine.client import Engine
+from local_worker.engine.messages import EngineVocabulary
+from local_worker.engine.vocabulary_of import vocabulary_of
 from local_worker.remote_engine.engine import RemoteEngine
 from local_worker.remote_engine.options import RemoteLimits, RemoteServer
-from tests.local_worker.remote_engine.double import LLAMA_SERVER, VLLM, Double, double_server
+from tests.local_worker.remote_engine.double import VLLM, Double, double_server
 
 CONTEXT_ROWS = 200
 LIMITS = RemoteLimits(
@@ -21,21 +23,18 @@ LIMITS = RemoteLimits(
 StartRemote = Callable[..., Awaitable[RemoteEngine]]
 
 
+@pytest.fixture(scope="session")
+def tiny_vocabulary(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> EngineVocabulary:
+    """The tiny model's tokens."""
+    log_path = tmp_path_factory.mktemp("words") / "log"
+    return asyncio.run(vocabulary_of(tiny_model, log_path))
+
+
 @pytest.fixture
-async def words(tiny_model: Path, tmp_path: Path) -> AsyncIterator[Engine]:
-    """The tiny model's tokenizer."""
-    started = await Engine.start(
-        tiny_model, context_rows=256, sequences=1, threads=1, log_path=tmp_path / "words.log", words_only=True
-    )
-    yield started
-    await started.close()
-
-
-@pytest.fixture(params=[VLLM, LLAMA_SERVER])
-async def double(request: pytest.FixtureRequest, words: Engine) -> AsyncIterator[Double]:
-    """A server that answers in either form."""
-    async with double_server(await words.vocabulary(), words) as server:
-        server.form = request.param
+async def double(request: pytest.FixtureRequest, tiny_vocabulary: EngineVocabulary) -> AsyncIterator[Double]:
+    """A server that answers in vLLM's form, or in the one that a test asks for."""
+    async with double_server(tiny_vocabulary) as server:
+        server.form = getattr(request, "param", VLLM)
         yield server
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from local_worker.engine.client import Engine
 from local_worker.engine.messages import CONTROL, UNKNOWN, EngineVocabulary
 
 VLLM, LLAMA_SERVER = "vLLM", "llama-server"
@@ -35,7 +34,6 @@ class Double:
     pieces: list[bytes]
     controls: frozenset[int]
     ends: frozenset[int]
-    tokenizer: Engine
     form: str = VLLM
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "big", "max_model_len": 4096}])
     key: str = ""
@@ -66,10 +64,9 @@ class Double:
             return web.json_response({"message": f"at most {self.most_top} logprobs"}, status=400)
         if asked.get("echo") or (asked.get("logit_bias") and not self.takes_bias):
             return web.json_response({"message": "not here"}, status=400)
-        prompt = asked["prompt"]
-        ids = await self.tokenizer.tokenize(prompt) if isinstance(prompt, str) else prompt
-        if isinstance(prompt, str):
-            ids = [1, *ids]
+        ids = asked["prompt"]
+        if isinstance(ids, str):
+            return web.json_response({"message": "a prompt is token ids here"}, status=400)
         if asked["stream"]:
             self.streams.append(asked)
             if self.faults:
@@ -226,10 +223,10 @@ class Double:
 
 
 @asynccontextmanager
-async def double_server(vocabulary: EngineVocabulary, tokenizer: Engine) -> AsyncIterator[Double]:
+async def double_server(vocabulary: EngineVocabulary) -> AsyncIterator[Double]:
     """A server on a free port of loopback; it serves `Double`'s rule over the vocabulary."""
     unsaid = frozenset(t for t, kind in enumerate(vocabulary.attributes) if kind & (CONTROL | UNKNOWN))
-    double = Double(list(vocabulary.pieces), unsaid, frozenset(vocabulary.end_ids), tokenizer)
+    double = Double(list(vocabulary.pieces), unsaid, frozenset(vocabulary.end_ids))
     app = web.Application(client_max_size=1 << 24)
     app.add_routes([web.get("/v1/models", double.list_models), web.post("/v1/completions", double.complete)])
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

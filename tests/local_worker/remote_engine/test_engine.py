@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from local_worker.engine import errors
 from local_worker.engine.messages import RowOutput
+from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.remote_engine import errors as remote_errors
 from local_worker.remote_engine.engine import RemoteEngine
-from tests.local_worker.remote_engine.conftest import CONTEXT_ROWS, StartRemote
-from tests.local_worker.remote_engine.double import KEY, LLAMA_SERVER, Double
+from local_worker.remote_engine.options import RemoteServer
+from tests.local_worker.remote_engine.conftest import CONTEXT_ROWS, LIMITS, StartRemote
+from tests.local_worker.remote_engine.double import KEY, LLAMA_SERVER, VLLM, Double
 
+both_forms = pytest.mark.parametrize("double", [VLLM, LLAMA_SERVER], indirect=True)
 PROMPT = [1, 300, 301, 302, 303]
 
 
@@ -39,6 +43,7 @@ async def greedy(engine: RemoteEngine, prompt: list[int], count: int) -> list[in
     return ids
 
 
+@both_forms
 async def test_rows_are_the_servers_own_and_a_stream_spares_requests(
     double: Double, start_remote: StartRemote
 ) -> None:
@@ -77,6 +82,7 @@ async def test_another_token_than_the_servers_begins_again_from_the_clients(
     assert sequence.held_rows == 4
 
 
+@both_forms
 async def test_a_window_of_guesses_has_an_output_for_each_row(
     double: Double, start_remote: StartRemote
 ) -> None:
@@ -116,63 +122,73 @@ async def test_requests_that_make_no_sense_reach_no_server(double: Double, start
     assert (double.streams, engine.free_sequences) == ([], 1)
 
 
-@pytest.mark.parametrize(
-    ("faults", "expected"),
-    [
-        (["hang"], remote_errors.RemoteTimedOut),
-        (["cut"] * 3, remote_errors.RemoteCutOff),
-        (["made room"] * 3, remote_errors.RemoteCutOff),
-        (["ends"], remote_errors.RemoteMalformed),
-        (["html"], remote_errors.RemoteMalformed),
-        (["redirect"], remote_errors.RemoteRefused),
-        (["error inside"], remote_errors.RemoteRefused),
-        (["no json"], remote_errors.RemoteMalformed),
-        (["oversized"], remote_errors.RemoteMalformed),
-        (["above certain"], remote_errors.RemoteMalformed),
-        (["not summing"], remote_errors.RemoteMalformed),
-        (["unknown token"], remote_errors.RemoteDisagrees),
-        (["other bytes"], remote_errors.RemoteDisagrees),
-        (["text without rows"], remote_errors.RemoteMalformed),
-        (["chatter"], remote_errors.RemoteMalformed),
-        (["no room for this context"], remote_errors.RemoteContextFull),
-        (["429"] * 3, remote_errors.RemoteBusy),
-        (["503"] * 3, remote_errors.RemoteBusy),
-        (["500"], remote_errors.RemoteRefused),
-        (["401"], remote_errors.RemoteKeyRefused),
-        (["404"], remote_errors.RemoteRefused),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+MISDEEDS: tuple[tuple[list[str], type[Exception]], ...] = (
+    (["cut"] * 3, remote_errors.RemoteCutOff),
+    (["made room"] * 3, remote_errors.RemoteCutOff),
+    (["ends"], remote_errors.RemoteMalformed),
+    (["html"], remote_errors.RemoteMalformed),
+    (["redirect"], remote_errors.RemoteRefused),
+    (["error inside"], remote_errors.RemoteRefused),
+    (["no json"], remote_errors.RemoteMalformed),
+    (["oversized"], remote_errors.RemoteMalformed),
+    (["above certain"], remote_errors.RemoteMalformed),
+    (["not summing"], remote_errors.RemoteMalformed),
+    (["unknown token"], remote_errors.RemoteDisagrees),
+    (["other bytes"], remote_errors.RemoteDisagrees),
+    (["text without rows"], remote_errors.RemoteMalformed),
+    (["chatter"], remote_errors.RemoteMalformed),
+    (["no room for this context"], remote_errors.RemoteContextFull),
+    (["429"] * 3, remote_errors.RemoteBusy),
+    (["503"] * 3, remote_errors.RemoteBusy),
+    (["500"], remote_errors.RemoteRefused),
+    (["401"], remote_errors.RemoteKeyRefused),
+    (["404"], remote_errors.RemoteRefused),
 )
+
+
+@both_forms
 async def test_each_misdeed_has_a_name_and_costs_one_request(
-    double: Double, start_remote: StartRemote, faults: list[str], expected: type[Exception]
-) -> None:
-    engine = await start_remote(first_row_s=0.4 if faults == ["hang"] else 20)
-    sequence, other = engine.open_sequence(), engine.open_sequence()
-    await sequence.decode(0, PROMPT, top_k=8, outputs="last")
-    (row,) = await other.decode(0, PROMPT, top_k=8, outputs="last")
-    double.faults = list(faults)
-    with pytest.raises(expected) as caught:
-        await sequence.decode(2, [444, 445], top_k=8, outputs="last")
-    assert isinstance(
-        caught.value, errors.EngineGone | errors.DecodeFailed | errors.EngineBusy | errors.ContextFull
-    )
-    assert str(caught.value).isprintable()
-    assert (double.faults, sequence.held_rows, engine.alive) == ([], 2, True)
-    (row,) = await sequence.decode(2, [444, 445], top_k=8, outputs="last")
-    assert_row(double, row, [*PROMPT[:2], 444, 445], 8)
-    (row,) = await other.decode(len(PROMPT), [int(double.row(PROMPT).argmax())], top_k=8, outputs="last")
-    assert_row(double, row, [*PROMPT, int(double.row(PROMPT).argmax())], 8)
-
-
-@pytest.mark.parametrize("faults", [["429", "503"], ["cut", "cut"], ["made room"], ["cut after a row"]])
-async def test_what_passes_by_itself_is_tried_again(
-    double: Double, start_remote: StartRemote, faults: list[str]
+    double: Double, start_remote: StartRemote
 ) -> None:
     engine = await start_remote()
-    double.faults = list(faults)
-    ids = await greedy(engine, PROMPT, 3)
-    assert ids[len(PROMPT) :] == [int(double.row(ids[:at]).argmax()) for at in range(len(PROMPT), len(ids))]
-    assert double.faults == []
+    sequence, other = engine.open_sequence(), engine.open_sequence()
+    next_token = int(double.row(PROMPT).argmax())
+    for faults, expected in MISDEEDS:
+        await sequence.decode(0, PROMPT, top_k=8, outputs="last")
+        await other.decode(0, PROMPT, top_k=8, outputs="last")
+        double.faults = list(faults)
+        with pytest.raises(expected) as caught:
+            await sequence.decode(2, [444, 445], top_k=8, outputs="last")
+        known = errors.EngineGone | errors.DecodeFailed | errors.EngineBusy | errors.ContextFull
+        assert isinstance(caught.value, known), faults
+        assert str(caught.value).isprintable(), faults
+        assert (double.faults, sequence.held_rows, engine.alive) == ([], 2, True), faults
+        (row,) = await sequence.decode(2, [444, 445], top_k=8, outputs="last")
+        assert_row(double, row, [*PROMPT[:2], 444, 445], 8)
+        (row,) = await other.decode(len(PROMPT), [next_token], top_k=8, outputs="last")
+        assert_row(double, row, [*PROMPT, next_token], 8)
+
+
+async def test_a_server_that_hangs_is_left_after_the_time_allowed(
+    double: Double, start_remote: StartRemote
+) -> None:
+    sequence = (await start_remote(first_row_s=1.0)).open_sequence()
+    double.faults = ["hang"]
+    with pytest.raises(remote_errors.RemoteTimedOut, match="gave nothing for 1 s"):
+        await sequence.decode(0, PROMPT, top_k=8, outputs="last")
+    async with asyncio.timeout(20):
+        await double.dropped.wait()
+
+
+async def test_what_passes_by_itself_is_tried_again(double: Double, start_remote: StartRemote) -> None:
+    engine = await start_remote()
+    for faults in (["429", "503"], ["cut", "cut"], ["made room"], ["cut after a row"]):
+        double.faults = list(faults)
+        ids = await greedy(engine, PROMPT, 3)
+        assert ids[len(PROMPT) :] == [
+            int(double.row(ids[:at]).argmax()) for at in range(len(PROMPT), len(ids))
+        ]
+        assert double.faults == [], faults
 
 
 async def test_a_server_that_is_gone_has_a_name(double: Double, start_remote: StartRemote) -> None:
@@ -261,6 +277,7 @@ async def test_the_key_goes_to_the_server_and_is_said_nowhere(
     assert KEY not in said + caplog.text
 
 
+@both_forms
 async def test_servers_that_cannot_be_served_from_are_named_at_the_start(
     double: Double, start_remote: StartRemote
 ) -> None:
@@ -281,6 +298,7 @@ async def test_servers_that_cannot_be_served_from_are_named_at_the_start(
         await start_remote(model="big")
 
 
+@both_forms
 async def test_a_server_with_another_vocabulary_is_named_at_the_start(
     double: Double, start_remote: StartRemote
 ) -> None:
@@ -290,6 +308,7 @@ async def test_a_server_with_another_vocabulary_is_named_at_the_start(
     assert ("at the server" if double.form == LLAMA_SERVER else "spell") in str(caught.value)
 
 
+@both_forms
 async def test_a_server_with_a_larger_vocabulary_is_named_at_the_start(
     double: Double, start_remote: StartRemote
 ) -> None:
@@ -312,3 +331,28 @@ async def test_rows_that_nobody_looks_at_are_asked_with_the_next(
     (row,) = await sequence.decode(3, PROMPT[3:], top_k=8, outputs="last")
     assert_row(double, row, PROMPT, 8)
     assert [asked["prompt"] for asked in double.streams] == [PROMPT]
+
+
+async def test_the_worker_examines_anew_after_the_model_changed_and_stops_at_an_unfit_one(
+    double: Double, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local_worker.engine_host.FIRST_PAUSE_S", 0.01)
+    server = RemoteServer(double.url, limits=LIMITS)
+    host = EngineHost(EngineOptions(tiny_model, tmp_path / "log", CONTEXT_ROWS, 2, remote=server))
+    await host.start()
+    double.faults = ["other model"]
+    with pytest.raises(remote_errors.RemoteModelChanged):
+        await host.current().open_sequence().decode(0, PROMPT, top_k=8, outputs="last")
+    async with asyncio.timeout(60):
+        while not host.restarts:  # noqa: ASYNC110  nobody announces it
+            await asyncio.sleep(0.02)
+    sequence = host.current().open_sequence()
+    (row,) = await sequence.decode(0, PROMPT, top_k=8, outputs="last")
+    assert_row(double, row, PROMPT, 8)
+    double.answers_as, double.bends_choice = "yet another", True
+    with pytest.raises(remote_errors.RemoteModelChanged):
+        await sequence.decode(0, [1, 555], top_k=8, outputs="last")
+    async with asyncio.timeout(60):
+        with pytest.raises(remote_errors.RemoteUnfit, match="not the model's own"):
+            await host.wait_refused()
+    await host.close()
