@@ -193,7 +193,8 @@ class RemoteHttp:
             return busy
         if any(part in words.lower() for part in _CONTEXT_WORDS):
             return RemoteContextFull(said, hint="give the worker a --context below the server's")
-        return RemoteRefused(said)
+        hint = "does the address end as the server's does, in /v1 mostly?" if status == 404 else ""
+        return RemoteRefused(said, hint=hint)
 
     async def _error_words(self, response: aiohttp.ClientResponse) -> str:
         """What an error's body says, where it is JSON and comes soon; an error without words is one all the same."""
