@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection
-
-import light_node.channel.client as channel_client
+from light_node.channel import dialing
 from light_node.channel.limits import ChannelLimits
+from light_node.channel.link import Link
 
 _READ_BYTES = 1 << 16
 
@@ -60,14 +59,14 @@ class FarLine:
 async def far_workers(round_trip_s: float) -> AsyncIterator[None]:
     """While it lasts, this process reaches every worker over a line of so long a round trip."""
     line = FarLine(round_trip_s)
-    near = channel_client._connect
+    near = dialing._direct
 
-    async def far(endpoint: str, limit_s: float, limits: ChannelLimits) -> ClientConnection:
-        return await near(await line.to(endpoint), limit_s, limits)
+    async def far(url: str, limit_s: float, limits: ChannelLimits) -> Link:
+        return await near(await line.to(url), limit_s, limits)
 
-    channel_client._connect = far
+    dialing._direct = far
     try:
         yield
     finally:
-        channel_client._connect = near
+        dialing._direct = near
         await line.close()

@@ -54,7 +54,9 @@ class Config:
     log_level: str = _setting(
         "warning", "how much is written to the log", choices=("debug", "info", "warning", "error")
     )
-    relay: str = _setting("", "relay through which people are invited and join, wss://HOST; empty: none")
+    relay: str = _setting(
+        "", "relay through which people are invited and join, and a worker serves, wss://HOST; empty: none"
+    )
     speculation: str = _setting(
         "on", "whether rows are asked for on a guess where that saves time", choices=("on", "off")
     )

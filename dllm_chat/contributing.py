@@ -20,13 +20,14 @@ from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
 from dllm_chat.serving_from import ServingFrom
-from dllm_chat.session.events import WorkerStatus
+from dllm_chat.session.events import ServedSlice, WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import DllmError, NotFound, TimedOut, WalletLocked
 from dllm_protocol.receipt import BADGE_LOCAL
+from light_node.relay.urls import relay_url
 
 if TYPE_CHECKING:
     from dllm_chat.embedded.door import EmbeddedLease
@@ -40,6 +41,9 @@ UNKNOWN_ENDPOINT = "ws://127.0.0.1:1"
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 """Held by a worker that runs, see `dllm-worker`."""
+ENDPOINTS_MAX = 8
+"""As a provider's record bounds them."""
+MAX_SLICES = 16
 INIT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 _OFF = WorkerStatus(False, "off", "", "", 0, 0.0, 0, "")
@@ -69,10 +73,12 @@ class Contributing:
 
         Raises:
             WalletLocked: registering needs the account's own key.
+            BadRelayAddress: the relay of the settings is none, or not protected on the way.
             WorkerFailed, TransactionRefused, UsageRefused
         """
         if self.status().running:
             return
+        relay = relay_url(self._config.relay).url if self._config.relay and self._lease is None else ""
         model = model_file or (Path(self._config.model_file) if self._config.model_file else None)
         if model is not None and not model.is_file():
             raise NotFound(
@@ -86,7 +92,7 @@ class Contributing:
             asked: dict[str, Any] = {"op": "worker_on", "owner": owner, "model": named}
             await self._lease.request(asked | ({"server": server.request()} if server else {}))
             return
-        self._spawn(bundle, owner, model, server)
+        self._spawn(bundle, owner, model, server, relay)
 
     async def stop(self) -> None:
         """Drain and stop; returns when the process is gone."""
@@ -123,6 +129,8 @@ class Contributing:
             problem=clean_line(str(found.get("problem", "")), 200),
             backend=clean_line(str(found.get("backend", "")), 20),
             backend_url=clean_line(str(found.get("backend_url", "")), 512),
+            endpoints=_endpoints(found),
+            slices=served_slices(found),
         )
 
     def earned_unclaimed_udllm(self) -> int:
@@ -168,14 +176,19 @@ class Contributing:
         await chain.sender.send(purse, actions)
 
     def _spawn(
-        self, bundle: NetworkBundle, owner: str, model: Path | None, server: ServingFrom | None
+        self,
+        bundle: NetworkBundle,
+        owner: str,
+        model: Path | None,
+        server: ServingFrom | None,
+        relay: str,
     ) -> None:
         """Start the worker on its own: it outlives this program, until `stop`."""
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
         with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
             subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(self._home, bundle_file, owner=owner, model=model, server=server),
+                worker_command(self._home, bundle_file, owner=owner, model=model, server=server, relay=relay),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -204,6 +217,24 @@ class Contributing:
         return found if isinstance(found, dict) else {}
 
 
+def served_slices(status: dict[str, Any]) -> tuple[ServedSlice, ...]:
+    """What a worker says in its status file of each of its slices; those that make no sense are left out."""
+    said = status.get("slices")
+    found = []
+    for one in said[:MAX_SLICES] if isinstance(said, list) else []:
+        layers = one.get("layers") if isinstance(one, dict) else None
+        if isinstance(layers, list) and len(layers) == 2 and all(isinstance(end, int) for end in layers):
+            found.append(
+                ServedSlice(
+                    model=clean_line(str(one.get("model", "")), 64),
+                    layers=(layers[0], layers[1]),
+                    provider=clean_line(str(one.get("provider", "")), 80),
+                    sessions=_number(one, "sessions"),
+                )
+            )
+    return tuple(found)
+
+
 def worker_command(
     home: Path,
     bundle_file: Path,
@@ -211,9 +242,14 @@ def worker_command(
     owner: str = "",
     model: Path | None = None,
     server: ServingFrom | None = None,
+    relay: str = "",
+    package: Path | None = None,
     lifeline: bool = False,
 ) -> list[str]:
-    """Command line of a worker."""
+    """Command line of a worker: of a model's file, of a package, or of the model that comes along.
+
+    With a relay's address it listens nowhere else.
+    """
     command = [
         sys.executable,
         "-m",
@@ -226,7 +262,14 @@ def worker_command(
     ]
     if owner:
         command += ["--owner", owner]
-    command += ["--model", str(model or packaged_model()), *(server.options() if server else ())]
+    if package is not None:
+        command += ["--package", str(package)]
+    else:
+        command += ["--model", str(model or packaged_model())]
+    if server is not None:
+        command += server.options()
+    if relay:
+        command += ["--relay", relay]
     return [*command, "--lifeline"] if lifeline else command
 
 
@@ -252,7 +295,22 @@ async def worker_keys(home: Path) -> dict[str, bytes]:
     make_private_folder(home)
     verb = "keys" if (home / "keys.json").exists() else "init"
     command = [sys.executable, "-m", "local_worker", verb, "--home", str(home), "--json"]
-    answer = await run_json(command, INIT_TIMEOUT_S)
+    return _public_keys(await run_json(command, INIT_TIMEOUT_S))
+
+
+async def slice_keys(home: Path, slices: int) -> list[dict[str, bytes]]:
+    """The same for a worker of several slices: one operator and its keys for each.
+
+    Raises:
+        WorkerFailed: with what the worker's program said.
+    """
+    make_private_folder(home)
+    command = [sys.executable, "-m", "local_worker", "init", "--home", str(home), "--json"]
+    answer = await run_json([*command, "--slices", str(slices)], INIT_TIMEOUT_S)
+    return [_public_keys(one) for one in answer.get("slices", [answer])]
+
+
+def _public_keys(answer: dict[str, Any]) -> dict[str, bytes]:
     try:
         return {
             "operator": bytes.fromhex(answer["operator"]),
@@ -302,6 +360,14 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _endpoints(found: dict[str, Any]) -> dict[str, str]:
+    states = found.get("endpoint_states")
+    if not isinstance(states, dict):
+        return {}
+    few = list(states.items())[:ENDPOINTS_MAX]
+    return {clean_line(str(endpoint), 200): clean_line(str(state), 200) for endpoint, state in few}
 
 
 def _number(found: dict[str, Any], name: str) -> int:

@@ -19,6 +19,7 @@ class Tag(enum.Enum):
     FIRST_MESSAGE = b"first-message"  # nonce of a channel's first, sealed message
     CHANNEL_OFFER = b"channel-offer"  # signature of a service key over its ephemeral key
     CHANNEL_CLAIM = b"channel-claim"  # signature of a session key over the handshake
+    STAGE_CLAIM = b"stage-claim"  # signature of a service key over the handshake with the next stage
     CONSENSUS_KEY = b"consensus-key"  # signature of a consensus key over whose stake it signs for
     BUNDLE = b"network-bundle"  # signature over a network's description
     INVITATION = b"network-invitation"  # what an invitation's code says of the bundle that it leads to

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dllm_protocol.encoding import (
     ADDRESS,
     HASH,
+    OPTIONAL_ADDRESS,
     PUBLIC_KEY,
     SIGNATURE,
     U32,
@@ -43,7 +44,9 @@ MAX_VOCABULARY_BYTES = 32 << 20
 VOCABULARY_PART_BYTES = 256 * 1024
 
 ROW_PROMPT, ROW_KEPT, ROW_DRAFTED, ROW_REPLAYED = 1, 2, 3, 4
-OUTPUTS_LAST, OUTPUTS_ALL, OUTPUTS_NONE = 1, 2, 3
+OUTPUTS_LAST, OUTPUTS_ALL, OUTPUTS_NONE, OUTPUTS_HELD = 1, 2, 3, 4
+"""What is delivered of rows: the last one's logits, everyone's, nobody's; or the rows are only held, and do not even go
+to the next stage."""
 
 REFUSED_VOUCHER, REFUSED_CONTEXT, REFUSED_BUSY, REFUSED_REQUEST, REFUSED_ENGINE, REFUSED_DRAINING = (
     1,
@@ -53,7 +56,12 @@ REFUSED_VOUCHER, REFUSED_CONTEXT, REFUSED_BUSY, REFUSED_REQUEST, REFUSED_ENGINE,
     5,
     6,
 )
-REFUSED_CANCELLED = 7
+REFUSED_CANCELLED, REFUSED_PREVIOUS, REFUSED_NEXT = 7, 8, 9
+"""The last two: the stage before gave nothing usable, the one behind takes nothing."""
+FORM_ANY, FORM_F32, FORM_BF16 = 0, 1, 2
+"""How hidden states travel between stages."""
+MAX_HANDED_ROWS = 512
+"""Rows of one request on a route of several stages."""
 
 _BIG_ENDIAN = sys.byteorder == "big"
 _PACKED_IDS = ByteString(0, 4 * MAX_DECODE_ROWS)
@@ -168,7 +176,7 @@ class Decode(Record):
     kind: int = wire(4, Unsigned(ROW_REPLAYED))
     """How the rows count: one of the ROW_ constants."""
     top_k: int = wire(5, Unsigned(MAX_TOP_K))
-    outputs: int = wire(6, Unsigned(OUTPUTS_NONE))
+    outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
     """Which rows' logits are wanted: one of the OUTPUTS_ constants."""
 
 
@@ -198,7 +206,7 @@ class Refused(Record):
     """A request that is not carried out, or not to its end."""
 
     request: int = wire(1, U32)
-    reason: int = wire(2, Unsigned(REFUSED_CANCELLED))
+    reason: int = wire(2, Unsigned(REFUSED_NEXT))
     """One of the REFUSED_ constants."""
     message: str = wire(3, Text(300))
     decoded_rows: int = wire(4, U32)
@@ -233,6 +241,75 @@ class Goodbye(Record):
     message: str = wire(1, Text(300))
 
 
+@record
+class Neighbours(Record):
+    """On a route of several stages: who serves before and behind the provider from now on."""
+
+    generation: int = wire(1, U32)
+    """Counts up with every change of the line."""
+    previous: bytes = wire(2, OPTIONAL_ADDRESS)
+    """Provider whose hidden states come in; empty at the first stage."""
+    next: bytes = wire(3, OPTIONAL_ADDRESS)
+    """Provider that hidden states go to; empty at the last stage."""
+    form: int = wire(4, Unsigned(FORM_BF16))
+    """How they go there: a FORM_ constant; FORM_ANY leaves it to the provider's measurement of the link."""
+
+
+@record
+class Linked(Record):
+    """The provider stands in line: it reaches its next stage, or has none."""
+
+    generation: int = wire(1, U32)
+    form: int = wire(2, Unsigned(FORM_BF16))
+    """How hidden states will go there; 0 at the last stage."""
+    round_trip_us: int = wire(3, U32)
+    """Measured on the link to the next stage, in microseconds."""
+    bytes_per_s: int = wire(4, U64)
+    """Measured on the link to the next stage."""
+
+
+@record
+class Unlinked(Record):
+    """The provider does not reach its next stage, or lost it."""
+
+    generation: int = wire(1, U32)
+    message: str = wire(2, Text(300))
+
+
+@record
+class Expect(Record):
+    """What `Decode` is at a stage that is not the first: the rows come from the previous stage, under this number."""
+
+    request: int = wire(1, U32)
+    first_position: int = wire(2, U32)
+    rows: int = wire(3, Unsigned(MAX_HANDED_ROWS))
+    """At least one."""
+    kind: int = wire(4, Unsigned(ROW_REPLAYED))
+    top_k: int = wire(5, Unsigned(MAX_TOP_K))
+    outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
+    label: bytes = wire(7, HASH)
+    """What the client calls all rows up to the last of these; `Ready.held_digest` gives it back."""
+
+
+@record
+class Resend(Record):
+    """Send rows that went to the next stage before once more, under this number: another provider took that stage."""
+
+    request: int = wire(1, U32)
+    first_position: int = wire(2, U32)
+    rows: int = wire(3, Unsigned(MAX_HANDED_ROWS))
+    """At least one."""
+
+
+@record
+class StageClaim(Record):
+    """First sealed message of the stage before: proof that it is that provider. See `dllm_protocol.stage_link`."""
+
+    provider: bytes = wire(1, ADDRESS)
+    signature: bytes = wire(2, SIGNATURE)
+    """Of its service key over the handshake's hash."""
+
+
 MESSAGE = OneOf(
     {
         1: Claim,
@@ -251,6 +328,12 @@ MESSAGE = OneOf(
         14: Ping,
         15: Pong,
         16: Goodbye,
+        17: Neighbours,
+        18: Linked,
+        19: Unlinked,
+        20: Expect,
+        21: Resend,
+        22: StageClaim,
     }
 )
 

@@ -1,10 +1,10 @@
-"""Bounds that the websocket library leaves open: how much is read at once, and answers to pings that nobody takes."""
+"""Bounds that the websocket library leaves open: bytes read at once, pings whose answers nobody takes, redirects."""
 
 from __future__ import annotations
 
 import asyncio
 
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
@@ -41,3 +41,11 @@ class BoundedConnection(Connection):
 
 class DialedConnection(BoundedConnection, ClientConnection):
     """Such a connection to a server."""
+
+
+class Dial(connect):
+    """A connection that goes where it was sent, and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow nobody."""
+        return exc

@@ -14,7 +14,7 @@ from dllm_protocol import records, state_keys
 from dllm_protocol.address import address_of
 from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.encoding import Record
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, NotFound
 from dllm_protocol.params import Params
 from dllm_protocol.refusals import SequenceGap
 from dllm_protocol.signing import Signer
@@ -54,6 +54,10 @@ class Chain(Protocol):
     async def model_names(self) -> tuple[str, ...]: ...
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None: ...
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """Whether a provider stands in the model's newest frozen offer book."""
+        ...
 
     async def account(self, address: bytes) -> records.Account | None: ...
 
@@ -97,14 +101,18 @@ class Operator:
 class LightChain:
     """The chain of a bundle, asked at one node and believed through headers."""
 
-    def __init__(self, bundle: SignedBundle, client: LightClient, operator: Signer) -> None:
+    def __init__(
+        self, bundle: SignedBundle, client: LightClient, operator: Signer, *, owns_client: bool = True
+    ) -> None:
         genesis = bundle.bundle.genesis
         self.chain_id = bundle.bundle.chain_id
         # The chain id is a hash of the genesis, so parameters that are fixed there need no further proof.
         self.params = genesis.params
         self.address_prefix = genesis.address_prefix
         self.genesis_time_ms = genesis.genesis_time_ms
+        self._bundle = bundle
         self._client = client
+        self._owns_client = owns_client
         self._operator = Operator(operator)
         self._reads = ProvedReads(client)
         self._sender = Sender(self.chain_id, self._reads, self.params)
@@ -130,6 +138,10 @@ class LightChain:
             clock=SystemClock(),
         )
         return cls(bundle, client, operator)
+
+    def beside(self, operator: Signer) -> LightChain:
+        """The same chain through the same light node, for another operator; of no use once this one is closed."""
+        return LightChain(self._bundle, self._client, operator, owns_client=False)
 
     async def session(self, session: bytes) -> tuple[records.Session, records.Route] | None:
         """See `Chain`."""
@@ -159,6 +171,14 @@ class LightChain:
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         """See `Chain`."""
         return await self._reads.record(records.Offer, state_keys.offer(model, provider))
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        """See `Chain`."""
+        try:
+            book = await self._reads.offer_book(model)
+        except NotFound:
+            return False
+        return any(entry.provider == provider for entry in book.entries)
 
     async def account(self, address: bytes) -> records.Account | None:
         """See `Chain`."""
@@ -192,7 +212,8 @@ class LightChain:
 
     async def close(self) -> None:
         """See `Chain`."""
-        await self._client.close()
+        if self._owns_client:
+            await self._client.close()
 
 
 async def wait_for_chain(chain: Chain, timeout_s: float) -> None:

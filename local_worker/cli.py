@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,6 @@ import typer
 from dllm_protocol.address import decode_address
 from dllm_protocol.bundle import LOCAL_PREFIX, SignedBundle
 from dllm_protocol.errors import UsageRefused
-from dllm_protocol.pricing import RowPrices
 from local_worker.command_output import Json, reported, say
 from local_worker.engine_host import EngineOptions
 from local_worker.errors import HomeRefused
@@ -19,24 +19,60 @@ from local_worker.files import is_running, locked_home
 from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
-from local_worker.registration import OfferTerms
 from local_worker.remote_engine.options import remote_server
 from local_worker.runner import run_worker, write_manifest
-from local_worker.service import LEDGER, ServiceOptions
+from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
+from local_worker.slice_flags import host_and_port, relays_of, slices_of
+from local_worker.slice_service import LEDGER, MAX_SLICES, slice_home
 from local_worker.status import Status, read_status
 
 MAX_BUNDLE_BYTES = 16 << 20
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(packages, name="model")
 
-ModelFile = Annotated[Path | None, typer.Option(help="The GGUF file to serve; else the package's own.")]
-Owner = Annotated[str | None, typer.Option(help="Address of the owner who registered this operator.")]
+ModelFile = Annotated[Path | None, typer.Option(help="The GGUF file to serve; else the installation's own.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")]
 Backend = Annotated[str, typer.Option(help="llama.cpp, or openai: a server that runs already, at --url.")]
 Url = Annotated[str | None, typer.Option(help="That server's address, as http://127.0.0.1:8000/v1.")]
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file (0600) with its key.")]
 RemoteModel = Annotated[str | None, typer.Option("--remote-model", help="Its name for the model.")]
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="host:port to listen on; port 0 takes a free one. If not said: 127.0.0.1:0, with --relay nowhere."
+    ),
+]
+Relay = Annotated[
+    list[str] | None,
+    typer.Option(help="wss://HOST of a relay to be reached through, without a port of its own; repeatable."),
+]
+PlainRelay = Annotated[
+    bool, typer.Option("--plain-relay", help="Take ws:// relays outside of private networks, too.")
+]
+OwnerAddress = Annotated[str | None, typer.Option(help="Address of the owner who registered this operator.")]
+MetricsListen = Annotated[
+    str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
+]
+Package = Annotated[
+    Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
+        "A file is cut into pieces first, once."
+    ),
+]
+Announce = Annotated[
+    list[str] | None,
+    typer.Option(help="Endpoints for the chain, if others; with several slices one for each."),
+]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(help="prompt,kept,drafted,replayed in udllm per 1,000 rows; for all slices, or for each."),
+]
 
 
 def run() -> None:
@@ -45,29 +81,30 @@ def run() -> None:
 
 
 @app.command()
-def init(home: Home, as_json: Json = False) -> None:
+def init(
+    home: Home,
+    slices: Annotated[
+        int, typer.Option(help="For a worker of several slices: keys for each.", min=1, max=MAX_SLICES)
+    ] = 1,
+    as_json: Json = False,
+) -> None:
     """Make a home with fresh keys, or keep the keys that it has; prints the public halves."""
     with reported(as_json):
-        if not key_file(home).exists() and (home / LEDGER).exists():
-            raise HomeRefused(
-                f"{home} has a ledger and no keys: vouchers of a provider whose keys are elsewhere",
-                hint=f"put {key_file(home).name} back, or move {LEDGER} away to begin as another provider",
-            )
-        say(_public(load_keys(home) if key_file(home).exists() else create_keys(home)), as_json)
+        say(_public([_initialised(slice_home(home, number)) for number in range(1, slices + 1)]), as_json)
 
 
 @app.command()
 def keys(home: Home, as_json: Json = False) -> None:
     """Print the public halves of a home's keys."""
     with reported(as_json):
-        say(_public(load_keys(home)), as_json)
+        say(_public([load_keys(one) for one in _slice_homes(home)]), as_json)
 
 
 @app.command()
 def rotate(home: Home, as_json: Json = False) -> None:
-    """Replace the service and the sealing key; the next start publishes them. Not while sessions are open."""
+    """Replace the service and the sealing keys; the next start publishes them. Not while sessions are open."""
     with reported(as_json), locked_home(home):
-        say(_public(rotate_keys(home)), as_json)
+        say(_public([rotate_keys(one) for one in _slice_homes(home)]), as_json)
 
 
 @app.command()
@@ -103,18 +140,18 @@ def start(
     home: Home,
     bundle: Annotated[Path, typer.Option(help="The network's bundle.")],
     model: ModelFile = None,
+    package: Package = None,
+    layers: Layers = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
-    listen: Annotated[
-        str, typer.Option(help="host:port to listen on; port 0 takes a free one.")
-    ] = "127.0.0.1:0",
-    announce: Annotated[list[str] | None, typer.Option(help="Endpoints for the chain, if others.")] = None,
-    owner: Owner = None,
+    listen: Listen = None,
+    announce: Announce = None,
+    relay: Relay = None,
+    plain_relay: PlainRelay = False,
+    owner: OwnerAddress = None,
     name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
-    prices: Annotated[
-        str | None, typer.Option(help="prompt,kept,drafted,replayed in udllm per 1,000 rows.")
-    ] = None,
+    prices: Prices = None,
     capacity: Annotated[int, typer.Option(help="Sessions open at once.", min=1)] = 16,
     sequences: Annotated[int, typer.Option(help="Sessions whose rows stay in memory.", min=1, max=256)] = 4,
     context: Annotated[int, typer.Option(help="Rows a session may have.", min=256)] = 4096,
@@ -125,41 +162,42 @@ def start(
     remote_model: RemoteModel = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
-    metrics_listen: Annotated[
-        str, typer.Option(help="host:port for Prometheus' metrics, loopback only; empty = none.")
-    ] = "",
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")
-    ] = "info",
+    metrics_listen: MetricsListen = "",
+    log_level: LogLevel = "info",
     log_format: Annotated[str, typer.Option(help="json or logfmt.", envvar="DLLM_LOG_FORMAT")] = "json",
     lifeline: Annotated[bool, typer.Option(help="Stop when stdin ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a model until a signal (or the lifeline's end) says stop; a second signal stops at once."""
     with reported(as_json), locked_home(_existing(home)):
-        worker_keys = load_keys(home)
+        if model is not None and package is not None:
+            raise UsageRefused("--model and --package are two models", hint="leave one of them away")
+        relays = relays_of(relay or (), plain_allowed=plain_relay)
+        typed = (layers or (), listen or (), announce or (), prices or (), capacity)
+        slices = slices_of(*typed, relays=len(relays))
+        own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
-        host, port = _host_and_port(listen)
-        policy, file = ClaimPolicy(), model or packaged_model()
-        remote = remote_server(backend, url, api_key_file, remote_model)
+        policy = ClaimPolicy()
+        file = package or model or packaged_model()
+        in_parts = package is not None or bool(layers)
+        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=in_parts)
         options = ServiceOptions(
             home=home,
             engine=EngineOptions(file, home / "engine.log", context, sequences, threads, remote),
-            host=host,
-            port=port,
-            announced=tuple(announce or ()),
+            package=package,
+            slices=slices,
+            relays=relays,
             owner=decode_address(owner, prefix) if owner else None,
             model_name=name,
             chat_template=chat_template,
             may_register_model=register_model or prefix == LOCAL_PREFIX,
-            offer=OfferTerms(prices=_prices(prices), capacity_sessions=capacity),
             claims=replace(policy, threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
-            metrics=_host_and_port(metrics_listen) if metrics_listen else None,
+            metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
         run_worker(
             options,
-            worker_keys,
+            own_keys,
             network,
             sources=tuple(rpc or ()),
             lifeline=lifeline,
@@ -174,23 +212,62 @@ def _say_ready(now: Status, as_json: bool) -> None:
         "provider": now.provider,
         "owner": now.owner,
         "model": now.model,
+        "layers": list(now.layers),
         "endpoints": list(now.endpoints),
         "backend": now.backend,
     }
     if now.backend_url:
         told["backend_url"] = now.backend_url
+    if len(now.slices) > 1:
+        told["slices"] = [
+            {"provider": one.provider, "layers": list(one.layers), "endpoints": list(one.endpoints)}
+            for one in now.slices
+        ]
     if now.metrics_address:
         told["metrics_address"] = now.metrics_address
     say({"state": now.state, **told}, as_json)
 
 
-def _public(own: WorkerKeys) -> dict[str, Any]:
-    return {
-        "operator": own.operator_address.hex(),
-        "operator_key": own.operator.public_key.hex(),
-        "service_key": own.service.public_key.hex(),
-        "sealing_key": own.sealing.public_key.hex(),
-    }
+def _public(own: Sequence[WorkerKeys]) -> dict[str, Any]:
+    """The first slice's keys, and all of them where there are several."""
+    told = [
+        {
+            "operator": one.operator_address.hex(),
+            "operator_key": one.operator.public_key.hex(),
+            "service_key": one.service.public_key.hex(),
+            "sealing_key": one.sealing.public_key.hex(),
+        }
+        for one in own
+    ]
+    return dict(told[0]) | ({"slices": told} if len(told) > 1 else {})
+
+
+def _initialised(home: Path) -> WorkerKeys:
+    if key_file(home).exists():
+        return load_keys(home)
+    if (home / LEDGER).exists():
+        raise HomeRefused(
+            f"{home} has a ledger and no keys: vouchers of a provider whose keys are elsewhere",
+            hint=f"put {key_file(home).name} back, or move {LEDGER} away to begin as another provider",
+        )
+    return create_keys(home)
+
+
+def _slice_homes(home: Path) -> list[Path]:
+    """The worker's own home, and those of further slices that have keys."""
+    homes = [home]
+    while len(homes) < MAX_SLICES and key_file(slice_home(home, len(homes) + 1)).exists():
+        homes.append(slice_home(home, len(homes) + 1))
+    return homes
+
+
+def _keys_of(home: Path, number: int) -> WorkerKeys:
+    own = slice_home(home, number)
+    if number > 1 and not key_file(own).exists():
+        raise HomeRefused(
+            f"slice {number} has no keys", hint=f"dllm-worker init --home {home} --slices {number}"
+        )
+    return load_keys(own)
 
 
 def _existing(home: Path) -> Path:
@@ -205,24 +282,6 @@ def _read_bundle(path: Path) -> SignedBundle:
             return SignedBundle.decode(file.read(MAX_BUNDLE_BYTES))
     except OSError as error:
         raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageRefused(f"{text!r} is not host:port", hint="for example 127.0.0.1:0")
-    return host.strip("[]"), int(port)
-
-
-def _prices(text: str | None) -> RowPrices | None:
-    if text is None:
-        return None
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-        raise UsageRefused(
-            f"{text!r} is not four prices", hint="prompt,kept,drafted,replayed: 200,2000,2000,200"
-        )
-    return RowPrices(*(int(part) for part in parts))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from local_worker.engine.client import Engine
 from local_worker.engine.errors import EngineGone, ModelRefused
 from local_worker.engine.interface import ServingEngine
+from local_worker.engine.messages import EngineInfo
 from local_worker.remote_engine.engine import RemoteEngine
 from local_worker.remote_engine.options import RemoteServer
 
@@ -63,6 +64,17 @@ class EngineHost:
     def alive(self) -> bool:
         """Whether an engine answers now."""
         return self._engine is not None and self._engine.alive
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine says of its model; the same for all of them, and known while the next one starts.
+
+        Raises:
+            EngineGone: none was ever started.
+        """
+        if self._engine is None:
+            raise EngineGone("no engine was started yet")
+        return self._engine.info
 
     def current(self) -> ServingEngine:
         """The engine that runs now.

@@ -56,3 +56,21 @@ class ChainSilent(NotServed):
     """The chain cannot be asked now: nothing new is served, and nothing that is being served ends for it."""
 
     code = "E_CHAIN_SILENT"
+
+
+class RowsUnusable(ChannelRefused):
+    """Hidden states of a wrong shape, or that are not numbers."""
+
+    code = "E_ROWS_UNUSABLE"
+
+
+class PreviousStageFailed(ChannelRefused):
+    """The stage before gave nothing usable: the client puts another provider there, or links the two again."""
+
+    code = "E_PREVIOUS_STAGE"
+
+
+class NextStageFailed(ChannelRefused):
+    """The stage behind takes nothing: the client puts another provider there, or links the two again."""
+
+    code = "E_NEXT_STAGE"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dllm_protocol.exposition import Family, MetricKind, Sample, counter, gauge
+from local_worker.relays import OPEN
 from local_worker.status import STATES, Status
 
 
@@ -16,10 +17,31 @@ def worker_families(status: Status, rows: int, waiting_calls: int, answering: in
         waiting_calls: calls that the engine process has not answered yet.
         answering: sessions in the middle of an answer.
     """
-    about = {"chain_id": status.chain_id, "model": status.model, "provider": status.provider}
-    yield Family("dllm_worker_info", MetricKind.GAUGE, "Which worker this is; always 1.", (Sample(1, about),))
+    about = tuple(
+        Sample(
+            1,
+            {
+                "chain_id": status.chain_id,
+                "model": one.model,
+                "layers": f"{one.layers[0]}:{one.layers[1]}",
+                "provider": one.provider,
+            },
+        )
+        for one in status.slices
+    )
+    yield Family("dllm_worker_info", MetricKind.GAUGE, "What each of its slices is; always 1.", about)
     states = tuple(Sample(float(status.state == state), {"state": state}) for state in STATES)
     yield Family("dllm_worker_state", MetricKind.GAUGE, "1 for the state that it is in, else 0.", states)
+    doors = tuple(
+        Sample(float(state == OPEN), {"endpoint": endpoint})
+        for endpoint, state in status.endpoint_states.items()
+    )
+    yield Family(
+        "dllm_worker_endpoint_open",
+        MetricKind.GAUGE,
+        "1 for an endpoint that takes clients now, else 0.",
+        doors,
+    )
     yield gauge("dllm_worker_sessions", "Sessions that are connected.", status.sessions)
     yield gauge("dllm_worker_answering_sessions", "Those in the middle of an answer.", answering)
     yield gauge(

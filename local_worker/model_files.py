@@ -16,6 +16,7 @@ from dllm_protocol.model_manifest import (
     Piece,
     piece_root,
 )
+from dllm_protocol.model_package.layout import piece_name
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import Vocabulary, vocabulary_hash
 from local_worker.engine.messages import EngineInfo
@@ -86,7 +87,8 @@ def check_model(manifest: Manifest, piece: Piece, info: EngineInfo, vocabulary: 
     (promised, *others) = manifest.pieces
     if others or promised.kind != PIECE_FILE:
         raise ModelMismatch(
-            f"{manifest.name} is made of {len(manifest.pieces)} pieces, this worker serves whole files"
+            f"{manifest.name} is made of {len(manifest.pieces)} pieces, the file is one piece",
+            hint="serve its package with --package, or cut the file into the same pieces: --layers 0:END",
         )
     for what, got, wanted in (
         ("size", piece.size_bytes, promised.size_bytes),
@@ -102,10 +104,40 @@ def check_model(manifest: Manifest, piece: Piece, info: EngineInfo, vocabulary: 
             )
 
 
+def check_package(promised: Manifest, own: Manifest) -> None:
+    """Refuse to serve a package under a name that promises another model. Terms (licence, prices) are the registry's.
+
+    Raises:
+        ModelMismatch: naming what differs, both values.
+    """
+    for what, got, wanted in (
+        ("architecture", own.architecture, promised.architecture),
+        ("layers", own.layers, promised.layers),
+        ("vocabulary", own.vocabulary_hash.hex(), promised.vocabulary_hash.hex()),
+        ("number of pieces", len(own.pieces), len(promised.pieces)),
+        *(
+            (piece_name(mine.kind, mine.index), mine.root.hex(), theirs.root.hex())
+            for mine, theirs in zip(own.pieces, promised.pieces, strict=False)
+        ),
+    ):
+        if got != wanted:
+            raise ModelMismatch(
+                f"the package's {what} is {got}, {promised.name} promises {wanted}",
+                hint="fetch the package again, or serve this one under another name",
+            )
+    if own.pieces != promised.pieces:
+        raise ModelMismatch(f"the package's pieces are not those of {promised.name}: kinds or sizes differ")
+
+
 def name_from_file(path: Path) -> str:
     """A name for the registry out of a file's name: lower case, the registry's letters only."""
     cleaned = re.sub(r"[^a-z0-9.]+", "-", path.stem.lower()).strip("-.")
     return cleaned[:MAX_NAME] or "model"
+
+
+def without_part(path: Path) -> Path:
+    """A split model's file by the name that all its parts share."""
+    return path.with_name(re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", path.name))
 
 
 def packaged_model() -> Path:

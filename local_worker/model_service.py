@@ -1,19 +1,43 @@
-"""From a file to a model that can be served: loaded, hashed, named, held against the registry."""
+"""From bytes to a model that can be served: hashed, named, held against the registry."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from dllm_protocol.model_manifest import Manifest, Piece
+from dllm_protocol.chat_templates import template_named
+from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash
 from dllm_protocol.vocabulary import Vocabulary
 from local_worker.chain import Chain
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
-from local_worker.model_files import check_model, file_piece, make_manifest, name_from_file
+from local_worker.model_files import check_model, check_package, file_piece, make_manifest
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
+
+
+class Candidate(Protocol):
+    """What this machine has of a model, before the registry's word on it."""
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What a manifest lists where it is this model's."""
+        ...
+
+    @property
+    def tag(self) -> str:
+        """A few letters that tell it from another model of the same name."""
+        ...
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises ModelMismatch where a manifest promises another model."""
+        ...
+
+    def manifest(self, name: str, chat_template: str | None) -> Manifest:
+        """A manifest of our own making, for a registry that has none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +50,18 @@ class LoadedModel:
     vocabulary_bytes: bytes
 
     @property
-    def context_rows(self) -> int:
-        """Longest sequence to serve: what fits the engine, or what the model was made for."""
-        return min(self.info.context_rows, self.info.context_train or self.info.context_rows)
+    def pieces(self) -> tuple[Piece, ...]:
+        """The file."""
+        return (self.piece,)
+
+    @property
+    def tag(self) -> str:
+        """See `Candidate`."""
+        return self.piece.root.hex()[:8]
+
+    def check(self, manifest: Manifest) -> None:
+        """See `Candidate`."""
+        check_model(manifest, self.piece, self.info, self.vocabulary)
 
     def manifest(self, name: str, chat_template: str | None, licence: str = "unknown") -> Manifest:
         """A manifest of our own making; the template is guessed from the vocabulary where none is named."""
@@ -38,18 +71,45 @@ class LoadedModel:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A model in pieces, as its package's manifest describes it."""
+
+    own: Manifest
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All of them, whether they lie in the package or not."""
+        return self.own.pieces
+
+    @property
+    def tag(self) -> str:
+        """See `Candidate`."""
+        return manifest_hash(self.own).hex()[:8]
+
+    def check(self, manifest: Manifest) -> None:
+        """See `Candidate`."""
+        check_package(manifest, self.own)
+
+    def manifest(self, name: str, chat_template: str | None) -> Manifest:
+        """The package's own, under a name and a template that may be others."""
+        template = chat_template or self.own.chat_template
+        made = replace(self.own, name=name, chat_template=template_named(template).name)
+        return Manifest.decode(made.encode())
+
+
 async def describe(path: Path, engine: ServingEngine) -> LoadedModel:
-    """Hash the file beside the engine's answer about its vocabulary.
+    """Hash a whole model's file beside the engine's answer about its vocabulary.
 
     Raises:
-        ModelRefused: the file is a part of a model.
+        ModelRefused: the file is a part of a model, and nothing says of which.
     """
     info = engine.info
     if info.takes_hidden or info.gives_hidden:
         raise ModelRefused(
-            f"{path.name} is layers {info.first_layer}:{info.end_layer} of a model of {info.model_layers}, "
-            "this worker serves whole models",
-            hint="name the whole model's file with --model",
+            f"{path.name} is layers {info.first_layer}:{info.end_layer} of a model of {info.model_layers}: "
+            "a chunk by itself proves nothing of its model",
+            hint="name the whole model's file with --model, or its package with --package, and the layers",
         )
     piece, words = await asyncio.gather(asyncio.to_thread(file_piece, path), engine.vocabulary())
     vocabulary = await asyncio.to_thread(canonical_vocabulary, words)
@@ -57,29 +117,30 @@ async def describe(path: Path, engine: ServingEngine) -> LoadedModel:
 
 
 async def registered_manifest(
-    chain: Chain, loaded: LoadedModel, path: Path, *, name: str | None, chat_template: str | None
+    chain: Chain, found: Candidate, own_name: str, *, name: str | None, chat_template: str | None
 ) -> Manifest:
-    """The manifest under which the file is served: the registry's where it knows the file, else one made here.
+    """The manifest under which a model is served: the registry's where it knows the model, else one made here.
 
     Args:
-        name: serve it under this name only; None finds the name by the file's root, or gives it one that is free.
+        own_name: what it is called where the registry has no name for it.
+        name: serve it under this name only; None finds the name by the pieces, or gives it one that is free.
 
     Raises:
-        ModelMismatch: the registry promises another file under that name.
+        ModelMismatch: the registry promises another model under that name.
     """
     if name is not None:
         record = await chain.model(name)
         if record is None:
-            return loaded.manifest(name, chat_template)
-        check_model(record.manifest, loaded.piece, loaded.info, loaded.vocabulary)
+            return found.manifest(name, chat_template)
+        found.check(record.manifest)
         return record.manifest
     for known in await chain.model_names():
         record = await chain.model(known)
-        if record is not None and record.manifest.pieces == (loaded.piece,):
-            check_model(record.manifest, loaded.piece, loaded.info, loaded.vocabulary)
+        if record is not None and record.manifest.pieces == found.pieces:
+            found.check(record.manifest)
             return record.manifest
-    free = name_from_file(path)
+    free = own_name
     if await chain.model(free) is not None:
-        # Another file has that name: an earlier version of this one, most likely.
-        free = f"{free}-{loaded.piece.root.hex()[:8]}"
-    return await registered_manifest(chain, loaded, path, name=free, chat_template=chat_template)
+        # Another model has that name: an earlier version of this one, most likely.
+        free = f"{free}-{found.tag}"
+    return await registered_manifest(chain, found, free, name=free, chat_template=chat_template)

@@ -12,12 +12,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dllm_protocol.errors import UsageRefused
-from dllm_protocol.model_manifest import Manifest, manifest_hash
+from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash
+from dllm_protocol.model_package.chunk import is_tied
 from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
 from local_worker.command_output import Json, note, reported, say
-from local_worker.model_files import DEFAULT_RESERVE, name_from_file
+from local_worker.layer_range import parse_layers
+from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.packages.assembling import assemble as assemble_chunk
-from local_worker.packages.package import load_package, verify_piece
+from local_worker.packages.package import load_package, read_piece_head, verify_piece
 from local_worker.packages.packing import ManifestTerms
 from local_worker.packages.packing import pack as pack_model
 
@@ -27,7 +29,6 @@ Package = Annotated[Path, typer.Argument(help="A package's folder.")]
 Expected = Annotated[
     str | None, typer.Option("--manifest-hash", help="What its manifest's hash must be, in hexadecimal.")
 ]
-_LAYERS = re.compile(r"([0-9]{1,4})?:([0-9]{1,4})?")
 
 
 @app.command()
@@ -41,11 +42,11 @@ def pack(
 ) -> None:
     """Cut a model into pieces that are named by their content, and write the manifest that names them."""
     with reported(as_json), _interruptible():
-        called = name or name_from_file(_without_part(model))
-        package = out or model.with_name(f"{_without_part(model).stem}.package")
+        called = name or name_from_file(without_part(model))
+        package = out or model.with_name(f"{without_part(model).stem}.package")
         terms = ManifestTerms(called, DEFAULT_RESERVE, chat_template, licence)
         manifest = pack_model(model, package, terms, _say_progress("packing"))
-        say({"package": str(package), **_described(manifest)}, as_json)
+        say({"package": str(package), **_described(manifest), "tied": _is_tied(package, manifest)}, as_json)
 
 
 @app.command()
@@ -89,10 +90,16 @@ def assemble(
     """Build the file of a chunk, which llama.cpp loads, out of a package's pieces; each is checked as it is copied."""
     with reported(as_json), _interruptible():
         manifest = load_package(package, _hash(manifest_hash))
-        first, end = _range(layers, manifest.layers)
-        size_bytes = assemble_chunk(package, manifest, first, end, out)
+        first, end = parse_layers(layers, manifest.layers)
+        size_bytes = assemble_chunk(package, manifest, first, end, out).size_bytes
         told = {"chunk": str(out), "first_layer": first, "end_layer": end, "size_bytes": size_bytes}
         say(told | {"name": manifest.name, "manifest_hash": _described(manifest)["manifest_hash"]}, as_json)
+
+
+def _is_tied(package: Path, manifest: Manifest) -> bool:
+    """Whether the last chunk needs the embedding, too."""
+    (header,) = (piece for piece in manifest.pieces if piece.kind == PIECE_HEADER)
+    return is_tied(read_piece_head(package, header)[0])
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
@@ -112,20 +119,6 @@ def _described(manifest: Manifest) -> dict[str, Any]:
 
 def _say_progress(doing: str) -> Any:
     return lambda name, number, count: note(f"{doing} {name} ({number}/{count})")
-
-
-def _without_part(path: Path) -> Path:
-    """A split model's file by the name that all its parts share."""
-    return path.with_name(re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", path.name))
-
-
-def _range(text: str, layers: int) -> tuple[int, int]:
-    match = _LAYERS.fullmatch(text)
-    if match is None:
-        raise UsageRefused(
-            f"{text[:40]!r} is no range of layers", hint=f"for example 0:{max(1, layers // 2)}"
-        )
-    return int(match[1] or 0), int(match[2]) if match[2] else layers
 
 
 def _hash(text: str | None) -> bytes | None:

@@ -19,7 +19,7 @@ from dllm_protocol.address import provider_id_of
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import DllmError
 from dllm_protocol.model_manifest import Manifest
-from dllm_protocol.pricing import RowPrices
+from dllm_protocol.pricing import RowPrices, part_of
 from dllm_protocol.records import Provider
 from dllm_protocol.refusals import AlreadyExists
 from local_worker.chain import Chain
@@ -33,6 +33,8 @@ OWNER_POLL_S = 1.0
 BEATS_PER_LIFE = 3
 ANNOUNCE_TRIES = 5
 ANNOUNCE_PAUSE_S = 0.5
+SEEN_TRIES = 5
+"""Epochs in which a new offer looks whether a book has it; from then on heartbeats do."""
 LEAST_BEAT_S = 1.0
 RETRY_BEAT_S = 5.0
 
@@ -42,7 +44,7 @@ class OfferTerms:
     """What the worker offers."""
 
     prices: RowPrices | None = None
-    """The ask; None: half of the model's reserve prices."""
+    """The ask for the slice; None: half of what its layers' part of the reserve allows."""
     capacity_sessions: int = 16
     region: str = ""
     bond_udllm: int = 0
@@ -50,7 +52,7 @@ class OfferTerms:
 
 
 class Registration:
-    """One provider of one owner, offering one model whole."""
+    """One provider of one owner, offering one slice of one model."""
 
     def __init__(self, chain: Chain, keys: WorkerKeys, owner: bytes | None) -> None:
         """``owner``: 20 bytes, or None where the operator owns the provider itself."""
@@ -61,11 +63,20 @@ class Registration:
         self._model = ""
 
     async def announce(
-        self, manifest: Manifest, endpoints: Sequence[str], terms: OfferTerms, *, may_register_model: bool
+        self,
+        manifest: Manifest,
+        endpoints: Sequence[str],
+        terms: OfferTerms,
+        *,
+        may_register_model: bool,
+        layers: tuple[int, int] | None = None,
     ) -> None:
         """Bring the chain's records in line with what this worker serves, in one transaction.
 
         Another worker may register the same model at the same moment; then the records are read again.
+
+        Args:
+            layers: the slice, first layer and the one behind the last; None: all of the model's.
 
         Raises:
             ModelNotRegistered, NotRegistered: somebody with more say has to act first.
@@ -73,7 +84,8 @@ class Registration:
         """
         for left in reversed(range(ANNOUNCE_TRIES)):
             try:
-                await self._chain.send(await self._missing(manifest, endpoints, terms, may_register_model))
+                actions = await self._records(manifest, endpoints, terms, may_register_model)
+                await self._chain.send((*actions, self._offer(manifest, terms, layers)))
                 break
             except AlreadyExists:
                 if not left:
@@ -82,7 +94,7 @@ class Registration:
                 await asyncio.sleep(ANNOUNCE_PAUSE_S)
         self._model = manifest.name
 
-    async def _missing(
+    async def _records(
         self, manifest: Manifest, endpoints: Sequence[str], terms: OfferTerms, may_register_model: bool
     ) -> list[Record]:
         actions: list[Record] = []
@@ -94,18 +106,12 @@ class Registration:
                     hint="serve a registered model, or start with --register-model (it takes a bond)",
                 )
             actions.append(RegisterModel(manifest))
-        actions += await self._provider_actions(tuple(endpoints), terms)
-        actions.append(
-            SetOffer(
-                self.provider,
-                manifest.name,
-                0,
-                manifest.layers,
-                terms.prices or ask_for(manifest.reserve_prices),
-                terms.capacity_sessions,
-            )
-        )
-        return actions
+        return actions + await self._provider_actions(tuple(endpoints), terms)
+
+    def _offer(self, manifest: Manifest, terms: OfferTerms, layers: tuple[int, int] | None) -> SetOffer:
+        first, end = layers or (0, manifest.layers)
+        prices = terms.prices or ask_for_layers(manifest, end - first)
+        return SetOffer(self.provider, manifest.name, first, end, prices, terms.capacity_sessions)
 
     async def _provider_actions(self, endpoints: tuple[str, ...], terms: OfferTerms) -> list[Record]:
         known = await self._chain.provider(self.provider)
@@ -138,6 +144,19 @@ class Registration:
         params = self._chain.params
         return max(LEAST_BEAT_S, params.offer_life_epochs * params.epoch_ms / 1000 / BEATS_PER_LIFE)
 
+    async def be_seen(self) -> None:
+        """See to it that the offer gets into a book: one that came late in an epoch stands in none before the next
+        epoch has a transaction, which on a quiet chain nobody else may send.
+        """
+        for _ in range(SEEN_TRIES):
+            await asyncio.sleep(self._chain.params.epoch_ms / 1000)
+            try:
+                if await self._chain.is_in_book(self._model, self.provider):
+                    return
+                await self._chain.send((Heartbeat(self.provider),))
+            except DllmError as error:
+                _log.warning("the offer is in no book yet: %s", error.message)
+
     async def keep_alive(self) -> None:
         """Send heartbeats, for ever; one that fails is tried again soon."""
         pause_s = self.beat_s
@@ -155,6 +174,20 @@ class Registration:
         if self._model:
             await self._chain.send((WithdrawOffer(self.provider, self._model),))
             self._model = ""
+
+
+def ask_for_layers(manifest: Manifest, layers: int) -> RowPrices:
+    """The same for a slice of so many layers; nothing where their part of the reserve is nothing."""
+    limit = part_of(manifest.reserve_prices, layers, manifest.layers)
+    asked = ask_for(limit)
+    if layers == manifest.layers or asked.within(limit):
+        return asked
+    return RowPrices(
+        min(asked.prompt_udllm, limit.prompt_udllm),
+        min(asked.kept_udllm, limit.kept_udllm),
+        min(asked.drafted_udllm, limit.drafted_udllm),
+        min(asked.replayed_udllm, limit.replayed_udllm),
+    )
 
 
 def ask_for(reserve: RowPrices) -> RowPrices:

@@ -11,11 +11,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from local_worker.chain import Chain
+from local_worker.files import write_private
 from local_worker.store import Store
 
 MARK = "restored"
 """A file in the worker's folder."""
+SLICES_FOLDER = "slices"
+"""In a worker's folder: those of its second slice and further ones, by number."""
 _FACT = "restored_epoch"
+
+
+def mark_slices(home: Path) -> None:
+    """Whoever restores a worker's folder leaves one mark; it holds for the ledgers of all of its slices."""
+    if not (home / MARK).exists():
+        return
+    for folder in sorted((home / SLICES_FOLDER).glob("*/")):
+        write_private(folder / MARK, b"")
 
 
 async def last_refused_epoch(home: Path, store: Store, chain: Chain) -> int | None:

@@ -26,7 +26,7 @@ from local_worker.status import Status
 
 def run_worker(
     options: ServiceOptions,
-    keys: WorkerKeys,
+    keys: Sequence[WorkerKeys],
     bundle: SignedBundle,
     *,
     sources: Sequence[str],
@@ -46,7 +46,7 @@ def run_worker(
 
 async def _run(
     options: ServiceOptions,
-    keys: WorkerKeys,
+    keys: Sequence[WorkerKeys],
     bundle: SignedBundle,
     sources: Sequence[str],
     lifeline: bool,
@@ -62,8 +62,9 @@ async def _run(
         loop.add_signal_handler(number, asked)
     if lifeline:
         _watch_lifeline(loop, asked)
-    chain = LightChain.open(bundle, keys.operator, options.home / "light.db", sources=sources)
-    await Service(options, keys, chain).run(stop, stop_now, on_ready)
+    first = LightChain.open(bundle, keys[0].operator, options.home / "light.db", sources=sources)
+    chains = [first, *(first.beside(own.operator) for own in keys[1:])]
+    await Service(options, keys, chains).run(stop, stop_now, on_ready)
 
 
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, asked: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from local_worker.engine.errors import EngineBusy
 from local_worker.engine.interface import ServingSequence
 from local_worker.engine_host import EngineHost
 
+MAX_LABELS = 1024
 RECENT_S = 2.0
 """A session that decoded this recently is in the middle of an answer and keeps its rows."""
 
@@ -23,7 +24,9 @@ class Held:
 
     sequence: ServingSequence
     ids: list[int] = field(default_factory=list)
-    """Token ids of the rows held, by position."""
+    """Token ids of the rows held, by position; empty at a stage that sees none."""
+    labels: list[tuple[int, bytes]] = field(default_factory=list)
+    """At such a stage: what the client calls the first so many rows, ascending."""
     used_s: float = 0.0
     decoding: bool = False
 
@@ -32,6 +35,14 @@ class Held:
         del self.ids[first_position:]
         self.ids += ids
         del self.ids[self.sequence.held_rows :]
+
+    def note_labelled(self, first_position: int, count: int, label: bytes) -> None:
+        """The same where the client gives rows a label instead of ids."""
+        while self.labels and self.labels[-1][0] > first_position:
+            self.labels.pop()
+        if self.sequence.held_rows >= first_position + count:
+            self.labels.append((first_position + count, label))
+        del self.labels[:-MAX_LABELS]
 
 
 class SequencePool:
@@ -53,11 +64,14 @@ class SequencePool:
         return held.sequence.held_rows if held is not None and self._host.alive else 0
 
     def held(self, session: bytes) -> tuple[int, bytes]:
-        """(rows, digest of their ids) that a session still has."""
+        """(rows, digest of their ids, or the client's label) that a session still has."""
         held = self._held.get(session)
-        if held is None or not self._host.alive or not held.ids:
+        if held is None or not self._host.alive:
             return 0, NO_TRANSCRIPT
-        return len(held.ids), held_digest(held.ids)
+        labels = [one for one in held.labels if one[0] <= held.sequence.held_rows]
+        if labels:
+            return labels[-1]
+        return (len(held.ids), held_digest(held.ids)) if held.ids else (0, NO_TRANSCRIPT)
 
     def take(self, session: bytes) -> Held:
         """The session's sequence for one decode: its own, a free one, or that of the session unused longest.

@@ -1,4 +1,4 @@
-"""A worker's life: load, register, serve, drain, claim, withdraw."""
+"""A worker's life: load, register, serve, drain, claim, withdraw; for one slice of a model or for several."""
 
 from __future__ import annotations
 
@@ -6,37 +6,29 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.exposition import Family
-from dllm_protocol.model_manifest import Manifest
-from dllm_protocol.session.provider import Standing
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.metrics import MetricsServer
-from local_worker.chain import Chain, wait_for_chain
-from local_worker.engine_host import EngineHost, EngineOptions
+from light_node.relay.urls import RelayUrl
+from local_worker.chain import Chain
+from local_worker.engine_host import EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.metrics import worker_families
-from local_worker.model_service import LoadedModel, describe, registered_manifest
-from local_worker.registration import OfferTerms, Registration
-from local_worker.restored import last_refused_epoch
-from local_worker.sequences import SequencePool
-from local_worker.session_host import Workbench
-from local_worker.settlement import ClaimPolicy, Settlement
-from local_worker.stage_server import StageServer
-from local_worker.status import RowMeter, Status, StatusFile
-from local_worker.store import Store
+from local_worker.restored import mark_slices
+from local_worker.settlement import ClaimPolicy
+from local_worker.slice_models import PackagedLayers, SharedPackage, SliceModel, WholeFile
+from local_worker.slice_service import MAX_SLICES, Slice, SliceOptions, SliceSetting, slice_home
+from local_worker.status import Status, StatusFile
 
 _log = logging.getLogger(__name__)
 
-LEDGER = "worker.db"
-CHAIN_WAIT_S = 30.0
 DRAIN_S = 10.0
 FAREWELL_S = 15.0
 """Longest that claims and the withdrawal may take when the worker stops."""
@@ -48,41 +40,63 @@ class ServiceOptions:
 
     home: Path
     engine: EngineOptions
-    host: str = "127.0.0.1"
-    port: int = 0
-    announced: tuple[str, ...] = ()
-    """Endpoints for the chain; where empty, ``ws://host:port`` as listened on."""
+    """How engines are started; its model is served, whole or in layers, unless there is a package."""
+    package: Path | None = None
+    """Layers are taken from this package; None: where layers are named, the model is cut into one first."""
+    slices: tuple[SliceOptions, ...] = field(default_factory=lambda: (SliceOptions(),))
+    """Each has a provider of its own."""
     owner: bytes | None = None
     model_name: str | None = None
     chat_template: str | None = None
     may_register_model: bool = False
-    offer: OfferTerms = field(default_factory=OfferTerms)
     claims: ClaimPolicy = field(default_factory=ClaimPolicy)
     limits: ChannelLimits = DEFAULT_LIMITS
+    relays: tuple[RelayUrl, ...] = ()
+    """Through which every slice is reached."""
     metrics: tuple[str, int] | None = None
     """Host and port where Prometheus' metrics are served; None = nowhere."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether slices are assembled from pieces, instead of a file being served as it is."""
+        return self.package is not None or any(one.layers for one in self.slices)
 
 
 class Service:
     """One worker process."""
 
-    def __init__(self, options: ServiceOptions, keys: WorkerKeys, chain: Chain) -> None:
+    def __init__(self, options: ServiceOptions, keys: Sequence[WorkerKeys], chains: Sequence[Chain]) -> None:
+        """Prepare.
+
+        Args:
+            keys: one set a slice.
+            chains: the chain as each slice's operator sees it.
+
+        Raises:
+            UsageRefused: more slices than one worker can have.
+        """
+        if not 1 <= len(options.slices) <= MAX_SLICES:
+            raise UsageRefused(f"{len(options.slices)} slices, a worker has 1 to {MAX_SLICES}")
         self._options = options
-        self._keys = keys
-        self._chain = chain
-        self.registration = Registration(chain, keys, options.owner)
-        self._meter = RowMeter()
         self.status_file = StatusFile(options.home)
-        self.status = Status(pid=os.getpid(), chain_id=chain.chain_id)
+        self.status = Status(pid=os.getpid(), chain_id=chains[0].chain_id)
         if options.engine.remote is not None:
             self.status.backend, self.status.backend_url = "openai", options.engine.remote.url
-        self.store = Store(options.home / LEDGER)
-        self.engine = EngineHost(options.engine)
-        self.pool = SequencePool(self.engine, time.monotonic)
-        self.engine.on_new_engine = self.pool.forget_all
-        self._draining = False
-        self._server: StageServer | None = None
-        self._settlement: Settlement | None = None
+        mark_slices(options.home)
+        setting = SliceSetting(
+            engine=options.engine,
+            owner=options.owner,
+            may_register_model=options.may_register_model,
+            claims=options.claims,
+            limits=options.limits,
+            relays=options.relays,
+        )
+        self.slices = tuple(
+            Slice(slice_home(options.home, number), one, setting, model, own_keys, chain)
+            for number, (one, model, own_keys, chain) in enumerate(
+                zip(options.slices, _models(options), keys, chains, strict=True), start=1
+            )
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._doors = AsyncExitStack()
 
@@ -117,34 +131,11 @@ class Service:
             ModelRefused, EngineGone, ModelMismatch, NotRegistered, TransactionRefused, …
         """
         self.status.state = "loading"
-        loading = asyncio.create_task(self.engine.start())
-        try:
-            await wait_for_chain(self._chain, CHAIN_WAIT_S)
-            engine = await loading
-        finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-        options = self._options
-        loaded = await describe(options.engine.model_path, engine)
-        manifest = await registered_manifest(
-            self._chain,
-            loaded,
-            options.engine.model_path,
-            name=options.model_name,
-            chat_template=options.chat_template,
-        )
-        refused = await last_refused_epoch(options.home, self.store, self._chain)
-        self._server = self._make_server(loaded, manifest, refused)
-        port = await self._server.listen(options.host, options.port)
-        endpoints = options.announced or (f"ws://{_in_url(options.host)}:{port}",)
-        self._describe_status(manifest, endpoints)
+        await _together([one.load() for one in self.slices])
         self.status.state = "registering"
-        await self.registration.announce(
-            manifest, endpoints, options.offer, may_register_model=options.may_register_model
-        )
-        self._settlement = self._make_settlement(self._server)
-        self._spawn(self._settlement.run())
-        self._spawn(self.registration.keep_alive())
+        # One after another: the first registers a model that is new, the others find it.
+        for one in self.slices:
+            await one.offer()
         self.status.state = "serving"
 
     async def _open_metrics(self) -> None:
@@ -154,78 +145,29 @@ class Service:
         self.status.metrics_address = await self._doors.enter_async_context(server)
 
     async def _families(self) -> Iterable[Family]:
-        waiting = self.engine.current().waiting_calls if self.engine.alive else 0
-        answering = self._server.answering if self._server is not None else 0
-        return worker_families(await self._current_status(), self._meter.rows, waiting, answering)
-
-    def _make_server(
-        self, loaded: LoadedModel, manifest: Manifest, last_refused_epoch: int | None
-    ) -> StageServer:
-        bench = Workbench(
-            engine=self.engine,
-            pool=self.pool,
-            vocabulary_bytes=loaded.vocabulary_bytes,
-            context_rows=loaded.context_rows,
-            store=self._remember,
-            draining=lambda: self._draining,
-            count_rows=self._meter.count,
+        return worker_families(
+            await self._current_status(),
+            rows=sum(one.meter.rows for one in self.slices),
+            waiting_calls=sum(one.waiting_calls for one in self.slices),
+            answering=sum(one.answering for one in self.slices),
         )
-        return StageServer(
-            chain=self._chain,
-            keys=self._keys,
-            provider=self.registration.provider,
-            manifest=manifest,
-            bench=bench,
-            store=self.store,
-            limits=self._options.limits,
-            last_refused_epoch=last_refused_epoch,
-        )
-
-    def _make_settlement(self, server: StageServer) -> Settlement:
-        return Settlement(
-            chain=self._chain,
-            store=self.store,
-            provider=self.registration.provider,
-            policy=self._options.claims,
-            connected=lambda: server.connected,
-            on_look=server.refresh,
-            on_closed=self.pool.drop,
-            now_ms=_now_ms,
-        )
-
-    @property
-    def server_busy(self) -> bool:
-        """Whether any session is in the middle of an answer."""
-        return self._server is not None and self._server.busy
-
-    async def refresh(self, session: bytes) -> None:
-        """Prove a connected session's terms again now."""
-        if self._server is not None:
-            await self._server.refresh(session)
-
-    async def _remember(self, session: bytes, standing: Standing) -> None:
-        owed = 0
-        if standing.voucher is not None:
-            legs = standing.voucher.voucher.legs
-            provider = self.registration.provider
-            owed = next((leg.cumulative_udllm for leg in legs if leg.provider == provider), 0)
-        await self.store.put(session, standing, owed, _now_ms())
 
     async def _leave(self) -> None:
         """Finish the answers under way, claim, withdraw; each within its time."""
-        self._draining = True
         self.status.state = "draining"
+        for one in self.slices:
+            one.drain()
         deadline = time.monotonic() + DRAIN_S
-        while self.server_busy and time.monotonic() < deadline:  # noqa: ASYNC110
+        while any(one.busy for one in self.slices) and time.monotonic() < deadline:  # noqa: ASYNC110
             # Many sessions end on their own; no single event says that all of them have.
             await asyncio.sleep(0.05)
-        if self._server is not None:
-            await self._server.close("this worker stops")
+        await asyncio.gather(*(one.close_door() for one in self.slices))
+        await asyncio.gather(*(self._farewell(one) for one in self.slices))
+
+    async def _farewell(self, one: Slice) -> None:
         try:
             async with asyncio.timeout(FAREWELL_S):
-                if self._settlement is not None:
-                    await self._settlement.settle_all()
-                await self.registration.withdraw()
+                await one.farewell()
         except (DllmError, TimeoutError) as error:
             # The vouchers stay in the store: the next start claims them.
             _log.warning("left without settling everything: %s", error or "out of time")
@@ -235,19 +177,18 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.close("this worker stops")
-        await self.engine.close()
+        await asyncio.gather(*(one.end() for one in self.slices))
         if self.status.state != "failed":
             self.status.state = "stopped"
         self.status_file.write(await self._current_status())
-        await self.store.close()
-        await self._chain.close()
+        await asyncio.gather(*(one.close() for one in self.slices))
 
     async def _until_over(self, stop: asyncio.Event) -> None:
         """Wait for the wish to stop, or for a defect that ends the worker."""
-        over = [asyncio.create_task(_wait(stop)), asyncio.create_task(self.engine.wait_refused())]
-        done, _ = await asyncio.wait((*over, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        over = [asyncio.create_task(_wait(stop))]
+        over += [asyncio.create_task(one.engine.wait_refused()) for one in self.slices]
+        running = [*self._tasks, *(task for one in self.slices for task in one.tasks)]
+        done, _ = await asyncio.wait((*over, *running), return_when=asyncio.FIRST_COMPLETED)
         for task in over:
             task.cancel()
         for task in done:
@@ -270,33 +211,39 @@ class Service:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    def _describe_status(self, manifest: Manifest, endpoints: tuple[str, ...]) -> None:
-        prefix = self._chain.address_prefix
-        self.status.owner = encode_address(prefix, self.registration.owner)
-        self.status.operator = encode_address(prefix, self._keys.operator_address)
-        self.status.provider = encode_address(prefix + PROVIDER_SUFFIX, self.registration.provider)
-        self.status.model, self.status.layers = manifest.name, (0, manifest.layers)
-        self.status.endpoints = endpoints
-
     async def _current_status(self) -> Status:
-        totals = await self.store.totals()
-        status = self.status
-        status.sessions = len(self._server.connected) if self._server else 0
-        status.rows_served = totals.rows_served
-        status.tokens_per_s = self._meter.rows_per_s
-        status.earned_unclaimed_udllm = totals.earned_unclaimed_udllm
-        status.claimed_udllm = totals.claimed_udllm
-        status.engine_restarts = self.engine.restarts
-        return status
+        self.status.take(await asyncio.gather(*(one.status() for one in self.slices)))
+        return self.status
+
+
+def _models(options: ServiceOptions) -> list[SliceModel]:
+    """Where each slice's model comes from."""
+    if not options.in_pieces:
+        whole = WholeFile(options.engine.model_path, options.model_name, options.chat_template)
+        return [whole] * len(options.slices)
+    package = SharedPackage(
+        options.package,
+        None if options.package is not None else options.engine.model_path,
+        options.home,
+        options.model_name,
+        options.chat_template,
+    )
+    return [
+        PackagedLayers(package, one.layers or ":", slice_home(options.home, number))
+        for number, one in enumerate(options.slices, start=1)
+    ]
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All of it, or the first failure, with nothing of the rest left running."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

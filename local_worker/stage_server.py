@@ -13,23 +13,31 @@ from collections import Counter
 
 from dllm_protocol.assignment import leg_entries, route_hash
 from dllm_protocol.errors import ChannelRefused, DllmError
-from dllm_protocol.messages import MAX_FRAME_BYTES, Frame, Goodbye
+from dllm_protocol.messages import MAX_FRAME_BYTES, Claim, Frame, Goodbye, StageClaim
 from dllm_protocol.model_manifest import Manifest, manifest_hash
 from dllm_protocol.records import SESSION_OPEN, Route, Session
 from dllm_protocol.sealing import SealedStream
+from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.handshake import ProviderHandshake
-from dllm_protocol.session.provider import Claimed, ProviderLeg, Standing, Terms
+from dllm_protocol.session.provider import ProviderLeg, Standing, Terms
+from dllm_protocol.stage_link import StageLink, check_stage_claim
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
 from light_node.channel.server import ChannelServer, serve_channels
 from local_worker.chain import Chain
 from local_worker.errors import ChainSilent, NotServed
+from local_worker.handed_log import HandedLogs
 from local_worker.keys import WorkerKeys
-from local_worker.session_host import SessionHost, Workbench
+from local_worker.place_in_line import LineTools
+from local_worker.session_host import SessionHost
 from local_worker.store import Store
+from local_worker.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 
+KEPT_ROWS_BYTES = 256 << 20
+HOST_WAIT_S = 5.0
+"""How long a stage before waits for the session's client to come here, too."""
 LOOKUPS_AT_ONCE = 8
 LOOKUP_TRIES = 5
 LOOKUP_PAUSE_S = 0.3
@@ -50,8 +58,14 @@ class StageServer:
         store: Store,
         limits: ChannelLimits = DEFAULT_LIMITS,
         last_refused_epoch: int | None = None,
+        kept_rows_bytes: int = KEPT_ROWS_BYTES,
     ) -> None:
-        """``last_refused_epoch``: sessions opened then or before are not served; see `local_worker.restored`."""
+        """Prepare.
+
+        Args:
+            last_refused_epoch: sessions opened then or before are not served; see `local_worker.restored`.
+            kept_rows_bytes: memory for hidden states that may have to go to another next stage once more.
+        """
         self._chain = chain
         self._keys = keys
         self._provider = provider
@@ -60,6 +74,9 @@ class StageServer:
         self._store = store
         self._limits = limits
         self._last_refused_epoch = last_refused_epoch
+        self._logs = HandedLogs(kept_rows_bytes)
+        self._tools = LineTools(chain, keys.service, limits, self._logs)
+        self._arrived = asyncio.Condition()
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._hosts: dict[bytes, SessionHost] = {}
         self._claiming: dict[bytes, asyncio.Lock] = {}
@@ -125,20 +142,58 @@ class StageServer:
         except NotServed as error:
             await self._say_goodbye(link, stream, error.message)
             raise
-        leg = ProviderLeg(terms, Standing(), stream, hash_of_handshake, self._keys.service)
-        await self._take_claim(link, leg)
-        host = await self._replace(session, leg, link)
+        claim = self._claim_in(stream.open(await link.receive(self._limits.handshake_ms)))
         link.allow(MAX_FRAME_BYTES)
+        if isinstance(claim, StageClaim):
+            await self._serve_stage(link, StageLink(stream), terms, claim, hash_of_handshake)
+            return
+        leg = ProviderLeg(terms, Standing(), stream, hash_of_handshake, self._keys.service)
+        leg.claimed_by(claim)
+        host = await self._replace(session, leg, link)
         try:
             await host.serve()
         finally:
             if self._hosts.get(session) is host:
                 del self._hosts[session]
 
-    async def _take_claim(self, link: Link, leg: ProviderLeg) -> None:
-        orders = list(leg.receive(await link.receive(self._limits.handshake_ms)))
-        if orders != [Claimed()]:
-            raise ChannelRefused(f"the first sealed frame holds {len(orders)} messages, not the claim alone")
+    @staticmethod
+    def _claim_in(frame: bytes) -> Claim | StageClaim:
+        """What stands alone in the first sealed frame: a client's claim, or that of the stage before."""
+        messages = Frame.decode(frame).messages
+        if len(messages) != 1 or not isinstance(messages[0], Claim | StageClaim):
+            raise ChannelRefused(
+                f"the first sealed frame holds {len(messages)} messages, not the claim alone"
+            )
+        return messages[0]
+
+    async def _serve_stage(
+        self, link: Link, stage: StageLink, terms: Terms, claim: StageClaim, hash_of_handshake: bytes
+    ) -> None:
+        """Take rows of the stage before, for the client who put it there."""
+        if not terms.stands_before(claim.provider):
+            raise ChannelRefused(
+                "a provider dialled who has no layers right before these in the session's route"
+            )
+        record = await self._chain.provider(claim.provider)
+        if record is None:
+            raise ChannelRefused(f"the stage before, {claim.provider.hex()}, is not registered any more")
+        check_stage_claim(claim, record.service_key, hash_of_handshake)
+        host = await self._host_of(terms.session)
+        await host.place.take(claim.provider, link, stage)
+
+    async def _host_of(self, session: bytes) -> SessionHost:
+        """The session's host, once its client is here."""
+        try:
+            async with asyncio.timeout(HOST_WAIT_S), self._arrived:
+                await self._arrived.wait_for(lambda: session in self._hosts)
+                return self._hosts[session]
+        except TimeoutError as error:
+            raise ChannelRefused("a stage before dialled, and the session's client did not come") from error
+
+    def drop(self, session: bytes) -> None:
+        """Free whatever is held for a session that is over."""
+        self._bench.pool.drop(session)
+        self._logs.drop(session)
 
     async def _replace(self, session: bytes, leg: ProviderLeg, link: Link) -> SessionHost:
         """The session's key has spoken: this channel counts now, an older one of the session ends."""
@@ -150,7 +205,9 @@ class StageServer:
                 if older is not None:
                     await older.leave("a newer connection of this session took over")
                 leg.standing = await self._store.standing(session)
-                host = self._hosts[session] = SessionHost(leg, link, self._bench)
+                host = self._hosts[session] = SessionHost(leg, link, self._bench, self._tools)
+                async with self._arrived:
+                    self._arrived.notify_all()
                 return host
         finally:
             # The lock goes with the last who waits for it: with two locks two channels of one session would
@@ -215,10 +272,11 @@ class StageServer:
         if self._provider not in legs:
             raise NotServed("this provider does not stand in the session's route")
         entry, role = legs[self._provider]
-        if len(route.stages) != 1:
+        info = self._bench.engine.info
+        if (entry.first_layer, entry.end_layer) != (info.first_layer, info.end_layer):
             raise NotServed(
-                f"the route has {len(route.stages)} stages, this worker serves whole models only: "
-                f"its part would be layers [{entry.first_layer}, {entry.end_layer})"
+                f"the route puts this provider at layers [{entry.first_layer}, {entry.end_layer}), "
+                f"it has layers [{info.first_layer}, {info.end_layer}) loaded"
             )
         return Terms(
             self._chain.chain_id,
@@ -229,6 +287,6 @@ class StageServer:
             session.community_share_ppm,
             entry,
             role,
-            frozenset(legs),
+            legs_of(route),
             tuple((leg.provider, leg.cumulative_udllm) for leg in session.legs),
         )

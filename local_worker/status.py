@@ -6,12 +6,13 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from local_worker.files import write_private
+from local_worker.relays import unreachable
 
 STATES = ("starting", "loading", "registering", "serving", "draining", "stopped", "failed")
 WRITE_EVERY_S = 1.0
@@ -20,13 +21,38 @@ MAX_STATUS_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
+class SliceStatus:
+    """One slice: who offers which layers, and how it goes. Amounts in udllm."""
+
+    owner: str = ""
+    provider: str = ""
+    operator: str = ""
+    model: str = ""
+    layers: tuple[int, int] = (0, 0)
+    """First layer, and the one behind the last."""
+    endpoints: tuple[str, ...] = ()
+    """Where it answers, as the chain says it, best first."""
+    endpoint_states: dict[str, str] = field(default_factory=dict)
+    """By endpoint: ``open``, or why nobody is taken there now."""
+    sessions: int = 0
+    rows_served: int = 0
+    tokens_per_s: float = 0.0
+    earned_unclaimed_udllm: int = 0
+    claimed_udllm: int = 0
+    engine_restarts: int = 0
+
+
+@dataclass(slots=True)
 class Status:
-    """Everything that ``dllm worker status`` shows. Amounts in udllm."""
+    """Everything that ``dllm worker status`` shows. Amounts in udllm.
+
+    Who and what are those of the first slice, numbers those of all slices together.
+    """
 
     pid: int
     state: str = "starting"
     problem: str = ""
-    """Why it does not serve; empty while it does."""
+    """Why it does not serve, or cannot be reached; empty while it can."""
     chain_id: str = ""
     owner: str = ""
     provider: str = ""
@@ -38,6 +64,8 @@ class Status:
     backend_url: str = ""
     """That server's address; its key is nowhere in here."""
     endpoints: tuple[str, ...] = ()
+    endpoint_states: dict[str, str] = field(default_factory=dict)
+    """Of the endpoints of all slices."""
     sessions: int = 0
     rows_served: int = 0
     tokens_per_s: float = 0.0
@@ -46,6 +74,26 @@ class Status:
     engine_restarts: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
+    slices: tuple[SliceStatus, ...] = ()
+
+    def take(self, slices: Sequence[SliceStatus]) -> None:
+        """Say what the slices say now, of which there is at least one."""
+        first = slices[0]
+        self.slices = tuple(slices)
+        self.owner, self.provider, self.operator = first.owner, first.provider, first.operator
+        self.model, self.layers, self.endpoints = first.model, first.layers, first.endpoints
+        self.endpoint_states = {}
+        for one in slices:
+            self.endpoint_states |= one.endpoint_states
+        if self.state != "failed":
+            reasons = (unreachable(one.endpoint_states) for one in slices)
+            self.problem = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+        self.sessions = sum(one.sessions for one in slices)
+        self.rows_served = sum(one.rows_served for one in slices)
+        self.tokens_per_s = round(sum(one.tokens_per_s for one in slices), 1)
+        self.earned_unclaimed_udllm = sum(one.earned_unclaimed_udllm for one in slices)
+        self.claimed_udllm = sum(one.claimed_udllm for one in slices)
+        self.engine_restarts = sum(one.engine_restarts for one in slices)
 
 
 class RowMeter:

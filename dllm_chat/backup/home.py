@@ -7,6 +7,7 @@ unseals a chat key, play wallets), and what makes itself anew.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -27,7 +28,10 @@ RESTORED = "restored"
 WORKER = "worker"
 _DATABASE_ENDINGS = (".db",)
 _NOT_OURS_TO_KEEP = ("embedded", "devnet", "worker/status.json", "worker/lock", "worker/worker.log")
+_MADE_OF_MODELS = re.compile(r"worker/(slices/[0-9]+/)?model/")
+"""What a worker made of a model's file or package: as large as they are, and made anew at its next start."""
 _WORKER_KEYS = "data/worker/keys.json"
+_KEYS_OF_A_SLICE = re.compile(r"data/worker/slices/[0-9]+/keys\.json")
 _OPEN_FILES = (_WORKER_KEYS, "data/publisher_key")
 _OPEN_ENDINGS = (".wrap.json", "play_wallet.json", "token")
 
@@ -133,9 +137,12 @@ def _is_kept(name: str) -> bool:
     last = name.rsplit("/", 1)[-1]
     if last.endswith(("-wal", "-shm", ".tmp", ".new", ".lock", ".log")) or "/locks/" in name:
         return False
+    if _MADE_OF_MODELS.match(name):
+        return False
     return not any(name == gone or name.startswith(f"{gone}/") for gone in _NOT_OURS_TO_KEEP)
 
 
 def _is_open_secret(name: str) -> bool:
     """Whether a file's content alone would let a stranger act: no password stands before it."""
-    return name in _OPEN_FILES or name.endswith(_OPEN_ENDINGS)
+    is_of_a_slice = _KEYS_OF_A_SLICE.fullmatch(name) is not None
+    return name in _OPEN_FILES or is_of_a_slice or name.endswith(_OPEN_ENDINGS)

@@ -222,9 +222,14 @@ def quote_data(quote: Quote) -> dict[str, Any]:
     """A quote in JSON."""
     return {
         "model": quote.model,
-        "provider": share_data(quote.provider),
-        "standby": share_data(quote.standby) if quote.standby else None,
-        "prices_udllm_per_1000": prices_data(quote.prices),
+        "stages": [
+            {
+                "provider": share_data(one.provider),
+                "standby": share_data(one.standby) if one.standby else None,
+                "prices_udllm_per_1000": prices_data(one.prices),
+            }
+            for one in quote.stages
+        ],
         "prompt_tokens_estimate": quote.prompt_tokens_estimate,
         "max_tokens": quote.max_tokens,
         "drafted_in_vain_rows": quote.drafted_in_vain_rows,
@@ -236,10 +241,13 @@ def quote_data(quote: Quote) -> dict[str, Any]:
 
 
 def _quote_text(quote: Quote) -> str:
-    shown: dict[str, object] = {
-        "model": quote.model,
-        "provider": quote.provider.address,
-        "standby": quote.standby.address if quote.standby else "none",
+    shown: dict[str, object] = {"model": quote.model}
+    for number, stage in enumerate(quote.stages, start=1):
+        which = f" {number}" if len(quote.stages) > 1 else ""
+        layers = f", layers {stage.provider.first_layer}:{stage.provider.end_layer}" if which else ""
+        shown[f"provider{which}"] = stage.provider.address + layers
+        shown[f"standby{which}"] = stage.standby.address if stage.standby else "none"
+    shown |= {
         "likely": f"{format_dllm(quote.likely_cost_udllm)} DLLM",
         "at most": f"{format_dllm(quote.max_cost_udllm)} DLLM, for {quote.max_tokens} tokens and one failure",
         "deposit": f"{format_dllm(quote.deposit_udllm)} DLLM locked now, the rest comes back at closing",

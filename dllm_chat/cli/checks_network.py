@@ -20,10 +20,13 @@ from dllm_chat.cli.check import Check, State
 from dllm_chat.network.lighting import nodes_of
 from dllm_chat.network.witnesses import own_witnesses
 from dllm_chat.paths import Paths
+from dllm_chat.sanitize import clean_line
 from dllm_chat.session.networks import joined_network, light_store_file
 from dllm_protocol.bundle import NetworkBundle
+from dllm_protocol.endpoints import RELAY_PREFIX
 from dllm_protocol.errors import DllmError
 from dllm_protocol.header import BLOCK_VERSION, Header
+from light_node.channel.dialing import dial
 from light_node.source import RpcSource
 
 ANSWER_S = 8.0
@@ -157,6 +160,9 @@ def _newest_trusted(file: Path) -> Header | None:
 async def _endpoints(paths: Paths) -> AsyncIterator[Check]:
     """Whether the addresses that this home's worker announced can be reached from here."""
     for url in _announced(paths.data / "worker" / "status.json"):
+        if url.startswith(RELAY_PREFIX):
+            yield await _at_relay(url)
+            continue
         host, port = _place(url)
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -171,6 +177,19 @@ async def _endpoints(paths: Paths) -> AsyncIterator[Check]:
             )  # fmt: skip
         else:
             yield Check("announced endpoint", "ok", f"{url[:200]} can be reached from here")
+
+
+async def _at_relay(url: str) -> Check:
+    """Whether the worker answers when somebody asks for it at its relay."""
+    try:
+        link = await dial((url,), timeout_ms=int(ANSWER_S * 1000))
+    except DllmError as error:
+        return Check(
+            "announced endpoint", "fail", clean_line(error.message, 400),
+            "is the relay there, and does the worker run? dllm worker status says how it stands",
+        )  # fmt: skip
+    await link.close()
+    return Check("announced endpoint", "ok", f"{url[:200]} can be reached from here")
 
 
 def _announced(status: Path) -> list[str]:

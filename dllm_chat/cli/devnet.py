@@ -16,6 +16,8 @@ app = group(
     \b
       dllm devnet up
       dllm devnet up --engine cometbft --validators 4 --workers 2
+      dllm devnet up --workers 4 --model FILE.gguf --split 3
+      dllm devnet up --relay
       dllm devnet status
       dllm devnet kill 2
       dllm devnet restart 2
@@ -24,7 +26,7 @@ app = group(
     """
 )
 Home = Annotated[Path | None, typer.Option(help="The devnet's folder, if another than the usual one.")]
-Part = Annotated[str, typer.Argument(help="A node's number, worker-N or faucet.")]
+Part = Annotated[str, typer.Argument(help="A node's number, worker-N, faucet or relay.")]
 
 
 @command(app, "up")
@@ -37,6 +39,15 @@ def up(
     model: Annotated[
         Path | None, typer.Option(help="GGUF file that they serve; else the package's own.")
     ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut the model into so many slices; each is served by two workers. Whole if not said."
+        ),
+    ] = None,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="A relay, through which alone the workers are reached.")
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and end it with Ctrl-C; else it runs until 'down'.")
     ] = False,
@@ -48,12 +59,12 @@ def up(
     """
     from dllm_chat.cli.devnets import Wanted, bring_up
 
-    return bring_up(Wanted(engine, validators, workers, model, home), foreground=foreground)
+    return bring_up(Wanted(engine, validators, workers, model, home, split, relay), foreground=foreground)
 
 
 @command(app, "status")
 async def status(home: Home = None) -> Report:
-    """Height, application hash and peers of every node; workers, faucet."""
+    """Height, application hash and peers of every node; workers, faucet, relay."""
     from dllm_chat.cli.devnets import show_status
 
     return await show_status(home)
@@ -62,7 +73,7 @@ async def status(home: Home = None) -> Report:
 @command(app, "logs")
 async def logs(
     part: Annotated[
-        str, typer.Argument(help="A node's number, worker-N, faucet or supervisor; all if not said.")
+        str, typer.Argument(help="A node's number, worker-N, faucet, relay or supervisor; all if not said.")
     ] = "",
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, max=10_000, help="How many of each.")] = 20,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,

@@ -45,6 +45,8 @@ class Wanted:
     workers: int | None
     model: Path | None
     home: Path | None
+    split: int | None = None
+    relay: bool = False
 
 
 def bring_up(wanted: Wanted, *, foreground: bool) -> Report:
@@ -155,7 +157,7 @@ def _new_plan(wanted: Wanted) -> Plan:
         raise NotFound(f"there is no model file {model}", hint="dllm model found lists what this machine has")
     validators = DEFAULT_VALIDATORS.get(engine, 1) if wanted.validators is None else wanted.validators
     workers = DEFAULT_WORKERS if wanted.workers is None else wanted.workers
-    return make_plan(engine, validators, workers, str(model or ""))
+    return make_plan(engine, validators, workers, str(model or ""), wanted.split or 0, relay=wanted.relay)
 
 
 def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
@@ -164,12 +166,15 @@ def _refuse_another(folder: Folder, plan: Plan, wanted: Wanted) -> None:
         "--engine": (wanted.engine, plan.engine),
         "--validators": (wanted.validators, len(plan.nodes)),
         "--workers": (wanted.workers, len(plan.workers)),
+        "--split": (wanted.split, plan.split),
+        "--relay": ("yes" if wanted.relay else None, "yes" if plan.relay_port else "none"),
         "--model": (str(wanted.model.absolute()) if wanted.model else None, plan.model),
     }
     for flag, (want, has) in asked.items():
         if want is not None and want != has:
+            nothing = "the model whole" if flag == "--split" else "the model of the package"
             raise DevnetRefused(
-                f"{flag} is {want}, the devnet in {folder.root} has {has or 'the model of the package'}",
+                f"{flag} is {want}, the devnet in {folder.root} has {has or nothing}",
                 hint="dllm devnet down --wipe removes that one; --home NAME makes another beside it",
             )
 
@@ -289,7 +294,16 @@ def _status_text(data: Mapping[str, Any]) -> str:
         )
         for one in data["nodes"]
     ]
-    workers = [(one["name"], str(one["pid"] or "-"), one["state"], one["model"]) for one in data["workers"]]
+    workers = [
+        (
+            one["name"],
+            str(one["pid"] or "-"),
+            one["state"],
+            one["model"],
+            ", ".join("{}:{}".format(*slice_["layers"]) for slice_ in one["slices"]) or "-",
+        )
+        for one in data["workers"]
+    ]
     head = {
         "chain": data["chain_id"],
         "runs": f"{data['engine']}, {data['home']}" if data["running"] else "no: dllm devnet up starts it",
@@ -298,9 +312,11 @@ def _status_text(data: Mapping[str, Any]) -> str:
         "faucet": f"{data['faucet']['url']} ({'runs' if data['faucet']['running'] else 'down'})",
         "bundle": data["bundle"],
     }
+    if data["relay"]:
+        head["relay"] = f"{data['relay']['url']} ({'runs' if data['relay']['running'] else 'down'})"
     parts = [
         fields(head),
         table(("NODE", "RPC", "PROCESS", "HEIGHT", "APP HASH", "PEERS", "VOTES"), nodes),
-        table(("WORKER", "PROCESS", "STATE", "MODEL"), workers),
+        table(("WORKER", "PROCESS", "STATE", "MODEL", "LAYERS"), workers),
     ]
     return "\n\n".join(parts)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.output import Report, fields
+from dllm_chat.cli.output import Report, fields, table
 from dllm_chat.cli.passwords import PasswordFd, PasswordFile
 from dllm_protocol.units import format_dllm
 
@@ -19,6 +19,7 @@ app = group(
       dllm worker on                   serves the model in the package
       dllm worker on --model FILE      registers and serves a GGUF file (dllm model found)
       dllm worker on --model FILE --backend openai --url http://127.0.0.1:8000/v1
+      dllm worker on --relay wss://HOST  without a port that others can reach
       dllm worker status
       dllm worker off                  finishes running answers, then stops
     """
@@ -28,6 +29,13 @@ app = group(
 @command(app, "on")
 async def on(
     model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF file to serve.")] = None,
+    relay: Annotated[
+        str,
+        typer.Option(
+            help="wss://HOST of a relay to be reached through; else the `relay` of config.toml.",
+            metavar="URL",
+        ),
+    ] = "",
     backend: Annotated[
         str, typer.Option("--backend", help="llama.cpp, or openai: a server of yours, at --url.")
     ] = "llama.cpp",
@@ -51,7 +59,7 @@ async def on(
 
     key_file = str(api_key_file.absolute()) if api_key_file else ""
     server = ServingFrom.chosen(backend, url, key_file, remote_model)
-    data = await switch_on(model, server, password_file, password_fd, stay=stay)
+    data = await switch_on(model, password_file, password_fd, server=server, relay=relay, stay=stay)
     text = f"worker {data['state']}: {data['provider'] or 'registering'} {data['model']}".rstrip()
     return Report(data, f"{text}\n{data['note']}".rstrip())
 
@@ -81,6 +89,15 @@ def status() -> Report:
     }
     if data["backend_url"]:
         shown["backend"] = f"{data['backend']}, {data['backend_url']}"
+    if data["endpoints"]:
+        shown["endpoints"] = "\n".join(f"{one}: {state}" for one, state in data["endpoints"].items())
     if data["problem"]:
         shown["problem"] = data["problem"]
-    return Report(data, fields(shown))
+    text = fields(shown)
+    if len(data["slices"]) > 1:
+        rows = [
+            (f"{one['layers'][0]}:{one['layers'][1]}", one["model"], one["provider"], str(one["sessions"]))
+            for one in data["slices"]
+        ]
+        text += "\n\n" + table(("LAYERS", "MODEL", "PROVIDER", "SESSIONS"), rows)
+    return Report(data, text)

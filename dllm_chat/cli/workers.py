@@ -15,6 +15,7 @@ from dllm_chat.serving_from import ServingFrom
 from dllm_chat.session.events import WorkerStatus
 from dllm_chat.session.networks import joined_network
 from dllm_chat.session.service import ChatService
+from dllm_protocol.errors import UsageRefused
 
 EMBEDDED_NOTE = (
     "on the embedded network a worker lives as long as that network does: "
@@ -26,14 +27,27 @@ POLL_S = 0.2
 
 async def switch_on(
     model: Path | None,
-    server: ServingFrom | None,
     password_file: Path | None,
     password_fd: int | None,
     *,
+    server: ServingFrom | None,
+    relay: str,
     stay: bool,
 ) -> dict[str, Any]:
-    """Start the worker; with ``stay``, hold the network until Ctrl-C."""
-    async with paying(password_file, password_fd, chat_key_will_do=False) as service:
+    """Start the worker; with ``stay``, hold the network until Ctrl-C.
+
+    Args:
+        server: what computes the rows instead of the worker itself.
+        relay: through which it is reached; where empty, that of the settings.
+
+    Raises:
+        UsageRefused: a relay for the embedded network, which nobody else is on.
+    """
+    if relay and _contributing()[1]:
+        raise UsageRefused(
+            "--relay is for a network of others, and none is joined", hint="dllm network join BUNDLE"
+        )
+    async with paying(password_file, password_fd, chat_key_will_do=False, relay=relay or None) as service:
         await service.worker_on(_absolute(model), server)
         embedded = service.badge == "LOCAL"
         found = await _serving(service)

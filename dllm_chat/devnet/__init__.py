@@ -1,6 +1,7 @@
 """A devnet: a whole test network on this machine's loopback, for trying things, until it is told to stop.
 
 plan         what it consists of, written down in its folder: engine, parts, ports
+slices       where its model is served in slices: who has which, and asks how much
 chain        its genesis: stakes, a faucet, funded wallets, short epochs
 founding     keys of all parts, then the genesis that funds them
 parts        the command line of each part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sys
 import time
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dllm_chat.contributing import packaged_model, run_json, worker_keys
+from dllm_chat.contributing import packaged_model, run_json, slice_keys
 from dllm_chat.devnet.chain import Holders, make_genesis
 from dllm_chat.devnet.homes import OwnHome
 from dllm_chat.devnet.parts import program
@@ -25,14 +26,18 @@ from dllm_chat.devnet.plan import (
     prepare_folder,
     write_plan,
 )
+from dllm_chat.devnet.slices import slots_of
+from dllm_chat.packages import MANIFEST_FILE, run_packager
 from dllm_chat.paths import find_paths, make_private_folder, write_private
 from dllm_protocol.genesis import Genesis, chain_id_of
 from dllm_protocol.model_manifest import Manifest
+from dllm_protocol.model_package.cuts import even_cuts, layer_sizes
 
 INIT_TIMEOUT_S = 120.0
 _AT_ONCE = 4
 """Programs that make keys at the same time."""
 _NS_PER_MS = 1_000_000
+log = logging.getLogger("dllm.devnet")
 
 T = TypeVar("T")
 
@@ -46,7 +51,8 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
         fund: addresses of other wallets to begin with as much as the devnet's own.
 
     Raises:
-        WorkerFailed: a program that makes keys failed, and what it said.
+        WorkerFailed, PackagerFailed: a program that makes keys or cuts the model failed, and what it said.
+        LayersRefused: the model has too few layers for so many slices.
         DevnetRefused: the folder holds something else.
     """
     await asyncio.to_thread(prepare_folder, folder)
@@ -56,20 +62,21 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
         own = wallet.account_key().address
         owners = [wallet.account_key(index).address for index in range(1, len(names) + 1)]
     room = asyncio.Semaphore(_AT_ONCE)
-    keys, workers, faucet, manifest = await asyncio.gather(
+    keys, workers, faucet, model = await asyncio.gather(
         _all(room, [_node_keys(folder, name) for name in names]),
-        _all(room, [worker_keys(make_private_folder(folder.worker(name))) for name in plan.workers]),
+        _all(room, [_operators(folder, plan, name) for name in plan.workers]),
         _faucet_account(folder),
-        _manifest(folder, plan),
+        _model(folder, plan),
     )
+    manifest, cuts = model
     nodes = tuple(
         replace(node, peer_id=str(one["node_id"])) for node, one in zip(plan.nodes, keys, strict=True)
     )
-    plan = replace(plan, nodes=nodes)
+    plan = replace(plan, nodes=nodes, cuts=cuts)
     genesis = make_genesis(
         Holders(
             wallets=(own, *fund),
-            workers=[one["operator"] for one in workers],
+            workers=[operator for of_one in workers for operator in of_one],
             faucet=faucet,
             validators=[
                 (bytes.fromhex(one["public_key"]), owner) for one, owner in zip(keys, owners, strict=True)
@@ -87,14 +94,36 @@ async def found(folder: Folder, plan: Plan, fund: Sequence[bytes] = ()) -> Genes
     return genesis
 
 
-async def _manifest(folder: Folder, plan: Plan) -> Manifest | None:
-    """What the workers serve, as the registry takes it; None where there are no workers.
+async def _operators(folder: Folder, plan: Plan, name: str) -> list[bytes]:
+    """Accounts that a worker sends transactions from: one for each of its slices."""
+    home = make_private_folder(folder.worker(name))
+    slices = len(slots_of(plan.slots, name))
+    return [one["operator"] for one in await slice_keys(home, max(1, slices))]
+
+
+async def _model(folder: Folder, plan: Plan) -> tuple[Manifest | None, tuple[int, ...]]:
+    """What the workers serve, as the registry takes it, and where it is cut; None where there are no workers.
 
     It is registered in genesis: workers that came to register the same model at once would be in each other's way.
     """
     if not plan.workers:
-        return None
-    model, out = Path(plan.model) if plan.model else packaged_model(), folder.root / "manifest"
+        return None, ()
+    model = Path(plan.model) if plan.model else packaged_model()
+    return await _package(folder, plan, model) if plan.split else (await _manifest(folder, plan, model), ())
+
+
+async def _package(folder: Folder, plan: Plan, model: Path) -> tuple[Manifest, tuple[int, ...]]:
+    """The model in pieces, once for all workers."""
+    make_private_folder(folder.package.parent)
+    words = ["pack", f"--out={folder.package}", "--json", "--", str(model)]
+    told = await run_packager(words, lambda line: log.info("%s", line))
+    manifest = Manifest.decode(await asyncio.to_thread((folder.package / MANIFEST_FILE).read_bytes))
+    sizes = layer_sizes(manifest, is_tied=bool(told["tied"]))
+    return manifest, even_cuts(sizes, plan.split)
+
+
+async def _manifest(folder: Folder, plan: Plan, model: Path) -> Manifest:
+    out = folder.root / "manifest"
     words = ["manifest", "--home", str(make_private_folder(folder.worker(plan.workers[0])))]
     words += ["--model", str(model), "--out", str(out), "--json"]
     await run_json([sys.executable, "-m", "local_worker", *words], INIT_TIMEOUT_S)

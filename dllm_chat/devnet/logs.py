@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dllm_chat.devnet.errors import DevnetRefused
-from dllm_chat.devnet.network import FAUCET
+from dllm_chat.devnet.network import FAUCET, RELAY
 from dllm_chat.devnet.plan import Folder, Plan
 
 SUPERVISOR = "supervisor"
@@ -62,7 +62,7 @@ def log_files(folder: Folder, plan: Plan, part: str) -> list[LogFile]:
         DevnetRefused: there is no such part.
     """
     nodes = [node.name for node in plan.nodes]
-    known = [*nodes, *plan.workers, FAUCET, SUPERVISOR]
+    known = [*nodes, *plan.workers, FAUCET, *([RELAY] if plan.relay_port else []), SUPERVISOR]
     name = f"node-{part}" if part.isdigit() else part
     if name and name not in known:
         raise DevnetRefused(f"there is no part {name[:40]!r}", hint=f"there are: {', '.join(known)}")
@@ -73,8 +73,8 @@ def log_files(folder: Folder, plan: Plan, part: str) -> list[LogFile]:
             paths += [folder.node(one) / "logs" / "node.log", folder.node(one) / "logs" / "cometbft.log"]
         elif one in plan.workers:
             paths.append(folder.worker(one) / "worker.log")
-        elif one == FAUCET:
-            paths.append(folder.faucet / "logs" / "node.log")
+        elif one in (FAUCET, RELAY):
+            paths.append((folder.faucet if one == FAUCET else folder.relay) / "logs" / "node.log")
         else:
             paths.append(folder.logs / "supervisor.log")
         found += [LogFile(one, path) for path in paths]

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dllm_chat.contributing import STATUS_FILE, run_json
+from dllm_chat.contributing import STATUS_FILE, run_json, served_slices
 from dllm_chat.devnet.errors import DevnetFailed, DevnetRefused
 from dllm_chat.devnet.founding import found
 from dllm_chat.devnet.homes import OwnHome
@@ -26,6 +26,7 @@ from dllm_chat.devnet.parts import (
     devnet_worker_command,
     faucet_command,
     node_command,
+    relay_command,
 )
 from dllm_chat.devnet.plan import Folder, Plan, read_plan, taken_ports
 from dllm_chat.embedded.processes import Child
@@ -36,8 +37,10 @@ from light_node.source import RpcSource
 
 START_TIMEOUT_S = 120.0
 """For each step: many processes may share few cores."""
+SLICES_TIMEOUT_S = 1200.0
+"""For a worker that assembles its slices of a large model, for the first time."""
 STOP_TIMEOUT_S = 20.0
-FAUCET = "faucet"
+FAUCET, RELAY = "faucet", "relay"
 CLIENT_PAUSES_S = (1.0, 3.0)
 """Workers and the faucet are started again if they end before they serve: the chain may need a moment more."""
 _POLL_S = 0.05
@@ -74,7 +77,8 @@ class Devnet:
             DevnetFailed: with the end of the failing program's log.
         """
         if wanted is not None:
-            await say(f"making keys and a genesis: {wanted.size}")
+            pieces = ", cutting the model into pieces" if wanted.split else ""
+            await say(f"making keys and a genesis{pieces}: {wanted.size}")
             await found(self.folder, wanted, fund)
         plan = self.plan
         if taken := taken_ports(plan):
@@ -85,6 +89,8 @@ class Devnet:
         await say(f"starting the nodes ({plan.engine})")
         await asyncio.gather(*(self._start_node(node.name) for node in plan.nodes))
         signed = await self._publish(plan)
+        if plan.relay_port:
+            await self._start_relay()
         await say("starting the workers and the faucet")
         await asyncio.gather(self._start_faucet(), *(self._start_worker(name) for name in plan.workers))
         await say("waiting until the workers are offered")
@@ -123,6 +129,8 @@ class Devnet:
         await self._child(name).stop()
         if name == FAUCET:
             await self._start_faucet()
+        elif name == RELAY:
+            await self._start_relay()
         elif name in self.plan.workers:
             await self._start_worker(name)
         else:
@@ -155,7 +163,11 @@ class Devnet:
         child = await self._start(
             name, devnet_worker_command(self.folder, self.plan, name), restart_pauses_s=CLIENT_PAUSES_S
         )
-        await self._until(lambda: self._worker_status(name).get("state") == "serving", child)
+        await self._until(
+            lambda: self._worker_status(name).get("state") == "serving",
+            child,
+            SLICES_TIMEOUT_S if self.plan.split else START_TIMEOUT_S,
+        )
 
     async def _start_faucet(self) -> None:
         home = self.folder.faucet
@@ -164,6 +176,11 @@ class Devnet:
         command = faucet_command(self.folder, self.plan)
         child = await self._start(FAUCET, command, restart_pauses_s=CLIENT_PAUSES_S)
         await self._until((home / "faucet.json").exists, child)
+
+    async def _start_relay(self) -> None:
+        running = self.folder.relay / "relay.json"
+        running.unlink(missing_ok=True)
+        await self._until(running.exists, await self._start(RELAY, relay_command(self.folder, self.plan)))
 
     async def _start(self, name: str, command: list[str], restart_pauses_s: tuple[float, ...] = ()) -> Child:
         logs = make_private_folder(self.folder.logs)
@@ -177,12 +194,14 @@ class Devnet:
         await child.start()
         return child
 
-    async def _until(self, ready: Callable[[], bool], child: Child) -> None:
+    async def _until(
+        self, ready: Callable[[], bool], child: Child, timeout_s: float = START_TIMEOUT_S
+    ) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_TIMEOUT_S
+        deadline = loop.time() + timeout_s
         while not ready():
             if child.failed or loop.time() > deadline:
-                reason = child.failed or f"{child.name} was not ready after {START_TIMEOUT_S:g} s"
+                reason = child.failed or f"{child.name} was not ready after {timeout_s:g} s"
                 tail = child.log_tail()[-_TAIL_CHARACTERS:]
                 raise DevnetFailed(f"{reason}: {tail}", hint=f"see {self.folder.logs}")
             await asyncio.sleep(_POLL_S)
@@ -230,8 +249,8 @@ class Devnet:
     async def _until_offered(self, signed: SignedBundle) -> None:
         offers: dict[str, list[str]] = defaultdict(list)
         for name in self.plan.workers:
-            status = self._worker_status(name)
-            offers[str(status.get("model"))].append(str(status.get("provider")))
+            for one in served_slices(self._worker_status(name)):
+                offers[one.model].append(one.provider)
         folder = make_private_folder(self.folder.root / "readiness")
         for stale in folder.glob("light.db*"):
             stale.unlink()

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from dllm_chat.contributing import worker_command
 from dllm_chat.devnet.plan import COMETBFT, LOOPBACK, Folder, NodePlan, Plan
+from dllm_chat.devnet.slices import ask_of, slots_of
+from dllm_chat.packages import MANIFEST_FILE
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
+from dllm_protocol.model_manifest import Manifest
 
 WORKER_BUNDLE = "bundle"
 """In a worker's home: the network as this worker is told of it."""
@@ -18,6 +21,8 @@ FAUCET_WINDOW_S = 3600
 FAUCET_PER_ADDRESS = 5
 FAUCET_PER_CLIENT = 200
 """Everybody on a devnet is the same client: 127.0.0.1."""
+RELAY_PER_REMOTE = 256
+"""The same for a relay: workers and everybody who asks them."""
 
 
 def program(*words: str) -> list[str]:
@@ -37,8 +42,19 @@ def node_command(folder: Folder, plan: Plan, node: NodePlan) -> list[str]:
 def devnet_worker_command(folder: Folder, plan: Plan, name: str) -> list[str]:
     """Runs one worker."""
     home = folder.worker(name)
-    model = Path(plan.model) if plan.model else None
-    return worker_command(home, home / WORKER_BUNDLE, model=model, lifeline=True)
+    if not plan.split:
+        model = Path(plan.model) if plan.model else None
+        return worker_command(home, home / WORKER_BUNDLE, model=model, relay=plan.relay_url, lifeline=True)
+    command = worker_command(
+        home, home / WORKER_BUNDLE, package=folder.package, relay=plan.relay_url, lifeline=True
+    )
+    manifest = Manifest.decode((folder.package / MANIFEST_FILE).read_bytes())
+    for slot in slots_of(plan.slots, name):
+        first, end = plan.layers_of(slot)
+        ask = ask_of(manifest, end - first, slot.copy)
+        prices = (ask.prompt_udllm, ask.kept_udllm, ask.drafted_udllm, ask.replayed_udllm)
+        command += [f"--layers={first}:{end}", f"--prices={','.join(map(str, prices))}"]
+    return command
 
 
 def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:
@@ -46,6 +62,12 @@ def bundle_for_worker(plan: Plan, name: str, bundle: NetworkBundle) -> bytes:
     own = plan.workers.index(name) % len(plan.nodes)
     first, *others = [node.websocket for node in (*plan.nodes[own:], *plan.nodes[:own])]
     return SignedBundle(replace(bundle, sources=(first,), witnesses=tuple(others)), b"", b"").encode()
+
+
+def relay_command(folder: Folder, plan: Plan) -> list[str]:
+    """Runs the relay."""
+    words = ["relay", "--home", str(folder.relay), "--listen", f"{LOOPBACK}:{plan.relay_port}"]
+    return program(*words, "--per-remote", str(RELAY_PER_REMOTE), "--lifeline")
 
 
 def faucet_command(folder: Folder, plan: Plan) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from dllm_chat.contributing import STATUS_FILE
-from dllm_chat.devnet.network import FAUCET
+from dllm_chat.contributing import STATUS_FILE, served_slices
+from dllm_chat.devnet.network import FAUCET, RELAY
 from dllm_chat.devnet.plan import Folder, NodePlan, Plan
 
 ANSWER_TIMEOUT_S = 5.0
@@ -46,7 +46,7 @@ async def devnet_status(folder: Folder, plan: Plan, pids: dict[str, int]) -> dic
     async with aiohttp.ClientSession(timeout=timeout) as client:
         nodes = await asyncio.gather(*(_node(client, node, pids.get(node.name, 0)) for node in plan.nodes))
     newest = max(nodes, key=lambda node: node.height)
-    faucet_pid = pids.get(FAUCET, 0)
+    faucet_pid, relay_pid = pids.get(FAUCET, 0), pids.get(RELAY, 0)
     return {
         "home": str(folder.root),
         "running": bool(pids),
@@ -56,6 +56,9 @@ async def devnet_status(folder: Folder, plan: Plan, pids: dict[str, int]) -> dic
         "nodes": [asdict(node) for node in nodes],
         "workers": [_worker(folder, name, pids.get(name, 0)) for name in plan.workers],
         "faucet": {"url": plan.faucet_url, "pid": faucet_pid, "running": faucet_pid > 0},
+        "relay": {"url": plan.relay_url, "pid": relay_pid, "running": relay_pid > 0}
+        if plan.relay_port
+        else None,
         "bundle": str(folder.bundle),
     }
 
@@ -102,4 +105,5 @@ def _worker(folder: Folder, name: str, pid: int) -> dict[str, Any]:
         "model": str(told.get("model", "")) if spoke else "",
         "provider": str(told.get("provider", "")) if spoke else "",
         "sessions": int(told.get("sessions", 0)) if spoke else 0,
+        "slices": [asdict(one) for one in served_slices(told)] if spoke else [],
     }

@@ -21,6 +21,7 @@ from typing import Any
 
 from dllm_chat.devnet.network import Devnet
 from dllm_chat.devnet.plan import Folder, NodePlan, Plan
+from dllm_chat.devnet.slices import Slot
 from dllm_chat.embedded.wire import MAX_LINE_BYTES, SupervisorLost, read_line, send_line
 from dllm_chat.paths import LockBusy, file_lock, make_private_folder, write_private
 from dllm_protocol.errors import DllmError
@@ -60,7 +61,9 @@ class Order:
         plan = found["plan"]
         if plan is not None:
             nodes = tuple(NodePlan(**node) for node in plan["nodes"])
-            plan = Plan(**plan | {"nodes": nodes, "workers": tuple(plan["workers"])})
+            slots = tuple(Slot(**slot) for slot in plan["slots"])
+            workers, cuts = tuple(plan["workers"]), tuple(plan["cuts"])
+            plan = Plan(**plan | {"nodes": nodes, "workers": workers, "slots": slots, "cuts": cuts})
         return cls(plan, tuple(bytes.fromhex(one) for one in found["fund"]))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dllm_chat.sanitize import clean_line
-from dllm_chat.session.events import AskOptions, ProviderShare, Quote
+from dllm_chat.session.events import AskOptions, ProviderShare, Quote, QuotedStage
 from dllm_chat.session.windows import allowed_in_vain, may_draft
 from dllm_protocol import state_keys
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
@@ -35,18 +35,6 @@ class TooExpensive(UsageRefused):
     """The quote is above what the person allowed."""
 
     code = "E_COST"
-
-
-class SeveralStages(NotFound):
-    """Nobody serves the whole model at the price of several stages, and this program is served by one."""
-
-    code = "E_STAGES"
-
-    def __init__(self, model: str, stages: int, *, hint: str) -> None:
-        super().__init__(
-            f"{model} would be served by {stages} stages one after the other, this program is served by one",
-            hint=hint,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +96,9 @@ def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> tu
     return stages
 
 
-def only_stage(model: str, stages: Sequence[RouteStage]) -> RouteStage:
-    """The one stage of a route, before anything is locked.
-
-    Raises:
-        SeveralStages
-    """
-    if len(stages) != 1:
-        raise SeveralStages(
-            model, len(stages), hint="nothing was locked: choose a model that is served whole"
-        )
-    return stages[0]
-
-
 def make_quote(
     market: Market,
-    stage: RouteStage,
+    stages: Sequence[RouteStage],
     *,
     prompt_bytes: int,
     options: AskOptions,
@@ -144,13 +119,16 @@ def make_quote(
         TooExpensive: more than `AskOptions.max_cost_udllm`.
     """
     prompt_rows = prompt_bytes // BYTES_PER_TOKEN + 16
-    likely = price_of(stage.stage.prices, prompt_rows, options.max_tokens // 2, 0, share_ppm)
-    drafts = options.speculation and may_draft(limits_of((stage,), market.manifest.layers))
+    likely = client_price(
+        sum(payment_of(one.stage.prices, prompt_rows, options.max_tokens // 2, 0) for one in stages),
+        share_ppm,
+    )
+    drafts = options.speculation and may_draft(limits_of(stages, market.manifest.layers))
     in_vain = allowed_in_vain(options.max_tokens) if drafts else 0
-    most = _most(stage, prompt_bytes, options.max_tokens, in_vain, share_ppm)
+    most = _most(stages, prompt_bytes, options.max_tokens, in_vain, share_ppm)
     if in_vain and options.max_cost_udllm is not None and most > options.max_cost_udllm:
         in_vain = 0
-        most = _most(stage, prompt_bytes, options.max_tokens, in_vain, share_ppm)
+        most = _most(stages, prompt_bytes, options.max_tokens, in_vain, share_ppm)
     if options.max_cost_udllm is not None and most > options.max_cost_udllm:
         raise TooExpensive(
             f"the answer may cost up to {most} udllm, allowed are {options.max_cost_udllm}",
@@ -158,9 +136,14 @@ def make_quote(
         )
     return Quote(
         model=market.manifest.name,
-        provider=share_of(stage.stage, prefix),
-        standby=share_of(stage.standby, prefix) if stage.standby else None,
-        prices=stage.stage.prices,
+        stages=tuple(
+            QuotedStage(
+                share_of(one.stage, prefix),
+                share_of(one.standby, prefix) if one.standby else None,
+                one.stage.prices,
+            )
+            for one in stages
+        ),
         prompt_tokens_estimate=prompt_rows,
         max_tokens=options.max_tokens,
         likely_cost_udllm=likely,
@@ -171,17 +154,21 @@ def make_quote(
     )
 
 
-def _most(stage: RouteStage, prompt_bytes: int, max_tokens: int, in_vain: int, share_ppm: int) -> int:
-    """What an answer costs at most, with a failure after its last token and so many rows drafted in vain."""
+def _most(
+    stages: Iterable[RouteStage], prompt_bytes: int, max_tokens: int, in_vain: int, share_ppm: int
+) -> int:
+    """What an answer costs at most: every stage fails after its last token, and so many rows are drafted in vain."""
     prompt_rows = prompt_bytes + 16
     kept_rows = max_tokens + WINDOW_KEPT_ROWS  # vouchers run ahead by up to a window
     if in_vain:
         kept_rows += in_vain + WINDOW_DRAFTED_ROWS
-    most = price_of(_dearer(stage.stage.prices, in_vain), prompt_rows, kept_rows, 0, share_ppm)
-    if stage.standby is not None:
-        replayed_rows = prompt_rows + max_tokens
-        most += price_of(_dearer(stage.standby.prices, in_vain), 0, kept_rows, replayed_rows, share_ppm)
-    return most
+    most = 0
+    for one in stages:
+        most += payment_of(_dearer(one.stage.prices, in_vain), prompt_rows, kept_rows, 0)
+        if one.standby is not None:
+            replayed_rows = prompt_rows + max_tokens
+            most += payment_of(_dearer(one.standby.prices, in_vain), 0, kept_rows, replayed_rows)
+    return client_price(most, share_ppm)
 
 
 def _dearer(prices: RowPrices, in_vain: int) -> RowPrices:
@@ -189,9 +176,9 @@ def _dearer(prices: RowPrices, in_vain: int) -> RowPrices:
     return replace(prices, kept_udllm=max(prices.kept_udllm, prices.drafted_udllm)) if in_vain else prices
 
 
-def price_of(prices: RowPrices, prompt: int, kept: int, replayed: int, share_ppm: int) -> int:
-    """What rows cost the client, the community's share included."""
-    return client_price(cost_of_rows(prices, RowCounts(prompt, kept, 0, replayed)), share_ppm)
+def payment_of(prices: RowPrices, prompt: int, kept: int, replayed: int) -> int:
+    """What rows of one leg come to for its owner."""
+    return cost_of_rows(prices, RowCounts(prompt, kept, 0, replayed))
 
 
 def limits_of(stages: Iterable[RouteStage], layers: int) -> RowPrices:

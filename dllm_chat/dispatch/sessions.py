@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from dllm_chat.dispatch.market import Market, SeveralStages, limits_of
+from dllm_chat.dispatch.market import Market, limits_of
 from dllm_chat.session.saved import SavedSession, SessionStore
 from dllm_protocol.actions import CloseSession, OpenSession, Rating, TopUpSession
 from dllm_protocol.assignment import (
@@ -97,7 +97,7 @@ class Sessions:
     async def open(
         self,
         market: Market,
-        stage: RouteStage,
+        stages: Sequence[RouteStage],
         deposit_udllm: int,
         exclude: frozenset[bytes],
         claims: contextlib.ExitStack,
@@ -109,13 +109,12 @@ class Sessions:
 
         Raises:
             RouteRefused, TransactionRefused
-            SeveralStages: the cheapest offers changed since the quote. The session is kept to be closed.
         """
         index, key = self._purse.next_session_key()
         session_id = session_id_of(self._purse.account, key.public_key)
         claims.enter_context(self.store.claim(session_id))
         self.store.begin(session_id, self._chain_id, self._purse.account, index)
-        limits = limits_of((stage,), market.manifest.layers)
+        limits = limits_of(stages, market.manifest.layers)
         action = OpenSession(
             market.manifest.name, key.public_key, limits, tuple(sorted(exclude)), deposit_udllm
         )
@@ -131,13 +130,6 @@ class Sessions:
             )
         session, route = found
         await self._check_route(market, route, key.public_key, limits, exclude)
-        if len(route.stages) != 1:
-            await self._adopt(session, route, index, failed=tuple(sorted(leg_entries(route))))
-            raise SeveralStages(
-                route.model,
-                len(route.stages),
-                hint=f"close the session to have its deposit back: `dllm session close {session_id.hex()[:16]}`",
-            )
         saved = await self._adopt(session, route, index, failed=())
         return saved, sent
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from dllm_chat.session.leg import LegFailed, OpenLeg
 from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.stage_leg import StageLeg
+from dllm_chat.session.token_log import TokenLog
+from dllm_protocol.assignment import leg_entries
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import ClientHandshake
 from dllm_protocol.session.ledger import Ledger
-from light_node.channel.client import open_channel
+from dllm_protocol.session.transcript import RowLabel, held_digest
+from light_node.channel.client import Channel, open_channel
 
 if TYPE_CHECKING:
     from dllm_chat.session.conversation import Chain
@@ -40,6 +44,47 @@ async def dial(
     Raises:
         ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes
     """
+    channel = await _open(chain, saved, ledger, provider, secret, timeout_ms)
+    return OpenLeg(channel, channel.leg, store, known)
+
+
+async def dial_stage(
+    chain: Chain,
+    saved: SavedSession,
+    ledger: Ledger,
+    provider: bytes,
+    *,
+    log: TokenLog,
+    clock_s: Callable[[], float],
+    timeout_ms: int = CHANNEL_TIMEOUT_MS,
+) -> StageLeg:
+    """The same for a stage of several.
+
+    Args:
+        log: what the stage may still hold rows of.
+        clock_s: monotonic seconds.
+
+    Raises:
+        as `dial`
+    """
+    channel = await _open(chain, saved, ledger, provider, None, timeout_ms)
+    stage = StageLeg(channel, channel.leg, clock_s)
+    first_layer = leg_entries(saved.route)[provider][0].first_layer
+    held = log.ids[: channel.ready.held_rows]
+    if held:
+        wanted = held_digest(held) if first_layer == 0 else RowLabel(log.secret).of(held)
+        stage.rows = len(held) if channel.ready.held_digest == wanted else 0
+    return stage
+
+
+async def _open(
+    chain: Chain,
+    saved: SavedSession,
+    ledger: Ledger,
+    provider: bytes,
+    secret: bytes | None,
+    timeout_ms: int,
+) -> Channel:
     proved = await chain.reads.provider(provider)
     if proved is None:
         raise LegFailed(f"provider {provider.hex()} is not registered any more")
@@ -59,5 +104,4 @@ async def dial(
         ledger=ledger,
         transcript_secret=secret or secrets.token_bytes(32),
     )
-    channel = await open_channel(proved.endpoints, leg, timeout_ms=timeout_ms)
-    return OpenLeg(channel, leg, store, known)
+    return await open_channel(proved.endpoints, leg, timeout_ms=timeout_ms)

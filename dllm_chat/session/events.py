@@ -58,19 +58,28 @@ class ProviderShare:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotedStage:
+    """Who would serve a part of the model's layers, and at what price."""
+
+    provider: ProviderShare
+    standby: ProviderShare | None
+    prices: RowPrices
+    """For a row through the stage's layers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """What an answer may cost, before anything is locked."""
 
     model: str
-    provider: ProviderShare
-    standby: ProviderShare | None
-    prices: RowPrices
+    stages: tuple[QuotedStage, ...]
+    """In the order of their layers; a model that is served whole has one."""
     prompt_tokens_estimate: int
     max_tokens: int
     likely_cost_udllm: int
     """For the prompt and half the tokens allowed."""
     max_cost_udllm: int
-    """For the prompt and all tokens allowed, a replay after a failure included."""
+    """For the prompt and all tokens allowed, a replay after a failure of each stage included."""
     deposit_udllm: int
     """What will be locked now; 0 where an open session has enough left."""
     fees_udllm: int
@@ -175,6 +184,17 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedSlice:
+    """Layers of a model that a worker serves, and as whom."""
+
+    model: str
+    layers: tuple[int, int]
+    """First layer, and the one behind the last."""
+    provider: str
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """The contribute-GPU toggle."""
 
@@ -191,3 +211,7 @@ class WorkerStatus:
     backend: str = ""
     """What computes its rows: ``llama.cpp``, or ``openai`` at ``backend_url``."""
     backend_url: str = ""
+    slices: tuple[ServedSlice, ...] = ()
+    """All that it serves; ``model`` and ``provider`` are those of the first."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """Where it answers, best first, and of each whether it is ``open`` now, or why not."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
+from dllm_chat.session.decoder import RowLogits
+from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_vocabulary
 from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
@@ -14,7 +15,6 @@ from dllm_protocol.errors import (
     MalformedBytes,
     NetworkUnreachable,
     TimedOut,
-    VerificationFailed,
 )
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
@@ -27,7 +27,6 @@ from dllm_protocol.messages import (
     ROW_DRAFTED,
     ROW_KEPT,
     ROW_REPLAYED,
-    VOCABULARY_PART_BYTES,
     Acknowledge,
     Done,
     Goodbye,
@@ -43,7 +42,7 @@ from dllm_protocol.messages import (
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS
 from dllm_protocol.session.transcript import held_digest
-from dllm_protocol.vocabulary import Vocabulary, vocabulary_bytes_hash
+from dllm_protocol.vocabulary import Vocabulary
 from light_node.channel.client import Channel
 from light_node.channel.errors import ChannelTimedOut
 
@@ -54,31 +53,13 @@ ANSWER_TIMEOUT_S = 20.0
 _NONCE = 1
 
 
-class LegFailed(ChannelRefused):
-    """The provider of this leg is of no more use; another may be."""
-
-    code = "E_LEG"
+__all__ = ["LegFailed", "OpenLeg", "RowLogits", "RowsLost", "VocabularyRefused"]
 
 
 class RowsLost(LegFailed):
     """The provider no longer holds rows that it held: its cache was needed elsewhere, or its engine began anew."""
 
     code = "E_ROWS_LOST"
-
-
-class VocabularyRefused(VerificationFailed):
-    """A provider's vocabulary is not the one that the model's manifest promises."""
-
-    code = "E_VOCABULARY"
-
-
-@dataclass(frozen=True, slots=True)
-class RowLogits:
-    """The largest logits behind one row, largest first."""
-
-    position: int
-    ids: list[int]
-    logits: list[float]
 
 
 class OpenLeg:
@@ -118,9 +99,14 @@ class OpenLeg:
         return self._leg.provider
 
     @property
-    def ready(self) -> Ready:
-        """What the provider said it has and takes."""
-        return self._channel.ready
+    def context_rows(self) -> int:
+        """Longest sequence that the provider holds for this session."""
+        return self._channel.ready.context_rows
+
+    @property
+    def top_k(self) -> int:
+        """Most logits that the provider gives a row."""
+        return self._channel.ready.top_k
 
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
@@ -140,24 +126,15 @@ class OpenLeg:
         Raises:
             VocabularyRefused: another vocabulary.
         """
-        data, total = bytearray(), 0
-        while not data or len(data) < total:
-            await self._send(self._leg.get_vocabulary(len(data)))
+
+        async def part_from(offset: int) -> VocabularyPart:
+            await self._send(self._leg.get_vocabulary(offset))
             part = await self._next(ANSWER_TIMEOUT_S, VocabularyPart)
-            if not isinstance(part, VocabularyPart) or part.offset != len(data) or not part.data:
+            if not isinstance(part, VocabularyPart):
                 raise LegFailed("the vocabulary does not come as asked")
-            data += part.data
-            total = total or part.total_bytes
-            whole = len(part.data) == VOCABULARY_PART_BYTES or len(data) == total
-            if part.total_bytes != total or not whole:
-                raise LegFailed(f"the vocabulary comes in crumbs: {len(part.data)} bytes at {part.offset}")
-        got = vocabulary_bytes_hash(bytes(data))
-        if got != expected_hash:  # before anything of it is parsed
-            raise VocabularyRefused(
-                f"the vocabulary hashes to {got.hex()}, the manifest says {expected_hash.hex()}",
-                hint="the provider serves another model than it offers; it will not be used",
-            )
-        return Vocabulary.decode(bytes(data))
+            return part
+
+        return await gather_vocabulary(part_from, expected_hash)
 
     async def decode(self, ids: Sequence[int], *, kind: int, top_k: int) -> RowLogits:
         """Bring the provider's sequence to exactly ``ids``; return the logits behind the last row.
@@ -242,16 +219,16 @@ class OpenLeg:
             self._cancelled.discard(message.request)
         return True
 
-    async def replay(self, ids: Sequence[int], lost: RowsLost, top_k: int) -> RowLogits:
+    async def replay(self, ids: Sequence[int], lost: Exception, top_k: int) -> RowLogits:
         """Have all rows of ``ids`` decoded anew, because the provider lost some; the logits behind the last."""
         self._note_loss(lost)
         return await self.decode(ids, kind=ROW_REPLAYED, top_k=top_k)
 
-    def _note_loss(self, lost: RowsLost) -> None:
+    def _note_loss(self, lost: Exception) -> None:
         """Begin anew with a provider that lost our rows, unless it does so all the time."""
         self._losses += 1
         if self._losses > LOSSES_MAX:
-            raise LegFailed(f"the provider lost its rows {self._losses} times: {lost.message}") from lost
+            raise LegFailed(f"the provider lost its rows {self._losses} times: {lost}") from lost
         self.held.clear()
 
     async def _decode_rest(self, ids: Sequence[int], kind: int, top_k: int) -> RowLogits:

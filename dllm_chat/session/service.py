@@ -20,6 +20,7 @@ from dllm_chat.session.conversation import Chain, Conversation
 from dllm_chat.session.events import Answered, AskEvent, AskOptions, Balance, WorkerStatus
 from dllm_chat.session.saved import SessionStore
 from dllm_chat.session.settling import agree_on_the_end
+from dllm_chat.session.token_log import TokenLog
 from dllm_chat.session.vocabularies import VocabularyCache
 from dllm_chat.wallet.open_wallet import OpenWallet
 from dllm_protocol.address import encode_address
@@ -65,7 +66,7 @@ class ChatService:
         self._chain: Chain | None = None
         self._store: SessionStore | None = None
         self._running: Conversation | None = None
-        self._token_logs: dict[bytes, list[int]] = {}
+        self._token_logs: dict[bytes, TokenLog] = {}
         self._on_progress: Callable[[str], None] = _to_nobody
         self._reopening = asyncio.Lock()
 

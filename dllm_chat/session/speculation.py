@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dllm_chat.session.leg import OpenLeg, RowLogits, RowsLost
+from dllm_chat.session.decoder import Decoder, RowLogits
+from dllm_chat.session.leg import RowsLost
 from dllm_chat.session.lookup import Lookup
 from dllm_chat.session.windows import WindowControl
 from dllm_protocol.session.ledger import DepositUsedUp
@@ -70,7 +71,7 @@ class Speculation:
         self._windows.clear()
         self._round_tokens, self._round_s = 0, 0.0
 
-    async def decode_next(self, leg: OpenLeg, token: int, *, top_k: int, most: int) -> tuple[RowLogits, bool]:
+    async def decode_next(self, leg: Decoder, token: int, *, top_k: int, most: int) -> tuple[RowLogits, bool]:
         """The logits behind a token that was sampled, and whether they came in a window.
 
         Args:
@@ -89,7 +90,7 @@ class Speculation:
             return await self._plain(leg, token, top_k), False
         return await self._from_window(leg, top_k, most), True
 
-    async def give_up(self, leg: OpenLeg) -> None:
+    async def give_up(self, leg: Decoder) -> None:
         """Nothing of what is on its way is wanted any more."""
         requests = [window.request for window in self._windows if not window.read]
         leg.pass_over(window.request for window in self._windows)
@@ -105,14 +106,14 @@ class Speculation:
             self._control.guessed(match.length, right=guess == token)
         self._lookup.append(token)
 
-    async def _plain(self, leg: OpenLeg, token: int, top_k: int) -> RowLogits:
+    async def _plain(self, leg: Decoder, token: int, top_k: int) -> RowLogits:
         began_s, is_alone = self._clock_s(), not leg.is_cancelling
         row = await leg.decode_next(token, top_k, position=len(self._lookup) - 1)
         if is_alone:
             self._control.plain_took(self._clock_s() - began_s)
         return row
 
-    async def _open(self, leg: OpenLeg, token: int, top_k: int, most: int) -> bool:
+    async def _open(self, leg: Decoder, token: int, top_k: int, most: int) -> bool:
         """Send a first window; False where none is worth while."""
         match = self._lookup.match
         count = self._control.rows(match.length, most) if match and not self._is_off else 0
@@ -122,7 +123,7 @@ class Speculation:
         self._source = match.source + count
         return await self._send(leg, len(self._lookup) - 1, [token, *draft], count, top_k)
 
-    async def _send(self, leg: OpenLeg, position: int, ids: list[int], guesses: int, top_k: int) -> bool:
+    async def _send(self, leg: Decoder, position: int, ids: list[int], guesses: int, top_k: int) -> bool:
         is_alone = not self._windows and not leg.is_cancelling
         sent_s = self._clock_s()
         try:
@@ -134,7 +135,7 @@ class Speculation:
         self.drafted += guesses
         return True
 
-    async def _from_window(self, leg: OpenLeg, top_k: int, most: int) -> RowLogits:
+    async def _from_window(self, leg: Decoder, top_k: int, most: int) -> RowLogits:
         began_s = self._clock_s()
         window = self._windows[0]
         await self._fly(leg, top_k, most)
@@ -156,7 +157,7 @@ class Speculation:
             self.forget()
         return row
 
-    async def _fly(self, leg: OpenLeg, top_k: int, most: int) -> None:
+    async def _fly(self, leg: Decoder, top_k: int, most: int) -> None:
         """Send further windows, which go on where those on their way will end if all of their guesses are right."""
         match = self._lookup.match
         while match is not None and not self._is_off:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from dllm_chat.session.decoder import Decoder, RowLogits
 from dllm_chat.session.events import AskOptions, TextDelta
-from dllm_chat.session.leg import LegFailed, OpenLeg, RowLogits
+from dllm_chat.session.leg import LegFailed
 from dllm_chat.session.prompt import Prompt, PromptMaker
 from dllm_chat.session.sampler import Sampler
 from dllm_chat.session.speculation import Speculation
@@ -31,7 +32,7 @@ CLOSE_LOGITS = 0.01
 
 FINISH_STOP, FINISH_LENGTH, FINISH_STOPPED = "stop", "length", "stopped"
 
-NextLeg = Callable[[LegFailed | DepositUsedUp], Awaitable[OpenLeg]]
+NextLeg = Callable[[LegFailed | DepositUsedUp], Awaitable[Decoder]]
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Turn:
         speculation: fresh, for this answer.
     """
 
-    leg: OpenLeg
+    leg: Decoder
     next_leg: NextLeg
     vocabulary: Vocabulary
     maker: PromptMaker
@@ -98,7 +99,7 @@ class Turn:
 
     def _context_full(self, prompt: Prompt) -> bool:
         """Whether the next row would be one more than the model, or whoever serves it, can hold."""
-        rows = min(self.context_rows, self.leg.ready.context_rows)
+        rows = min(self.context_rows, self.leg.context_rows)
         return len(prompt.ids) + len(self.generated) > rows
 
     def _recent(self, prompt: Prompt) -> frozenset[int]:
@@ -109,7 +110,7 @@ class Turn:
 
     async def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
         while True:
-            rows = min(self.context_rows, self.leg.ready.context_rows)
+            rows = min(self.context_rows, self.leg.context_rows)
             answer_rows = min(self.options.max_tokens, max(1, rows // 2))
             try:
                 return await self.maker.make(
@@ -149,7 +150,7 @@ class Turn:
 
     def _rows_beyond(self, prompt: Prompt) -> int:
         """Rows behind the newest token's that the answer may need, at most."""
-        context_rows = min(self.context_rows, self.leg.ready.context_rows)
+        context_rows = min(self.context_rows, self.leg.context_rows)
         room = context_rows - len(prompt.ids) - len(self.generated)
         return max(0, min(self.options.max_tokens - len(self.generated) - 1, room))
 
@@ -174,4 +175,4 @@ class Turn:
         wanted = CANDIDATES
         if sampling.repetition_penalty == 1.0:  # a penalty may lift any of them to the top
             wanted = min(GREEDY_CANDIDATES if sampling.temperature <= 0.0 else sampling.top_k, CANDIDATES)
-        return min(wanted, self.leg.ready.top_k)
+        return min(wanted, self.leg.top_k)

@@ -38,7 +38,7 @@ class RegisterProvider(Record):
     sealing_key: bytes = wire(3, PUBLIC_KEY)
     """X25519: what is sealed to the provider before a channel stands."""
     endpoints: tuple[str, ...] = wire(4, ListOf(ENDPOINT, 8, minimum=1))
-    """Where it answers, best first: ``ws://host:port``, ``wss://…``, ``relay://…``."""
+    """Where it answers, best first, as `dllm_protocol.endpoints` reads it: ``ws://…``, ``wss://…``, ``relay+wss://…``."""
     region: str = wire(5, REGION)
     bond_udllm: int = wire(6, UDLLM)
 

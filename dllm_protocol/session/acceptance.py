@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dllm_protocol.assignment import leg_payees
+from dllm_protocol.assignment import leg_entries, leg_payees
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import NO_ROWS, RowCounts, client_price, cost_of_rows
+from dllm_protocol.records import Route
 from dllm_protocol.voucher import SignedVoucher, VoucherLeg
 
 
@@ -31,10 +33,25 @@ class Terms:
     """Its own offer in the route."""
     role: int
     """ROLE_STAGE or ROLE_STANDBY."""
-    legs: frozenset[bytes]
-    """All providers of the route."""
+    legs: Mapping[bytes, BookEntry]
+    """All providers of the route, with their offers in it."""
     claimed: tuple[tuple[bytes, int], ...] = ()
     """What was claimed for each leg so far: provider and amount in udllm. No voucher takes it back."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether token ids come in: the other stages take hidden states."""
+        return self.entry.first_layer == 0
+
+    def stands_before(self, provider: bytes) -> bool:
+        """Whether a provider of the route serves the layers up to this one's first."""
+        other = self.legs.get(provider)
+        return other is not None and other.end_layer == self.entry.first_layer
+
+    def stands_behind(self, provider: bytes) -> bool:
+        """Whether a provider of the route serves the layers from this one's last on."""
+        other = self.legs.get(provider)
+        return other is not None and other.first_layer == self.entry.end_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +82,7 @@ def check_voucher(signed: SignedVoucher, terms: Terms, standing: Standing) -> No
     if not signed.signed_by(terms.session_key):
         raise VoucherRefused("the voucher is not signed with the session's key")
     providers = [leg.provider for leg in voucher.legs]
-    if providers != sorted(set(providers)) or not terms.legs.issuperset(providers):
+    if providers != sorted(set(providers)) or not terms.legs.keys() >= set(providers):
         raise VoucherRefused("the voucher's legs are not providers of the route in ascending order")
     owed = dict(terms.claimed)
     for leg in voucher.legs:
@@ -89,6 +106,11 @@ def _checkown_leg(signed: SignedVoucher, terms: Terms, standing: Standing) -> No
         raise VoucherRefused(f"the voucher says {leg.cumulative_udllm} udllm, the rows cost {cost}")
     if before is not None and not leg.rows.covers(before.rows):
         raise VoucherRefused(f"the voucher covers {leg.rows.total} rows, an earlier one {before.rows.total}")
+
+
+def legs_of(route: Route) -> dict[bytes, BookEntry]:
+    """All providers of a route, with their offers in it."""
+    return {provider: entry for provider, (entry, _) in leg_entries(route).items()}
 
 
 def own_leg(signed: SignedVoucher | None, terms: Terms) -> VoucherLeg | None:

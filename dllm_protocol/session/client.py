@@ -21,22 +21,26 @@ from dllm_protocol.messages import (
     MAX_FRAME_BYTES,
     OUTPUTS_ALL,
     OUTPUTS_LAST,
-    OUTPUTS_NONE,
     Acknowledge,
     Cancel,
     Decode,
     Done,
+    Expect,
     Frame,
     GetVocabulary,
     Goodbye,
+    Linked,
+    Neighbours,
     Output,
     Pay,
     Ping,
     Pong,
     Ready,
     Refused,
+    Resend,
     Tokenize,
     Tokens,
+    Unlinked,
     VocabularyPart,
     pack_ids,
     unpack_floats,
@@ -94,18 +98,25 @@ class ClientLeg:
         self._asked: dict[int, type[Record]] = {}
         self._pings: set[int] = set()
         self._parts_asked = 0
+        self._newest_voucher_n = 0
+        self._generation = 0
         self._recent_outputs = [self.transcript.outputs]
 
     @property
     def newest_voucher_n(self) -> int:
-        """Number of the newest voucher that was signed."""
-        return self._ledger.state.n
+        """Number of the newest voucher that this leg was given."""
+        return self._newest_voucher_n
+
+    @property
+    def last_request(self) -> int:
+        """Number of the newest request; 0: none was made."""
+        return self._requests
 
     def take_hello(self, answer: bytes) -> bytes:
         """Check the provider's hello; return the sealed Claim to send.
 
         Raises:
-            ProviderNotProved, MalformedBytes
+            ProviderNotProved
         """
         self._stream, hash_of_handshake = self._handshake.finish(answer)
         claim = make_claim(self._session_key, hash_of_handshake, self._secret, self._previous)
@@ -122,32 +133,74 @@ class ClientLeg:
         return self._seal(GetVocabulary(offset))
 
     def decode(
-        self, first_position: int, ids: Sequence[int], *, kind: int, top_k: int, outputs: int = OUTPUTS_LAST
+        self,
+        first_position: int,
+        ids: Sequence[int],
+        *,
+        kind: int,
+        top_k: int,
+        outputs: int = OUTPUTS_LAST,
+        request: int | None = None,
+        gives_logits: bool = True,
     ) -> tuple[int, bytes]:
         """(request number, frame) that asks for rows, with the voucher before them where one is due.
+
+        Args:
+            request: its number, above all before it; None counts on.
+            gives_logits: False at a stage that is not the last.
 
         Raises:
             DepositUsedUp: the ledger could not promise them; nothing changed.
         """
         voucher = self._ledger.use(self.provider, charged(kind, len(ids), outputs), self.transcript.head)
-        request = self._number(Done)
+        request = self._number(Done, request)
         message = Decode(request, first_position, pack_ids(ids), kind, top_k, outputs)
-        end = first_position + len(ids)
-        awaited = {OUTPUTS_ALL: range(first_position, end), OUTPUTS_NONE: range(0)}.get(outputs)
-        self._pending[request] = _Pending(
-            kind, len(ids), outputs, first_position, range(end - 1, end) if awaited is None else awaited
-        )
+        self._pending[request] = _pending(kind, len(ids), outputs, first_position, gives_logits=gives_logits)
         self.transcript.absorb_decode(message)
-        return request, self._seal(*_pay(voucher), message)
+        return request, self._seal(*self._pay(voucher), message)
+
+    def expect(
+        self,
+        request: int,
+        first_position: int,
+        rows: int,
+        *,
+        kind: int,
+        top_k: int,
+        outputs: int,
+        label: bytes,
+        gives_logits: bool,
+    ) -> bytes:
+        """Frame that does the same at a stage behind the first, which gets the rows from the one before it.
+
+        Raises:
+            DepositUsedUp: the ledger could not promise them; nothing changed.
+        """
+        voucher = self._ledger.use(self.provider, charged(kind, rows, outputs), self.transcript.head)
+        self._number(Done, request)
+        message = Expect(request, first_position, rows, kind, top_k, outputs, label)
+        self._pending[request] = _pending(kind, rows, outputs, first_position, gives_logits=gives_logits)
+        self.transcript.absorb_expect(message)
+        return self._seal(*self._pay(voucher), message)
+
+    def resend(self, request: int, first_position: int, rows: int) -> bytes:
+        """Frame that has rows sent to the next stage once more."""
+        self._number(Done, request)
+        return self._seal(Resend(request, first_position, rows))
+
+    def neighbours(self, generation: int, previous: bytes, next_provider: bytes, form: int) -> bytes:
+        """Frame that says who serves before and behind from now on; answered with Linked or Unlinked."""
+        self._generation = generation
+        return self._seal(Neighbours(generation, previous, next_provider, form))
 
     def seal_turn(self) -> bytes | None:
         """Frame with a voucher over the turn's final transcript, or None where nothing is new."""
         voucher = self._ledger.seal_turn(self.transcript.head)
-        return self._seal(Pay(voucher)) if voucher else None
+        return self._seal(*self._pay(voucher)) if voucher else None
 
     def end_session(self) -> bytes:
         """Frame with the session's final voucher. The channels that it goes out on were opened with one secret."""
-        return self._seal(Pay(self._ledger.finish(self.transcript.head)))
+        return self._seal(*self._pay(self._ledger.finish(self.transcript.head)))
 
     def cancel(self, request: int) -> bytes:
         """Frame that stops a request."""
@@ -206,6 +259,11 @@ class ClientLeg:
                 if message.nonce not in self._pings:
                     raise ChannelRefused(f"pong {message.nonce} came without its ping")
                 self._pings.remove(message.nonce)
+            case Linked() | Unlinked():
+                if message.generation > self._generation:
+                    raise ChannelRefused(
+                        f"an answer to line {message.generation} came, which nobody asked for"
+                    )
             case Goodbye():
                 pass
             case _:
@@ -255,8 +313,10 @@ class ClientLeg:
             done = charged_in_part(pending.kind, pending.rows, pending.outputs, refused.decoded_rows)
             self._ledger.credit(self.provider, asked.minus(done))
 
-    def _number(self, answer: type[Record]) -> int:
-        self._requests += 1
+    def _number(self, answer: type[Record], request: int | None = None) -> int:
+        if request is not None and request <= self._requests:
+            raise ChannelRefused(f"request {request} was to come after request {self._requests}")
+        self._requests = self._requests + 1 if request is None else request
         self._asked[self._requests] = answer
         return self._requests
 
@@ -269,6 +329,18 @@ class ClientLeg:
             raise ChannelRefused("the channel does not stand yet")
         return self._stream.seal(Frame(messages).encode())
 
+    def _pay(self, voucher: SignedVoucher | None) -> tuple[Record, ...]:
+        if voucher is None:
+            return ()
+        self._newest_voucher_n = voucher.voucher.n
+        return (Pay(voucher),)
 
-def _pay(voucher: SignedVoucher | None) -> tuple[Record, ...]:
-    return (Pay(voucher),) if voucher else ()
+
+def _pending(kind: int, rows: int, outputs: int, first_position: int, *, gives_logits: bool) -> _Pending:
+    end = first_position + rows
+    awaited = range(0)
+    if gives_logits and outputs == OUTPUTS_LAST:
+        awaited = range(end - 1, end)
+    elif gives_logits and outputs == OUTPUTS_ALL:
+        awaited = range(first_position, end)
+    return _Pending(kind, rows, outputs, first_position, awaited)

@@ -13,7 +13,7 @@ whoever carries it.
 
 from __future__ import annotations
 
-from dllm_protocol.errors import ChannelRefused
+from dllm_protocol.errors import ChannelRefused, MalformedBytes
 from dllm_protocol.hashing import Tag, sha256, tagged_hash
 from dllm_protocol.messages import CHANNEL_VERSION, Claim, ClientHello, ProviderHello
 from dllm_protocol.sealing import SealedStream, SealingKey
@@ -67,7 +67,10 @@ class ClientHandshake:
             raise ProviderNotProved(
                 f"the provider's hello has {len(answer)} bytes, at most {MAX_HELLO_BYTES} are taken"
             )
-        hello = ProviderHello.decode(answer)
+        try:
+            hello = ProviderHello.decode(answer)
+        except MalformedBytes as error:
+            raise ProviderNotProved(f"the answer is no provider's hello: {error.message}") from error
         payload = sha256(self.first_message) + hello.ephemeral_key
         if not verify_tagged(self._service_key, Tag.CHANNEL_OFFER, payload, hello.signature):
             raise ProviderNotProved(

@@ -7,6 +7,7 @@ leaves the machine, so that no crash makes the client sign two vouchers with one
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from dllm_protocol.assignment import leg_entries, leg_payees, route_hash
@@ -158,16 +159,30 @@ class Ledger:
         if leg.promised.covers(used):
             self._put(replace(leg, used=used))
             return None
-        promised = RowCounts(
-            max(leg.promised.prompt, used.prompt),
-            _promised(leg.promised.kept, leg.used.kept, rows.kept, WINDOW_KEPT_ROWS),
-            _promised(leg.promised.drafted, leg.used.drafted, rows.drafted, WINDOW_DRAFTED_ROWS),
-            max(leg.promised.replayed, used.replayed),
-        )
+        promised = _promise(leg, used, rows)
         voucher = self._voucher(replace(leg, promised=promised), transcript)
         self._put(replace(leg, used=used, promised=promised, most=promised))
         self._note(voucher)
         return voucher
+
+    def require_room(self, wanted: Mapping[bytes, RowCounts]) -> None:
+        """Refuse rows of several legs that the deposit does not hold together, before any of them is asked for.
+
+        Args:
+            wanted: provider → how its rows count; one `use` for each follows.
+
+        Raises:
+            DepositUsedUp
+        """
+        changed: dict[bytes, LegState] = {}
+        for provider, rows in wanted.items():
+            leg = self.leg(provider)
+            used = leg.used.plus(rows)
+            if not leg.promised.covers(used):
+                changed[provider] = replace(leg, promised=_promise(leg, used, rows))
+        if changed:
+            untouched = [leg for leg in self.state.legs if leg.provider not in changed]
+            self._require([*untouched, *changed.values()])
 
     def seal_turn(self, transcript: bytes) -> SignedVoucher | None:
         """A voucher over the same rows with the transcript as it is now, so that acks cover the whole turn."""
@@ -267,14 +282,18 @@ class Ledger:
         )
         if not wire_legs:  # a voucher has a leg, and this one owes nobody anything
             wire_legs = (self._wire_leg(self.leg(min(self._entries))),)
-        most = sum(cost_of_rows(self._entry(leg.provider)[0].prices, self._most(leg)) for leg in legs)
-        needed = client_price(most, self._community_share_ppm)
-        if needed > self.deposit_udllm:
-            raise DepositUsedUp(needed, self.deposit_udllm)
+        self._require(legs)
         voucher = Voucher(
             self._chain_id, self.state.session, self._route_hash, n or self.state.n + 1, wire_legs, transcript
         )
         return sign_voucher(self._session_key, voucher)
+
+    def _require(self, legs: Iterable[LegState]) -> None:
+        """Refuse legs that may come to more than the deposit. Raises DepositUsedUp."""
+        most = sum(cost_of_rows(self._entry(leg.provider)[0].prices, self._most(leg)) for leg in legs)
+        needed = client_price(most, self._community_share_ppm)
+        if needed > self.deposit_udllm:
+            raise DepositUsedUp(needed, self.deposit_udllm)
 
     @staticmethod
     def _most(leg: LegState) -> RowCounts:
@@ -303,6 +322,16 @@ class Ledger:
         self.state = replace(
             self.state, n=voucher.voucher.n, transcript=voucher.voucher.transcript, last_voucher=voucher
         )
+
+
+def _promise(leg: LegState, used: RowCounts, rows: RowCounts) -> RowCounts:
+    """What to promise of a leg when ``rows`` are about to be used, ``used`` with them."""
+    return RowCounts(
+        max(leg.promised.prompt, used.prompt),
+        _promised(leg.promised.kept, leg.used.kept, rows.kept, WINDOW_KEPT_ROWS),
+        _promised(leg.promised.drafted, leg.used.drafted, rows.drafted, WINDOW_DRAFTED_ROWS),
+        max(leg.promised.replayed, used.replayed),
+    )
 
 
 def _promised(promised: int, used: int, rows: int, window: int) -> int:

@@ -32,6 +32,38 @@ class DecodeRows:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeRows:
+    """Take hidden states from the previous stage and decode them; then as for `DecodeRows`."""
+
+    request: int
+    first_position: int
+    rows: int
+    kind: int
+    top_k: int
+    outputs: int
+    label: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResendRows:
+    """Send hidden states to the next stage once more, then `ProviderLeg.done`; or `ProviderLeg.refuse`."""
+
+    request: int
+    first_position: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandBetween:
+    """Link up with the next stage and take rows of the previous one; then `ProviderLeg.linked` or `unlinked`."""
+
+    generation: int
+    previous: bytes
+    next: bytes
+    form: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizeTexts:
     """Tokenise, then send `ProviderLeg.tokens`."""
 
@@ -68,5 +100,15 @@ class Farewell:
 
 
 Order = (
-    Claimed | StoreVoucher | DecodeRows | TokenizeTexts | SendVocabulary | CancelRequest | Reply | Farewell
+    Claimed
+    | StoreVoucher
+    | DecodeRows
+    | TakeRows
+    | ResendRows
+    | StandBetween
+    | TokenizeTexts
+    | SendVocabulary
+    | CancelRequest
+    | Reply
+    | Farewell
 )

@@ -32,17 +32,22 @@ from dllm_protocol.messages import (
     Claim,
     Decode,
     Done,
+    Expect,
     Frame,
     GetVocabulary,
     Goodbye,
+    Linked,
+    Neighbours,
     Output,
     Pay,
     Ping,
     Pong,
     Ready,
     Refused,
+    Resend,
     Tokenize,
     Tokens,
+    Unlinked,
     VocabularyPart,
     pack_floats,
     pack_ids,
@@ -59,8 +64,11 @@ from dllm_protocol.session.orders import (
     Farewell,
     Order,
     Reply,
+    ResendRows,
     SendVocabulary,
+    StandBetween,
     StoreVoucher,
+    TakeRows,
     TokenizeTexts,
 )
 from dllm_protocol.session.rows import charged, charged_in_part
@@ -76,9 +84,12 @@ __all__ = [
     "Order",
     "ProviderLeg",
     "Reply",
+    "ResendRows",
     "SendVocabulary",
+    "StandBetween",
     "Standing",
     "StoreVoucher",
+    "TakeRows",
     "Terms",
     "TokenizeTexts",
     "VoucherRefused",
@@ -106,6 +117,7 @@ class ProviderLeg:
         self._transcript: Transcript | None = None
         self._last_request = 0
         self._unacknowledged: deque[WindowAck] = deque()
+        self._generation = 0
 
     def receive(self, frame: bytes) -> Iterator[Order]:
         """Open a frame and yield what is to be done, message by message.
@@ -118,6 +130,14 @@ class ProviderLeg:
         for message in Frame.decode(self._stream.open(frame)).messages:
             yield self._take(message)
 
+    def claimed_by(self, claim: Claim) -> None:
+        """Take the claim that stood alone in the first sealed frame.
+
+        Raises:
+            SessionNotProved
+        """
+        self._take_claim(claim)
+
     def _take(self, message: Record) -> Order:
         if isinstance(message, Claim):
             return self._take_claim(message)
@@ -128,6 +148,12 @@ class ProviderLeg:
                 return self._take_voucher(message.voucher)
             case Decode():
                 return self._take_decode(message)
+            case Expect():
+                return self._take_expect(message)
+            case Resend():
+                return self._take_resend(message)
+            case Neighbours():
+                return self._take_neighbours(message)
             case Tokenize():
                 return self._take_tokenize(message)
             case GetVocabulary():
@@ -160,6 +186,8 @@ class ProviderLeg:
         return StoreVoucher(self.standing)
 
     def _take_decode(self, message: Decode) -> Order:
+        if not self.terms.is_first:
+            raise ChannelRefused("this stage takes rows from the one before it, not token ids")
         ids = unpack_ids(message.ids)
         if not 1 <= len(ids) <= MAX_DECODE_ROWS or message.kind not in _KINDS:
             raise ChannelRefused(f"a decode of {len(ids)} rows of kind {message.kind} makes no sense")
@@ -167,12 +195,8 @@ class ProviderLeg:
             raise ChannelRefused("a decode without outputs or top_k makes no sense")
         self._count(message.request)
         self._chains.absorb_decode(message)
-        wanted = self.standing.served.plus(charged(message.kind, len(ids), message.outputs))
-        if not self.covered.covers(wanted):
-            text = f"{wanted.total} rows in all, vouchers cover {self.covered.total}"
-            return Reply(self.refuse(message.request, REFUSED_VOUCHER, text, 0))
-        self.standing = replace(self.standing, served=wanted)
-        return DecodeRows(
+        refusal = self._charge(message.request, charged(message.kind, len(ids), message.outputs))
+        return refusal or DecodeRows(
             message.request,
             message.first_position,
             ids,
@@ -180,6 +204,52 @@ class ProviderLeg:
             message.top_k,
             message.outputs or OUTPUTS_LAST,
         )
+
+    def _charge(self, request: int, rows: RowCounts) -> Reply | None:
+        """Count rows as served; a refusal where no voucher covers them."""
+        wanted = self.standing.served.plus(rows)
+        if not self.covered.covers(wanted):
+            text = f"{wanted.total} rows in all, vouchers cover {self.covered.total}"
+            return Reply(self.refuse(request, REFUSED_VOUCHER, text, 0))
+        self.standing = replace(self.standing, served=wanted)
+        return None
+
+    def _take_expect(self, message: Expect) -> Order:
+        if self.terms.is_first:
+            raise ChannelRefused("the first stage takes token ids, there is none before it")
+        if message.rows < 1 or message.kind not in _KINDS or message.outputs < 1 or message.top_k < 1:
+            raise ChannelRefused(f"{message.rows} rows of kind {message.kind} to expect make no sense")
+        self._count(message.request)
+        self._chains.absorb_expect(message)
+        refusal = self._charge(message.request, charged(message.kind, message.rows, message.outputs))
+        return refusal or TakeRows(
+            message.request,
+            message.first_position,
+            message.rows,
+            message.kind,
+            message.top_k,
+            message.outputs,
+            message.label,
+        )
+
+    def _take_resend(self, message: Resend) -> Order:
+        if message.rows < 1:
+            raise ChannelRefused("no rows to send once more make no sense")
+        self._count(message.request)
+        return ResendRows(message.request, message.first_position, message.rows)
+
+    def _take_neighbours(self, message: Neighbours) -> Order:
+        if message.generation <= self._generation:
+            raise ChannelRefused(f"line {message.generation} came after line {self._generation}")
+        terms = self.terms
+        if terms.is_first == bool(message.previous) or (
+            message.previous and not terms.stands_before(message.previous)
+        ):
+            raise ChannelRefused("the stage before is not one of the route's for the layers before")
+        if message.next and not terms.stands_behind(message.next):
+            raise ChannelRefused("the stage behind is not one of the route's for the layers behind")
+        self._generation = message.generation
+        return StandBetween(message.generation, message.previous, message.next, message.form)
 
     def _take_tokenize(self, message: Tokenize) -> Order:
         self._count(message.request)
@@ -258,10 +328,19 @@ class ProviderLeg:
         """Frame that refuses a request or ends it early."""
         return self._seal(Refused(request, reason, text[:200], decoded_rows))
 
-    def take_back(self, order: DecodeRows, decoded_rows: int) -> None:
+    def linked(self, generation: int, form: int, round_trip_us: int, bytes_per_s: int) -> bytes:
+        """Frame that answers Neighbours: the next stage is reached, or there is none."""
+        return self._seal(Linked(generation, form, round_trip_us, bytes_per_s))
+
+    def unlinked(self, generation: int, text: str) -> bytes:
+        """Frame that answers Neighbours, or says later that the next stage is not reached any more."""
+        return self._seal(Unlinked(generation, text[:200]))
+
+    def take_back(self, order: DecodeRows | TakeRows, decoded_rows: int) -> None:
         """Of this request only the first rows were decoded: the others do not count as served."""
-        asked = charged(order.kind, len(order.ids), order.outputs)
-        done = charged_in_part(order.kind, len(order.ids), order.outputs, decoded_rows)
+        rows = order.rows if isinstance(order, TakeRows) else len(order.ids)
+        asked = charged(order.kind, rows, order.outputs)
+        done = charged_in_part(order.kind, rows, order.outputs, decoded_rows)
         self.standing = replace(self.standing, served=self.standing.served.minus(asked.minus(done)))
 
     def tokens(self, request: int, ids: Sequence[Sequence[int]]) -> bytes:

@@ -21,7 +21,7 @@ from full_node.relay.run import RelayOptions, run_relay
 
 log = logging.getLogger(__name__)
 _DEFAULT = RelayLimits()
-_MINUTE_MS, _MIB = 60_000, 1 << 20
+_MINUTE_MS, _KIB, _MIB = 60_000, 1 << 10, 1 << 20
 
 
 RelayFolder = Annotated[Path, typer.Option(help="The relay's folder: where it listens, and its log.")]
@@ -46,6 +46,13 @@ Listeners = Annotated[int, typer.Option(help="Listeners at once.")]
 Streams = Annotated[int, typer.Option(help="Streams at once.")]
 PerListener = Annotated[int, typer.Option(help="Streams at once to one listener.")]
 StreamMib = Annotated[int, typer.Option(help="MiB that one stream carries at most.")]
+StreamPace = Annotated[int, typer.Option(help="KiB a second that one stream carries at most.")]
+RemotePace = Annotated[
+    int,
+    typer.Option(
+        help="KiB a second that are taken of one IPv4 address or IPv6 /64, all its streams together."
+    ),
+]
 StreamMinutes = Annotated[int, typer.Option(help="Minutes that one stream lives at most.")]
 IdleS = Annotated[int, typer.Option(help="Seconds after which a silent stream is cut.")]
 StallS = Annotated[
@@ -66,6 +73,8 @@ def relay(
     streams: Streams = _DEFAULT.streams,
     per_listener: PerListener = _DEFAULT.streams_per_listener,
     stream_mib: StreamMib = _DEFAULT.stream_bytes // _MIB,
+    stream_kib_s: StreamPace = _DEFAULT.stream_bytes_per_s // _KIB,
+    remote_kib_s: RemotePace = _DEFAULT.remote_bytes_per_s // _KIB,
     stream_minutes: StreamMinutes = _DEFAULT.stream_ms // _MINUTE_MS,
     idle_s: IdleS = _DEFAULT.idle_ms // 1000,
     stall_s: StallS = _DEFAULT.stall_ms // 1000,
@@ -94,6 +103,8 @@ def relay(
             streams=streams,
             streams_per_listener=per_listener,
             stream_bytes=stream_mib * _MIB,
+            stream_bytes_per_s=stream_kib_s * _KIB,
+            remote_bytes_per_s=remote_kib_s * _KIB,
             stream_ms=stream_minutes * _MINUTE_MS,
             idle_ms=idle_s * 1000,
             stall_ms=stall_s * 1000,

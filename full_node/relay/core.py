@@ -35,33 +35,9 @@ from dllm_protocol.relay import (
     name_address,
 )
 from full_node.relay.allowance import Allowance
+from full_node.relay.effects import Close, Effect, Join, Send, Wait
 from full_node.relay.limits import RelayLimits
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message to a connection; whoever caused it is not read meanwhile."""
-
-    peer: int
-    message: bytes | str
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A connection is part of a stream from now on: it takes messages of full length."""
-
-    peer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close a connection, after everything that was sent to it."""
-
-    peer: int
-    reason: CloseReason
-
-
-Effect = Send | Join | Close
+from full_node.relay.pacing import Bucket, Pacing
 
 
 class State(enum.Enum):
@@ -78,6 +54,7 @@ class _Stream:
     opened_ms: int
     heard_ms: int
     bytes_left: int
+    bucket: Bucket
 
 
 @dataclass(slots=True)
@@ -106,6 +83,8 @@ class RelayCounts:
     streams: int = 0
     forwarded_messages: int = 0
     forwarded_bytes: int = 0
+    waits: int = 0
+    """Times that a sender was not read for a while, because it had sent faster than it may."""
     closed: Counter[CloseReason] = field(default_factory=Counter)
 
 
@@ -123,6 +102,7 @@ class Relay:
         self._limits = limits
         self._random_bytes = random_bytes
         self._allowance = Allowance(limits.opens_per_minute)
+        self._pacing = Pacing(limits.stream_bytes_per_s, limits.remote_bytes_per_s)
         self._peers: dict[int, _Peer] = {}
         self._by_remote: Counter[str] = Counter()
         self._listeners: dict[bytes, int] = {}
@@ -157,7 +137,7 @@ class Relay:
     @property
     def is_empty(self) -> bool:
         """Whether it remembers nobody."""
-        held = (self._peers, self._by_remote, self._listeners, self._tickets, self._allowance)
+        held = (self._peers, self._by_remote, self._listeners, self._tickets, self._allowance, self._pacing)
         return self._dialers == 0 and not any(len(one) for one in held)
 
     # What happens
@@ -211,6 +191,7 @@ class Relay:
     def tick(self, now_ms: int) -> list[Effect]:
         """Time went by: what is over is closed."""
         self._allowance.forget(now_ms)
+        self._pacing.forget(now_ms)
         effects: list[Effect] = []
         for peer in list(self._peers.values()):
             if peer.id in self._peers and (reason := self._overdue(peer, now_ms)) is not None:
@@ -279,7 +260,7 @@ class Relay:
             return
         self._allowance.give_back(peer.remote, now_ms)
         self._count_no_more(peer)
-        stream = _Stream(now_ms, now_ms, self._limits.stream_bytes)
+        stream = _Stream(now_ms, now_ms, self._limits.stream_bytes, self._pacing.new_stream(now_ms))
         peer.other, dialer.other = dialer.id, peer.id
         self.counts.streams += 1
         opened = Opened(self._limits.idle_ms, self._limits.stream_ms, self._limits.stream_bytes)
@@ -314,6 +295,11 @@ class Relay:
             peer.has_ended = True
             if other.has_ended:
                 yield from self._end(peer, CloseReason.ENDED)
+                return
+        wait_ms = self._pacing.take(stream.bucket, peer.remote, cost_bytes, now_ms)
+        if wait_ms:
+            self.counts.waits += 1
+            yield Wait(peer.id, wait_ms)
 
     # Ends
 

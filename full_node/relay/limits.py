@@ -18,6 +18,8 @@ MESSAGES_A_TURN = 16
 """Messages of one connection that are dealt with before the others have their turn."""
 UNTAKEN_PONGS_MAX = 64
 """Pings of a side that does not take what was sent; an honest one has sent a few in the time that it has."""
+PACE_BYTES_PER_S_MIN = 64 * 1024
+"""The longest message must get through before its sender gives up, and pings with it."""
 
 
 class RelayRefused(UsageRefused):
@@ -43,6 +45,10 @@ class RelayLimits:
     streams_per_listener: int = 64
     stream_bytes: int = 1 << 30
     """Most bytes of one stream, both directions together."""
+    stream_bytes_per_s: int = 4 << 20
+    """How fast one stream is forwarded, both directions together; a sender that is faster is not read meanwhile."""
+    remote_bytes_per_s: int = 8 << 20
+    """How fast all that one remote sends is forwarded."""
     stream_ms: int = 6 * 3_600_000
     """Longest life of one stream."""
     idle_ms: int = 600_000
@@ -63,6 +69,12 @@ class RelayLimits:
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
                 raise RelayRefused(f"{field.name} is {getattr(self, field.name)}, it must be at least 1")
+        for name in ("stream_bytes_per_s", "remote_bytes_per_s"):
+            if getattr(self, name) < PACE_BYTES_PER_S_MIN:
+                raise RelayRefused(
+                    f"{name} is {getattr(self, name)}, it must be at least {PACE_BYTES_PER_S_MIN}",
+                    hint="a slower stream would let its own longest message seem lost",
+                )
         if self.listeners + 2 * self.streams > self.connections:
             raise RelayRefused(
                 f"{self.listeners} listeners and {self.streams} streams need {self.listeners + 2 * self.streams} "

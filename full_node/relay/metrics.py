@@ -24,6 +24,11 @@ def relay_families(version: str, relay: Relay) -> Iterator[Family]:
     yield counter("dllm_relay_streams_total", "Streams since the start.", counts.streams)
     yield counter("dllm_relay_forwarded_messages_total", "Messages forwarded.", counts.forwarded_messages)
     yield counter("dllm_relay_forwarded_bytes_total", "Their bytes.", counts.forwarded_bytes)
+    yield counter(
+        "dllm_relay_waits_total",
+        "Times that a sender was not read for a while, because it had sent faster than it may.",
+        counts.waits,
+    )
     closed = tuple(
         Sample(count, {"reason": reason.name.lower()}) for reason, count in sorted(counts.closed.items())
     )

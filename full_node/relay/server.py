@@ -1,7 +1,7 @@
 """The websockets around a relay: they feed its core and do what it says.
 
-Whoever sends into a stream is read again only when the other side has room, so nothing piles up here beyond
-`QUEUED_MESSAGES` and `WRITE_BUFFER_BYTES`, and nothing is lost.
+Whoever sends into a stream is read again only when the other side has room and the sender's pace allows it, so nothing
+piles up here beyond `QUEUED_MESSAGES` and `WRITE_BUFFER_BYTES`, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from dllm_protocol.relay import CONTROL_BYTES_MAX, MESSAGE_BYTES_MAX, SUBPROTOCOL, CloseReason
-from full_node.relay.core import Close, Effect, Join, Relay, Send
+from full_node.relay.core import Relay
+from full_node.relay.effects import Close, Effect, Join, Send, Wait
 from full_node.relay.limits import (
     MESSAGES_A_TURN,
     QUEUED_MESSAGES,
@@ -194,6 +195,8 @@ class RelayServer:
             match effect:
                 case Send(peer, message):
                     await self._send(peer, socket, message)
+                case Wait(_, wait_ms):
+                    await _pause(socket, wait_ms)
                 case Join():
                     socket.is_joined = True
                     socket.protocol.max_message_size = MESSAGE_BYTES_MAX
@@ -264,6 +267,13 @@ class RelayServer:
 
 
 _WORTH_A_LINE = frozenset({CloseReason.TOO_MANY, CloseReason.FULL, CloseReason.NOT_PROVED})
+
+
+async def _pause(socket: _Socket, wait_ms: int) -> None:
+    """Let time go by, unless the connection ends before."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_ms / 1000):
+            await socket.wait_closed()
 
 
 def _address(socket: ServerConnection) -> str:

@@ -13,34 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidURI
-
 from dllm_protocol.encoding import Record
-from dllm_protocol.errors import ChannelRefused, DllmError
+from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import Goodbye, Ready
 from dllm_protocol.session.client import ClientLeg
-from dllm_protocol.session.handshake import ProviderNotProved
-from light_node.bounded_websocket import DialedConnection
-from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnreachable, SaidGoodbye
-from light_node.channel.limits import (
-    DEFAULT_LIMITS,
-    FRAME_BYTES,
-    QUEUED_FRAMES,
-    WRITE_BUFFER_BYTES,
-    ChannelLimits,
-)
+from light_node.channel.dialing import first_reply, first_that_answers
+from light_node.channel.errors import SaidGoodbye
+from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
-
-SCHEMES = ("ws://", "wss://")
-
-
-class Dial(connect):
-    """A connection that goes where the proved record says, and nowhere else."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Follow nobody."""
-        return exc
 
 
 class Channel:
@@ -88,7 +68,7 @@ async def open_channel(
     """Connect to the first endpoint that answers as the provider, and claim the session there.
 
     Args:
-        endpoints: from the provider's proved record, best first; ``ws://`` and ``wss://`` are tried.
+        endpoints: from the provider's proved record, best first; those without a relay come before all others.
         leg: fresh; it is used up when the provider has answered.
         timeout_ms: for all endpoints together; each gets an equal share of what is left.
 
@@ -98,58 +78,12 @@ async def open_channel(
         ChannelRefused, MalformedBytes: the provider broke the protocol.
         ChannelTimedOut, ChannelLost: it answered and then fell silent.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_ms / 1000
-    failures: list[str] = []
-    for index, endpoint in enumerate(endpoints):
-        share_s = max(0.0, deadline - loop.time()) / (len(endpoints) - index)
-        if not endpoint.startswith(SCHEMES):
-            failures.append(f"{endpoint}: neither ws:// nor wss://")
-            continue
-        try:
-            return await _open(endpoint, leg, share_s, limits)
-        except (ChannelUnreachable, ProviderNotProved) as error:
-            # Somebody else at this address: the same sealed first message may go to the next one.
-            failures.append(f"{endpoint}: {error.message}")
-    raise ChannelUnreachable(
-        "no endpoint of the provider answered: " + ("; ".join(failures) or "it has none"),
-        hint="another provider will be used where the route has one",
+    return await first_that_answers(
+        endpoints,
+        lambda link, deadline: claim_channel(link, leg, deadline),
+        timeout_ms=timeout_ms,
+        limits=limits,
     )
-
-
-async def _open(endpoint: str, leg: ClientLeg, limit_s: float, limits: ChannelLimits) -> Channel:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limit_s
-    socket = await _connect(endpoint, limit_s, limits)
-    link = Link(socket, limits, endpoint)
-    try:
-        return await claim_channel(link, leg, deadline)
-    except (DllmError, asyncio.CancelledError):
-        link.abort()
-        raise
-
-
-async def _connect(endpoint: str, limit_s: float, limits: ChannelLimits) -> ClientConnection:
-    ping_s = limits.ping_ms / 1000
-    try:
-        return await Dial(
-            endpoint,
-            compression=None,  # sealed bytes do not compress
-            proxy=None,
-            user_agent_header=None,
-            open_timeout=limit_s,
-            ping_interval=ping_s,
-            ping_timeout=ping_s,
-            close_timeout=limits.close_ms / 1000,
-            max_size=FRAME_BYTES,
-            max_queue=QUEUED_FRAMES,
-            write_limit=WRITE_BUFFER_BYTES,
-            create_connection=DialedConnection,
-        )
-    except TimeoutError as error:
-        raise ChannelUnreachable(f"no answer within {limit_s * 1000:.0f} ms") from error
-    except (OSError, InvalidHandshake, InvalidURI, ValueError) as error:
-        raise ChannelUnreachable(str(error)[:200] or type(error).__name__) from error
 
 
 async def claim_channel(link: Link, leg: ClientLeg, deadline: float) -> Channel:
@@ -165,13 +99,7 @@ async def claim_channel(link: Link, leg: ClientLeg, deadline: float) -> Channel:
     def left_ms() -> int:
         return max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
 
-    try:
-        await link.send(leg.first_message)
-        answer = await link.receive(left_ms())
-    except (ChannelLost, ChannelTimedOut) as error:
-        # Nothing was claimed yet, so another address of the provider may still be the right one.
-        raise ChannelUnreachable(error.message) from error
-    await link.send(leg.take_hello(answer))
+    await link.send(leg.take_hello(await first_reply(link, leg.first_message, deadline)))
     for message in leg.receive(await link.receive(left_ms())):
         if isinstance(message, Goodbye):
             raise SaidGoodbye(f"the provider will not serve: {message.message}")

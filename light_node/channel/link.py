@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -27,6 +28,15 @@ class Link:
 
     def __repr__(self) -> str:
         return f"Link({self.name})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the other side is on this machine."""
+        address = self._socket.remote_address
+        try:
+            return bool(address) and ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
+        except ValueError:
+            return False
 
     @property
     def unsent_bytes(self) -> int:

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from dllm_protocol.encoding import Record
-from dllm_protocol.errors import DllmError, MalformedBytes
+from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes
 from dllm_protocol.relay import (
     CONTROL_BYTES_MAX,
     END,
@@ -24,9 +24,9 @@ from dllm_protocol.relay import (
     ToRelay,
     Welcome,
 )
+from light_node.bounded_websocket import Dial as Connect
 from light_node.bounded_websocket import DialedConnection
-from light_node.channel.client import Dial as Connect
-from light_node.channel.errors import ChannelLost
+from light_node.channel.errors import ChannelLost, ChannelTimedOut
 from light_node.channel.limits import QUEUED_FRAMES, WRITE_BUFFER_BYTES, ChannelLimits
 from light_node.channel.link import Link
 from light_node.relay.errors import (
@@ -60,6 +60,11 @@ class RelayStream(Link):
         self.opened = opened
         """How long and how much the relay forwards."""
 
+    @property
+    def is_local(self) -> bool:
+        """Never: where the relay is says nothing of the party behind it."""
+        return False
+
     async def end(self) -> None:
         """Say that nothing more will be sent; receiving goes on.
 
@@ -92,7 +97,14 @@ class RelayStream(Link):
 
     async def receive(self, timeout_ms: int | None = None) -> bytes:
         """As `Link.receive`; the other side's end is the connection's."""
-        message = await self.read(timeout_ms)
+        try:
+            message = await self.read(timeout_ms)
+        except StreamLost as error:
+            raise ChannelLost(error.message) from error
+        except RelayTimedOut as error:
+            raise ChannelTimedOut(error.message) from error
+        except RelayBroke as error:
+            raise ChannelRefused(error.message) from error
         if message is None:
             raise ChannelLost(f"the other side ended the stream through {self.name}")
         return message
@@ -149,10 +161,10 @@ class RelayConnection:
             raise RelayBroke(f"the relay {self._url.name} said {said} where {wanted.__name__} was due")
         return message
 
-    async def become_stream(self, limit_s: float, limits: ChannelLimits) -> RelayStream:
+    async def become_stream(self, limit_s: float, limits: ChannelLimits, message_bytes: int) -> RelayStream:
         """Wait until the relay has joined this connection with the other party's."""
         # Whatever follows Opened is the other party's, and may be in the same packet.
-        self._socket.protocol.max_message_size = MESSAGE_BYTES_MAX
+        self._socket.protocol.max_message_size = max(message_bytes, CONTROL_BYTES_MAX)
         opened = await self.hear(Opened, limit_s)
         return RelayStream(self._socket, opened, f"the relay {self._url.name}", limits)
 
@@ -216,28 +228,38 @@ async def dial(
         NobodyListens: nobody does.
         RelayUnreachable, RelayRefused, RelayTimedOut, RelayBroke
     """
-    return await _open(url, Dial(address), timeout_ms, limits)
+    return await _open(url, Dial(address), timeout_ms, limits, MESSAGE_BYTES_MAX)
 
 
 async def answer(
-    url: RelayUrl, ticket: bytes, *, timeout_ms: int = DIAL_MS, limits: ChannelLimits = STREAM_LIMITS
+    url: RelayUrl,
+    ticket: bytes,
+    *,
+    timeout_ms: int = DIAL_MS,
+    limits: ChannelLimits = STREAM_LIMITS,
+    message_bytes: int = MESSAGE_BYTES_MAX,
 ) -> RelayStream:
     """The stream that a ticket stands for.
+
+    Args:
+        message_bytes: longest message that is taken until `RelayStream.allow` says otherwise.
 
     Raises:
         NobodyListens: whoever dialled has gone.
         RelayUnreachable, RelayRefused, RelayTimedOut, RelayBroke
     """
-    return await _open(url, Answer(ticket), timeout_ms, limits)
+    return await _open(url, Answer(ticket), timeout_ms, limits, message_bytes)
 
 
-async def _open(url: RelayUrl, request: Record, timeout_ms: int, limits: ChannelLimits) -> RelayStream:
+async def _open(
+    url: RelayUrl, request: Record, timeout_ms: int, limits: ChannelLimits, message_bytes: int
+) -> RelayStream:
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_ms / 1000
     connection = await connect(url, timeout_ms / 1000, limits)
     try:
         await connection.say(request)
-        return await connection.become_stream(max(0.001, deadline_s - loop.time()), limits)
+        return await connection.become_stream(max(0.001, deadline_s - loop.time()), limits, message_bytes)
     except (DllmError, asyncio.CancelledError):
         connection.abort()
         raise

@@ -8,9 +8,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dllm_protocol.errors import DllmError, NetworkUnreachable, NotFound, TimedOut
-from dllm_protocol.relay import Decline, Incoming, ListenByName, Listening, listen_by_key
+from dllm_protocol.relay import (
+    MESSAGE_BYTES_MAX,
+    Decline,
+    Incoming,
+    ListenByName,
+    Listening,
+    listen_by_key,
+)
 from dllm_protocol.signing import Signer
-from light_node.relay.connection import RelayConnection, RelayStream, answer, connect
+from light_node.channel.limits import ChannelLimits
+from light_node.relay.connection import STREAM_LIMITS, RelayConnection, RelayStream, answer, connect
 from light_node.relay.errors import RelayReplaced
 from light_node.relay.urls import RelayUrl
 
@@ -55,22 +63,35 @@ class RelayListener:
         *,
         streams_max: int,
         on_news: Callable[[str], None] = _log.info,
+        limits: ChannelLimits = STREAM_LIMITS,
+        message_bytes: int = MESSAGE_BYTES_MAX,
     ) -> None:
         """Prepare; nothing is connected before `start`.
 
         Args:
             streams_max: who dials beyond so many streams at once is declined.
             on_news: is told when the relay is lost, and when it is there again.
+            limits: of every stream.
+            message_bytes: longest message of a stream until its handler calls `RelayStream.allow`.
         """
         self._url = url
         self._who = who
         self._on_stream = on_stream
         self._streams_max = streams_max
         self._on_news = on_news
+        self._limits = limits
+        self._message_bytes = message_bytes
         self._connection: RelayConnection | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.is_listening = False
         """Whether the relay rings us now."""
+        self.problem = ""
+        """Why it does not; empty while it does."""
+
+    @property
+    def streams(self) -> int:
+        """Streams that are served now, those included that are being answered."""
+        return len(self._serving)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -89,7 +110,7 @@ class RelayListener:
             connection.abort()
             raise
         self._connection = connection
-        self.is_listening = True
+        self.is_listening, self.problem = True, ""
 
     async def run(self) -> None:
         """Answer who dials, until cancelled; come back with growing pauses where the connection is lost.
@@ -98,22 +119,28 @@ class RelayListener:
             VerificationFailed: the relay breaks its protocol.
             RelayReplaced: another program listens with the same key.
         """
-        pause_s = RETRY_FIRST_S
+        pause_s, clock_s = RETRY_FIRST_S, asyncio.get_running_loop().time
         while True:
+            began_s = clock_s()
             try:
                 if self._connection is None:
                     await self.start()
-                    self._on_news(f"listening at the relay {self._url.name} again")
-                pause_s = RETRY_FIRST_S
+                    self._on_news(f"listening at the relay {self._url.name}")
                 await self._answer_rings()
-            except RelayReplaced:
-                self._drop()
+            except RelayReplaced as error:
+                self._drop(error)
                 raise
             except (NetworkUnreachable, NotFound, TimedOut) as error:
-                self._on_news(f"{error.message}; trying again")
-                self._drop()
+                if error.message != self.problem:
+                    self._on_news(f"{error.message}; trying again")
+                self._drop(error)
+                if clock_s() - began_s > RETRY_MAX_S:
+                    pause_s = RETRY_FIRST_S  # it stood for a while: what ended it is new
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
+            except DllmError as error:
+                self._drop(error)
+                raise
 
     async def close(self) -> None:
         """Listen no more, and end every stream."""
@@ -138,7 +165,9 @@ class RelayListener:
 
     async def _serve(self, ring: Incoming) -> None:
         try:
-            stream = await answer(self._url, ring.ticket)
+            stream = await answer(
+                self._url, ring.ticket, limits=self._limits, message_bytes=self._message_bytes
+            )
         except DllmError as error:
             _log.info("whoever dialled was not reached: %s", error.message)
             return
@@ -152,7 +181,8 @@ class RelayListener:
             stream.abort()
             raise
 
-    def _drop(self) -> None:
+    def _drop(self, error: DllmError) -> None:
+        self.problem = error.message
         if self._connection is not None:
             self._connection.abort()
         self._connection, self.is_listening = None, False

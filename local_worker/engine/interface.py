@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Ordered
 from typing import Literal, Protocol
 
-from local_worker.engine.messages import EngineInfo, EngineVocabulary, RowOutput
+from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, RowOutput
 
 
 class ServingSequence(Protocol):
@@ -29,6 +29,32 @@ class ServingSequence(Protocol):
 
         Raises:
             ContextFull, DecodeRefused, DecodeCancelled, EngineBusy, DecodeFailed, EngineGone
+        """
+        ...
+
+    async def enter(self, first_position: int, ids: Ordered[int]) -> Hidden:
+        """The same in a model's first chunk: token ids in, hidden states out.
+
+        Raises:
+            DecodeRefused: what is served is another part of a model; else as `decode`.
+        """
+        ...
+
+    async def pass_on(self, first_position: int, hidden: Hidden) -> Hidden:
+        """The same between the first chunk and the last: hidden states in and out.
+
+        Raises:
+            As `enter`.
+        """
+        ...
+
+    async def leave(
+        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["none", "last", "all"]
+    ) -> list[RowOutput]:
+        """The same in a model's last chunk: hidden states in, logits out.
+
+        Raises:
+            As `enter`.
         """
         ...
 

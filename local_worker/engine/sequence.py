@@ -102,7 +102,7 @@ class Sequence:
         return np.concatenate((await self._run(first_position, hidden, 1, False)).hidden)
 
     async def leave(
-        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["last", "all"]
+        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["none", "last", "all"]
     ) -> list[RowOutput]:
         """The same in a model's last chunk: hidden states in [rows, n_embd], logits out.
 

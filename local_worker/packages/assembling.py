@@ -9,18 +9,37 @@ from pathlib import Path
 
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.gguf.head import Head
-from dllm_protocol.model_manifest import PIECE_HEADER, Manifest
+from dllm_protocol.model_manifest import PIECE_FILE, PIECE_HEADER, Manifest, Piece, PieceRoot
 from dllm_protocol.model_package.chunk import PieceKey, check_layers, is_tied, pieces_of_chunk, plan_chunk
-from dllm_protocol.model_package.layout import ARCHITECTURE_KEY
-from local_worker.packages.disk import check_room, create_file, named_failures, sync_folder, write_all
+from dllm_protocol.model_package.layout import ARCHITECTURE_KEY, piece_name
+from local_worker.packages.disk import (
+    COPY_BYTES,
+    Progress,
+    check_room,
+    create_file,
+    named_failures,
+    sync_folder,
+    write_all,
+)
 from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import copy_piece_data, read_piece_head
 
 
-def assemble(package: Path, manifest: Manifest, first: int, end: int, out: Path) -> int:
-    """Write the chunk [first, end) of a package's model to ``out``, whole or not at all; returns its size in bytes.
+def assemble(
+    package: Path,
+    manifest: Manifest,
+    first: int,
+    end: int,
+    out: Path,
+    progress: Progress | None = None,
+) -> Piece:
+    """Write the chunk [first, end) of a package's model to ``out``, whole or not at all; returns size and root of it.
 
     A file that stands there is replaced. Nothing of a piece that is not the manifest's is left behind.
+
+    Args:
+        progress: called for each piece before it is copied: its name, its number from 1 on, how many there are. What
+            it raises ends the work.
 
     Raises:
         LayersRefused: the model has no such layers, or they cannot be one chunk.
@@ -42,19 +61,24 @@ def assemble(package: Path, manifest: Manifest, first: int, end: int, out: Path)
         if key not in heads:
             look_at(key)
     plan = plan_chunk(heads, manifest.layers, first, end)
+    root = PieceRoot()
     with _new_file(out, plan.size_bytes) as descriptor:
-        write_all(descriptor, plan.raw_head)
-        for part in plan.parts:
+
+        def put(data: bytes) -> None:
+            root.update(data)
+            write_all(descriptor, data)
+
+        put(plan.raw_head)
+        for number, part in enumerate(plan.parts, start=1):
             if part.piece is None:
                 _skip(descriptor, part.size_bytes)
-            else:
-                copy_piece_data(
-                    package,
-                    pieces[part.piece],
-                    raw_heads[part.piece],
-                    lambda data: write_all(descriptor, data),
-                )
-    return plan.size_bytes
+                for size_bytes in _portions(part.size_bytes):
+                    root.update(bytes(size_bytes))
+                continue
+            if progress is not None:
+                progress(piece_name(*part.piece), number, len(plan.parts))
+            copy_piece_data(package, pieces[part.piece], raw_heads[part.piece], put)
+    return Piece(PIECE_FILE, 0, root.size_bytes, root.root())
 
 
 def _check_architecture(header: Head, manifest: Manifest) -> None:
@@ -86,6 +110,12 @@ def _new_file(out: Path, size_bytes: int) -> Iterator[int]:
             partial.unlink(missing_ok=True)
             raise
         sync_folder(out.parent)
+
+
+def _portions(size_bytes: int) -> Iterator[int]:
+    while size_bytes > 0:
+        yield min(size_bytes, COPY_BYTES)
+        size_bytes -= COPY_BYTES
 
 
 def _skip(descriptor: int, count: int) -> None:

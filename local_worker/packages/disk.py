@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from local_worker.packages.errors import DiskFull, OutputRefused
@@ -14,6 +14,8 @@ from local_worker.packages.errors import DiskFull, OutputRefused
 COPY_BYTES = 1 << 20
 SPARE_BYTES = 1 << 20
 """Left free beside what is asked for: names and folders take room too."""
+Progress = Callable[[str, int, int], None]
+"""Called for each piece before it is written: its name, its number from 1 on, how many there are."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

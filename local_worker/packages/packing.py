@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +24,19 @@ from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.vocabulary_of import vocabulary_of
-from local_worker.packages.disk import check_room, create_file, named_failures, sync_folder, write_all
+from local_worker.packages.disk import (
+    Progress,
+    check_room,
+    create_file,
+    named_failures,
+    sync_folder,
+    write_all,
+)
 from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import MANIFEST_FILE, PIECES_FOLDER, piece_path
 from local_worker.packages.sources import ModelSource, open_model
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
 
-Progress = Callable[[str, int, int], None]
-"""Called for each piece before it is written: its name, its number from 1 on, how many there are."""
 _LOG_FILE = "engine.log"
 
 

@@ -92,7 +92,7 @@ def open_model(path: Path) -> Iterator[ModelSource]:
     with contextlib.ExitStack() as stack:
         parts: list[_Part] = []
         heads: list[Head] = []
-        for one in _part_paths(path):
+        for one in part_paths(path):
             part, head = _open_part(one, stack)
             parts.append(part)
             heads.append(head)
@@ -117,7 +117,12 @@ def _named(path: Path) -> Iterator[None]:
         raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _part_paths(path: Path) -> list[Path]:
+def part_paths(path: Path) -> list[Path]:
+    """All files of a model, by the name of one of them.
+
+    Raises:
+        UsageRefused: a number of parts that there cannot be.
+    """
     match = _PART_NAME.fullmatch(path.name)
     if match is None:
         return [path]

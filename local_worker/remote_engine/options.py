@@ -59,12 +59,16 @@ BACKENDS = ("llama.cpp", "openai")
 
 
 def remote_server(
-    backend: str, url: str | None, key_file: Path | None, model: str | None
+    backend: str, url: str | None, key_file: Path | None, model: str | None, *, in_parts: bool = False
 ) -> RemoteServer | None:
     """The server that a person named; None for the engine of our own.
 
+    Args:
+        in_parts: whether layers of a model are to be served.
+
     Raises:
-        UsageRefused: an unknown backend, options of one that was not chosen, no address, or an unusable key file.
+        UsageRefused: an unknown backend, layers for a server, options of a backend that was not chosen, no address, or
+            an unusable key file.
     """
     if backend not in BACKENDS:
         raise UsageRefused(f"there is no backend {backend[:40]!a}", hint=f"one of {', '.join(BACKENDS)}")
@@ -74,6 +78,10 @@ def remote_server(
                 f"--url, --api-key-file and --remote-model are for --backend openai, not for {backend}"
             )
         return None
+    if in_parts:
+        raise UsageRefused(
+            "--backend openai is for whole models: --model FILE, without --package and --layers"
+        )
     if url is None:
         raise UsageRefused("--backend openai needs --url", hint="for example http://127.0.0.1:8000/v1")
     if model is not None and not 0 < len(model) <= MAX_MODEL_NAME:

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Ordered
 from typing import TYPE_CHECKING, Final, Literal
 
 from local_worker.engine import errors
-from local_worker.engine.messages import MAX_TOP_K, RowOutput
+from local_worker.engine.messages import MAX_TOP_K, Hidden, RowOutput
 from local_worker.remote_engine.following import Following
 
 if TYPE_CHECKING:
@@ -64,6 +64,32 @@ class RemoteSequence:
                 self._engine.note_failure(error)
                 raise
 
+    async def enter(self, first_position: int, ids: Ordered[int]) -> Hidden:
+        """A server serves whole models.
+
+        Raises:
+            DecodeRefused: always.
+        """
+        raise _no_chunk(f"{len(ids)} rows from {first_position} on")
+
+    async def pass_on(self, first_position: int, hidden: Hidden) -> Hidden:
+        """A server serves whole models.
+
+        Raises:
+            DecodeRefused: always.
+        """
+        raise _no_chunk(f"{len(hidden)} rows from {first_position} on")
+
+    async def leave(
+        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["none", "last", "all"]
+    ) -> list[RowOutput]:
+        """A server serves whole models.
+
+        Raises:
+            DecodeRefused: always.
+        """
+        raise _no_chunk(f"{outputs} of {len(hidden)} rows from {first_position} on, {top_k} logits each")
+
     def cancel(self) -> None:
         """Stop a decode that is under way; it fails with `DecodeCancelled`."""
         if self._running is not None:
@@ -110,3 +136,9 @@ class RemoteSequence:
             found.append(self._engine.asker.words.output(row, len(after) - 1, top_k))
             self._ids = after
         return found
+
+
+def _no_chunk(what: str) -> errors.DecodeRefused:
+    return errors.DecodeRefused(
+        f"{what}: a server holds a whole model, which takes no hidden states and gives none"
+    )

@@ -58,6 +58,16 @@ class Home:
                 start_new_session=True,
             )
 
+    def open(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command whose words are read as they come."""
+        return subprocess.Popen(
+            [DLLM, *words],
+            env=self.machine.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def dllm(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command with --json; returns its data, or its error where ``code`` is not 0."""
         ran = self.run(*words, "--json")

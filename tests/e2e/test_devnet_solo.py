@@ -170,3 +170,27 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_made(tmp_path: Pa
         assert ran.returncode in (2, 6)
         assert said in error["message"]
     assert home.run("devnet", "down", "--json").returncode in (0, 6)
+
+
+def test_workers_behind_a_relay_answer_and_come_back_after_it(tmp_path: Path) -> None:
+    with running_devnet(tmp_path / "home", *SMALL, "--relay") as running:
+        home = running.home
+        assert home.dllm("ask", QUESTION)["reply"].strip()
+        status = running.status()
+        assert status["relay"]["running"]
+        provider = home.dllm("provider", "show", status["workers"][0]["provider"])
+        (endpoint,) = provider["endpoints"]
+        assert endpoint.startswith(status["relay"]["url"].replace("ws://", "relay+ws://") + "/")
+
+        told = Path(status["home"]) / "workers" / "worker-1" / "status.json"
+
+        def is_open() -> bool:
+            return bool(json.loads(told.read_text())["endpoint_states"][endpoint] == "open")
+
+        assert not home.dllm("devnet", "kill", "relay")["running"]
+        until(lambda: not is_open(), 60, "the worker's notice")
+        assert home.dllm("devnet", "restart", "relay")["running"]
+        until(is_open, 120, "the worker's return")
+        assert home.dllm("ask", QUESTION)["reply"].strip()
+        (told_of,) = home.dllm("devnet", "logs", "relay", "-n", "1")["logs"][-1:]
+        assert told_of["part"] == "relay"

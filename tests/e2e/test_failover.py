@@ -92,7 +92,7 @@ async def test_an_answer_goes_on_at_the_standby(shared_machine: Machine, part: s
         fresh = await ask(service, QUESTION)
         assert fresh.answer.reply == undisturbed.reply
         quote = next(event.quote for event in fresh.events if isinstance(event, QuoteReady))
-        assert quote.standby is not None
+        assert quote.stages[0].standby is not None
 
 
 async def test_all_providers_dead_is_a_named_error_and_loses_nothing(shared_machine: Machine) -> None:

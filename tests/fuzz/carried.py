@@ -14,6 +14,7 @@ from dllm_chat.backup.archive import unpack as unpack_client
 from dllm_protocol.actions.validators import parse_key_proof
 from dllm_protocol.backup import MAGIC, BackupFile, BackupManifest, read_backup, read_manifest
 from dllm_protocol.base32 import read_base32
+from dllm_protocol.endpoints import RelayEndpoint, read_endpoint, write_relay_endpoint
 from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.invitation import Invitation, bundle_hash_of, read_code, read_hash, write_code
 from dllm_protocol.relay_invitation import (
@@ -77,6 +78,16 @@ def _relay_code(typed: str) -> None:
         raise OtherSpelling(typed)
 
 
+def _endpoint(told: str) -> None:
+    """What a provider's record says, and a client dials."""
+    found = read_endpoint(told)
+    if (
+        isinstance(found, RelayEndpoint)
+        and write_relay_endpoint(found.url, found.relay, found.address) != told
+    ):
+        raise OtherSpelling(told)
+
+
 def _relayed(data: bytes) -> None:
     """A bundle's messages as a relay may give them: here cut into pieces of a sealed part's length."""
     reader = BundleReader(_RELAYED, "the relay", 4 << 20)
@@ -117,6 +128,15 @@ def decoders() -> list[Decoder]:
             "dllm_protocol.relay_invitation.read_relay_code",
             text(_relay_code),
             (write_relay_code(_RELAYED).encode(),),
+        ),
+        (
+            "dllm_protocol.endpoints.read_endpoint",
+            text(_endpoint),
+            (
+                b"wss://worker.example",
+                write_relay_endpoint("wss://relay.example/a", "relay.example:443", b"\x07" * 32).encode(),
+                write_relay_endpoint("ws://[::1]:9700", "[::1]:9700", b"\x07" * 32).encode(),
+            ),
         ),
         ("dllm_protocol.relay_invitation.BundleReader.take", _relayed, (_SEALED,)),
         ("dllm_protocol.invitation.read_hash", text(read_hash), (b"ABCD-EFGH-JKMN-PQRS",)),

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dllm_protocol.messages import ROW_PROMPT, Done, Frame, Output, pack_floats, pack_ids
+from dllm_protocol.messages import FORM_BF16, FORM_F32, ROW_PROMPT, Done, Frame, Output, pack_floats, pack_ids
+from dllm_protocol.stage_link import HandedRows
 from local_worker.engine import messages
 from local_worker.engine.frames import FrameReader, Kind, frame
 from local_worker.engine.messages import DecodeRequest, EngineInfo, EngineVocabulary, RowOutput
+from local_worker.hidden_form import pack, unpack
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.status import read_status
 from local_worker.vocabulary import canonical_vocabulary
@@ -59,6 +61,18 @@ def _to_client(data: bytes) -> None:
     pair.client.receive(pair.provider._stream.seal(data))
 
 
+def _handed(form: int) -> bytes:
+    """Rows as a stage hands them on."""
+    return HandedRows(1, 0, 2, form, pack(np.ones((2, 4), np.float32), form)).encode()
+
+
+def _handed_rows(data: bytes) -> None:
+    """What the stage before sends: only numbers within bounds, in the shape that was announced, come through."""
+    rows = HandedRows.decode(data)
+    taken = unpack(rows.data, rows.rows, 4, rows.form)
+    assert taken.shape == (rows.rows, 4) and np.isfinite(taken).all()
+
+
 def decoders() -> list[Decoder]:
     """Frames, their bodies, sealed messages, files."""
     request = DecodeRequest(1, 0, 0, 4, True, np.array([1, 2, 3], np.int32))
@@ -85,6 +99,7 @@ def decoders() -> list[Decoder]:
             (_body(messages.failure_frame(1, messages.Failure.BUSY, "busy")),),
         ),
         ("engine.messages.read_tokens", messages.read_tokens, (bytes(8),)),
+        ("hidden_form.unpack", _handed_rows, (_handed(FORM_F32), _handed(FORM_BF16))),
         ("engine.messages.read_vocabulary", _vocabulary, (_body(messages.vocabulary_frame(1, _VOCABULARY)),)),
     ]
     made = [Decoder(f"local_worker.{name}", "worker", read, examples) for name, read, examples in table]

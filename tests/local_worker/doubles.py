@@ -47,6 +47,8 @@ class ChainDouble:
     refuse_next: list[TransactionRefused] = field(default_factory=list)
     now_ms: int = 1_000_000
     closed: bool = False
+    epochs_until_book: int = 0
+    """Looks into the book that do not find the offer."""
 
     async def session(self, session: bytes) -> tuple[Session, Route] | None:
         return self.sessions.get(session)
@@ -66,6 +68,10 @@ class ChainDouble:
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         return self.offers.get(provider)
+
+    async def is_in_book(self, model: str, provider: bytes) -> bool:
+        self.epochs_until_book -= 1
+        return self.epochs_until_book < 0
 
     async def account(self, address: bytes) -> records.Account | None:
         return records.Account(10**9, 0)

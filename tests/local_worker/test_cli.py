@@ -62,6 +62,23 @@ def test_rotate_changes_what_may_change(tmp_path: Path) -> None:
     assert before["service_key"] != after["service_key"] and before["sealing_key"] != after["sealing_key"]
 
 
+def test_a_worker_of_several_slices_has_keys_for_each(tmp_path: Path) -> None:
+    home = str(tmp_path / "w")
+    one = data("init", "--home", home)
+    made = data("init", "--home", home, "--slices", "3")
+    assert made["slices"][0] == one
+    assert len({keys["operator"] for keys in made["slices"]}) == 3
+    assert data("keys", "--home", home) == made == data("init", "--home", home, "--slices", "3")
+    rotated = data("rotate", "--home", home)
+    assert [keys["operator"] for keys in rotated["slices"]] == [keys["operator"] for keys in made["slices"]]
+    old = {keys["service_key"] for keys in made["slices"]}
+    assert not old & {keys["service_key"] for keys in rotated["slices"]}
+    key_file(tmp_path / "w" / "slices" / "2").unlink()
+    (tmp_path / "w" / "slices" / "2" / "worker.db").write_bytes(b"")
+    code, error = failure("init", "--home", home, "--slices", "2")
+    assert (code, "vouchers of a provider" in error["message"]) == (2, True)
+
+
 def test_status_of_a_worker_that_stopped_and_of_none(tmp_path: Path) -> None:
     code, error = failure("status", "--home", str(tmp_path))
     assert (code, error["code"]) == (2, "E_WORKER_HOME") and error["hint"]
@@ -82,6 +99,19 @@ def test_a_start_that_makes_no_sense(tmp_path: Path, words: list[str], code: str
     data("init", "--home", str(tmp_path / "w"))
     exit_code, error = failure("start", "--home", str(tmp_path / "w"), *words)
     assert (exit_code, error["code"]) == (2, code)
+
+
+def test_a_start_of_slices_that_makes_no_sense(tmp_path: Path) -> None:
+    home = str(tmp_path / "w")
+    data("init", "--home", home)
+    start = ("start", "--home", home, "--bundle", "nowhere")
+    _, error = failure(*start, "--model", "m.gguf", "--package", "p")
+    assert "two models" in error["message"]
+    _, error = failure(*start, "--package", "p", "--layers", "0-4")
+    assert "no range of layers" in error["message"]
+    code, error = failure(*start, "--package", "p", "--layers", "0:4", "--layers", "4:8")
+    assert (code, error["message"]) == (2, "slice 2 has no keys")
+    assert error["hint"].endswith(f"init --home {home} --slices 2")
 
 
 def test_a_start_without_a_home(tmp_path: Path) -> None:
@@ -108,6 +138,7 @@ def test_a_servers_options_are_checked_before_anything_starts(tmp_path: Path) ->
         (("--backend", "openai"), "needs --url"),
         (("--backend", "ollama"), "no backend 'ollama'"),
         (("--url", "http://127.0.0.1:8000/v1"), "are for --backend openai"),
+        (("--backend", "openai", "--url", "http://x/v1", "--layers", "0:2"), "whole models"),
         (("--backend", "openai", "--url", "http://me:sk-secret@x/v1"), "without password"),
         (("--backend", "openai", "--url", "http://x/v1", "--api-key-file", str(key)), "read by others"),
     ):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from dllm_chat.embedded.chain import LOCAL_PARAMS
 from dllm_protocol.actions import (
     Heartbeat,
     RegisterModel,
@@ -133,6 +134,19 @@ async def test_heartbeats_go_on_after_one_failed(keys: WorkerKeys, monkeypatch: 
             await asyncio.sleep(0.01)
     beating.cancel()
     assert set(kinds(chain)) == {Heartbeat} and not chain.refuse_next
+
+
+async def test_an_offer_that_no_book_has_beats_once_an_epoch_until_one_has(keys: WorkerKeys) -> None:
+    chain = ChainDouble(keys.operator_address, params=replace(LOCAL_PARAMS, epoch_ms=1))
+    await Registration(chain, keys, None).be_seen()
+    assert kinds(chain) == []
+    chain.epochs_until_book = 2
+    await Registration(chain, keys, None).be_seen()
+    assert kinds(chain) == [Heartbeat, Heartbeat]
+    chain.sent.clear()
+    chain.epochs_until_book, chain.refuse_next = 1000, [InsufficientFunds("none left")]
+    await Registration(chain, keys, None).be_seen()
+    assert kinds(chain) == [Heartbeat] * (registration.SEEN_TRIES - 1)
 
 
 def test_an_offer_is_kept_alive_three_times_a_life(keys: WorkerKeys) -> None:

@@ -69,7 +69,7 @@ async def test_a_ledger_that_was_put_back_by_hand_is_found_out(tmp_path: Path, t
         await client.ask(0, PROMPT)
         copy_database(home / "worker.db", copy)
         await client.ask(len(PROMPT), [5] * 300)
-        row = await worker.service.store.row(client.session)
+        row = await worker.slice.store.row(client.session)
         assert row is not None
         assert row.standing.voucher is not None
         claimed = row.standing.voucher.voucher.legs

@@ -35,7 +35,7 @@ PROMPT = [1, 300, 301, 302]
 
 
 def engine_pid(worker: RunningWorker) -> int:
-    return worker.service.engine.current()._process.pid
+    return worker.slice.engine.current()._process.pid
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def until_restarted(worker: RunningWorker) -> None:
-    await until(lambda: worker.service.engine.restarts)
+    await until(lambda: worker.slice.engine.restarts)
 
 
 async def test_it_registers_everything_in_one_transaction_and_says_how_it_is(
@@ -76,7 +76,7 @@ async def test_a_killed_engine_costs_the_rows_in_it_and_nothing_else(
         client = await Client.connect(worker.chain, worker.provider, 1)
         before = await client.stream(0, 300, 5)
         # Held still, so that the rows are surely in it when it dies.
-        engine = worker.service.engine.current()
+        engine = worker.slice.engine.current()
         os.kill(engine_pid(worker), signal.SIGSTOP)
         waiting_calls = engine.waiting_calls
         request = await client.send_decode(5, [5] * 400)
@@ -102,7 +102,7 @@ async def test_while_the_engine_is_down_requests_are_refused_by_name(
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         await client.ask(0, PROMPT)
-        engine = worker.service.engine.current()
+        engine = worker.slice.engine.current()
         os.kill(engine_pid(worker), signal.SIGKILL)
         await engine.wait_closed()
         refused = await client.refused(0, PROMPT)
@@ -118,7 +118,7 @@ async def test_a_restart_keeps_vouchers_and_claims_at_the_end(tmp_path: Path, ti
         await client.ask(0, [5] * 200)
         await client.stream(200, 300, 20)
         acked = (await client.seal()).ack.ack
-        row = await worker.service.store.row(client.session)
+        row = await worker.slice.store.row(client.session)
         assert row is not None and row.unclaimed_udllm == acked.cumulative_udllm > 0
     claims = [action for action in worker.chain.sent if isinstance(action, ClaimVoucher)]
     assert [claim.voucher.voucher.n for claim in claims] == [acked.n]
@@ -134,7 +134,7 @@ async def test_a_restart_keeps_vouchers_and_claims_at_the_end(tmp_path: Path, ti
         assert client.channel.ready.served.total == 220
         (output,) = await client.ask(0, PROMPT)
         assert output.position == 3
-        told = await again.service.store.totals()
+        told = await again.slice.store.totals()
         assert told.claimed_udllm == acked.cumulative_udllm
         await client.channel.close()
 
@@ -145,13 +145,13 @@ async def test_a_voucher_is_on_disk_before_its_rows_are_delivered(
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         release = asyncio.Event()
-        commit = worker.service.store.put
+        commit = worker.slice.store.put
 
         async def slow(session: bytes, standing: Standing, owed_udllm: int, now_ms: int) -> None:
             await release.wait()
             await commit(session, standing, owed_udllm, now_ms)
 
-        monkeypatch.setattr(worker.service.store, "put", slow)  # a disk that takes its time
+        monkeypatch.setattr(worker.slice.store, "put", slow)  # a disk that takes its time
         request = await client.send_decode(0, PROMPT)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
@@ -184,7 +184,7 @@ async def test_an_answer_under_way_is_finished_before_the_worker_stops(
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         request = await client.send_decode(0, [5] * 300)
-        while not worker.service.server_busy:  # noqa: ASYNC110  nothing announces that a frame was read
+        while not worker.slice.busy:  # noqa: ASYNC110  nothing announces that a frame was read
             await asyncio.sleep(0)
         worker.stop.set()
         assert type((await client.answers(request))[-1]).__name__ == "Done"

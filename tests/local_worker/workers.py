@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from light_node.channel.limits import ChannelLimits
+from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.remote_engine.options import RemoteServer
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
+from local_worker.slice_service import Slice, SliceOptions, slice_home
 from tests.local_worker.doubles import ChainDouble
 
 LIMITS = ChannelLimits(handshake_ms=1_000, write_ms=1_000, close_ms=300)
@@ -28,8 +30,15 @@ class RunningWorker:
     chain: ChainDouble
     provider: bytes
     port: int
+    """Where it listens; 0 beside a relay."""
     stop: asyncio.Event
     task: asyncio.Task[None]
+
+    @property
+    def slice(self) -> Slice:
+        """The one slice that it serves."""
+        (one,) = self.service.slices
+        return one
 
 
 @asynccontextmanager
@@ -38,21 +47,37 @@ async def running_worker(
     model: Path,
     chain: ChainDouble | None = None,
     *,
+    package: Path | None = None,
+    layers: Sequence[str] = (),
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
     remote: RemoteServer | None = None,
+    relays: tuple[RelayUrl, ...] = (),
+    host: str | None = "127.0.0.1",
 ) -> AsyncIterator[RunningWorker]:
-    """Run a worker in ``home`` until the block ends; then it leaves in good order."""
-    keys = load_keys(home) if key_file(home).exists() else create_keys(home)
-    chain = chain or ChainDouble(keys.operator_address)
+    """Run a worker in ``home`` until the block ends; then it leaves in good order.
+
+    Args:
+        package: serve this instead of ``model``.
+        layers: a slice for each, of the package, or of the model cut into one.
+    """
+    slices = tuple(SliceOptions(text, host) for text in layers or [""])
+    homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
+    keys = [load_keys(one) if key_file(one).exists() else create_keys(one) for one in homes]
+    chain = chain or ChainDouble(keys[0].operator_address)
     options = ServiceOptions(
         home=home,
         engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote),
+        package=package,
+        slices=slices,
         may_register_model=True,
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
+        relays=relays,
     )
-    service = Service(options, keys, chain)
+    # One chain, the records are shared; each operator sends what it sends as itself.
+    others = [replace(chain, operator=own.operator_address) for own in keys[1:]]
+    service = Service(options, keys, [chain, *others])
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(service.run(stop, asyncio.Event(), lambda _: ready.set()))
     waiting = asyncio.create_task(ready.wait())
@@ -60,8 +85,8 @@ async def running_worker(
     if task.done():
         waiting.cancel()
         task.result()
-    port = int(service.status.endpoints[0].rpartition(":")[2])
-    provider = service.registration.provider
+    port = int(service.status.endpoints[0].rpartition(":")[2]) if host and not relays else 0
+    provider = service.slices[0].registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dllm_protocol.encoding import Record
+from dllm_protocol.endpoints import RelayEndpoint, write_relay_endpoint
 from dllm_protocol.invitation import bundle_hash_of
 from dllm_protocol.relay import (
     RELAY_VERSION,
@@ -39,6 +40,13 @@ VECTORS = Path(__file__).with_name("relay.json")
 KEY = SeedSigner(b"\x09" * 32)
 NONCE, NAME, TICKET = bytes(range(32)), b"\x0a" * 32, b"\x0b" * 16
 RELAY = relay_name("Relay.Example.", 443)
+ADDRESS = key_address(KEY.public_key)
+ENDPOINTS = (
+    RelayEndpoint("wss://relay.example:443", RELAY, ADDRESS),
+    RelayEndpoint("wss://relay.example:443/a/relay", RELAY, ADDRESS),
+    RelayEndpoint("ws://192.168.1.20:9700", "192.168.1.20:9700", ADDRESS),
+    RelayEndpoint("ws://[2001:db8::7]:9700", "[2001:db8::7]:9700", ADDRESS),
+)
 BUNDLE = bytes(range(256)) * 300
 INVITATION = RelayInvitation(bundle_hash_of(BUNDLE), relay_hint_of(RELAY))
 TO_RELAY: tuple[Record, ...] = (
@@ -69,6 +77,10 @@ def record() -> dict[str, Any]:
         "listen claim": ListenClaim(RELAY_VERSION, RELAY, NONCE).encode().hex(),
         "to relay": [_spelt(one, ToRelay(one)) for one in TO_RELAY],
         "from relay": [_spelt(one, FromRelay(one)) for one in FROM_RELAY],
+        "endpoints": [
+            {"relay": one.url, "endpoint": write_relay_endpoint(one.url, one.relay, one.address)}
+            for one in ENDPOINTS
+        ],
         "close codes": {str(int(one)): one.name for one in CloseReason},
         "invitation": {
             "code": write_relay_code(INVITATION),

@@ -16,6 +16,7 @@ from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.sealing import SealingKey
+from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import ClientHandshake, ProviderHandshake
 from dllm_protocol.session.ledger import Ledger, fresh_state
@@ -99,7 +100,7 @@ def record() -> dict[str, Any]:
         SHARE_PPM,
         own,
         role,
-        frozenset((entry.provider,)),
+        legs_of(route),
     )
     provider = ProviderLeg(terms, Standing(), stream, hash_of_handshake, service)
     frames = [("client hello", client.first_message), ("provider hello", hello)]

@@ -16,6 +16,8 @@ from dllm_chat.session.saved import SessionStore
 from dllm_protocol.backup import BackupDamaged
 from light_node.trust_store import TrustStore
 from local_worker.keys import create_keys
+from local_worker.slice_models import MODEL_FOLDER
+from local_worker.slice_service import slice_home
 from tests.dllm_chat.wallet.parts import MNEMONIC, PASSWORD, Typed, manager_in
 
 OPEN_SECRET = "5ec2e7" * 8
@@ -39,6 +41,9 @@ def full(tmp_path: Path) -> Paths:
     SessionStore(paths.data / "sessions").close()
     worker = make_private_folder(paths.data / "worker")
     create_keys(worker)
+    create_keys(slice_home(worker, 2))
+    write_private(slice_home(worker, 2) / MODEL_FOLDER / "chunk.gguf", b"many gigabytes")
+    write_private(worker / MODEL_FOLDER / "package" / "manifest", b"many gigabytes")
     return paths
 
 
@@ -78,16 +83,25 @@ def test_no_open_secret_and_nothing_that_makes_itself_anew_is_in_it(tmp_path: Pa
     manifest = back_up(full, tmp_path / "b")
     raw = (tmp_path / "b").read_bytes()
     keys = (full.data / "worker" / "keys.json").read_text()
-    for secret in (OPEN_SECRET.encode(), keys.encode(), MNEMONIC.encode(), PASSWORD.encode()):
+    more_keys = (full.data / "worker" / "slices" / "2" / "keys.json").read_text()
+    for secret in (
+        OPEN_SECRET.encode(),
+        keys.encode(),
+        more_keys.encode(),
+        MNEMONIC.encode(),
+        PASSWORD.encode(),
+    ):
         assert secret not in raw
     assert set(manifest.left_out) == {
         "data/worker/keys.json",
+        "data/worker/slices/2/keys.json",
         "data/publisher_key",
         f"data/networks/{CHAIN}/wallet/play_wallet.json",
         "data/wallets/main/chat_key-0.wrap.json",
     }
     names = {one.name for one in manifest.files}
     assert "data/wallets/main/keystore.json" in names
+    assert not [name for name in names if "model" in name]
     assert not [name for name in names if "embedded" in name or "locks" in name or name.endswith("-wal")]
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o600
 

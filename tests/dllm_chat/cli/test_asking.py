@@ -18,6 +18,7 @@ from dllm_chat.session.events import (
     Progress,
     ProviderShare,
     Quote,
+    QuotedStage,
     QuoteReady,
     Routed,
     TextDelta,
@@ -30,7 +31,9 @@ from tests.dllm_chat.cli.conftest import Ran
 Dllm = Callable[..., Ran]
 ONE = ProviderShare("localprov1a", "local1a", 0, 4, 800_000)
 TWO = ProviderShare("localprov1b", "local1b", 0, 4, 700_000)
-QUOTE = Quote("guide", ONE, TWO, RowPrices(200, 2000, 2000, 200), 10, 512, 500, 2000, 16_000, 130)
+QUOTE = Quote(
+    "guide", (QuotedStage(ONE, TWO, RowPrices(200, 2000, 2000, 200)),), 10, 512, 500, 2000, 16_000, 130
+)
 ANSWER = Answer(
     "Hello you", "guide", "LOCAL", "local-00000000", (ONE, TWO), 10, 2, 17, 65, Path("/r"), 9, "AB", "stop"
 )
@@ -125,7 +128,8 @@ def test_people_read_the_text_alone_on_stdout(dllm: Dllm, service: Service) -> N
 def test_a_quote_locks_nothing(dllm: Dllm, service: Service) -> None:
     data = dllm("ask", "hi", "--quote", "--json").data
     assert (data["max_cost_udllm"], data["deposit_udllm"], data["fees_udllm"]) == (2000, 16_000, 130)
-    assert data["prices_udllm_per_1000"] == {"prompt": 200, "kept": 2000, "drafted": 2000, "replayed": 200}
+    (stage,) = data["stages"]
+    assert stage["prices_udllm_per_1000"] == {"prompt": 200, "kept": 2000, "drafted": 2000, "replayed": 200}
     assert "at most" in dllm("ask", "hi", "--quote").out
 
 

@@ -98,6 +98,16 @@ def test_a_closed_port_that_a_worker_announced_is_found(dllm: Dllm, tmp_home: Pa
     assert "forward the port" in found(ran)["announced endpoint"]["hint"]
 
 
+def test_an_announced_address_at_a_relay_is_asked_for_there(dllm: Dllm, tmp_home: Path) -> None:
+    status = tmp_home / "data" / "worker" / "status.json"
+    gone = f"relay+ws://127.0.0.1:{closed_port()}/{bytes(32).hex()}"
+    write_private(status, json.dumps({"state": "serving", "endpoints": [gone]}).encode())
+    ran = dllm("doctor", "--json")
+    assert (ran.code, found(ran)["announced endpoint"]["state"]) == (11, "fail")
+    assert "cannot reach the relay" in found(ran)["announced endpoint"]["found"]
+    assert "dllm worker status" in found(ran)["announced endpoint"]["hint"]
+
+
 def test_a_machine_that_cannot_listen_is_found(dllm: Dllm, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(13, "Permission denied")

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from dllm_chat.dispatch.market import (
     Market,
     NoProvider,
-    SeveralStages,
     TooExpensive,
     foresee,
     limits_of,
     make_quote,
-    only_stage,
-    price_of,
+    payment_of,
 )
 from dllm_chat.session.events import AskOptions
 from dllm_chat.session.windows import allowed_in_vain, may_draft
@@ -59,7 +57,7 @@ def quote(stage: RouteStage, options: AskOptions, prompt_bytes: int = 40) -> int
     market = make_market(stage.stage)
     return make_quote(
         market,
-        stage,
+        (stage,),
         prompt_bytes=prompt_bytes,
         options=options,
         share_ppm=SHARE,
@@ -74,9 +72,9 @@ def test_the_most_that_is_quoted_covers_a_failure_at_the_last_token(
 ) -> None:
     stage = RouteStage(entry(1, one), entry(2, other))
     most = quote(stage, AskOptions(max_tokens=max_tokens), prompt_bytes)
-    spent = price_of(one, prompt_bytes, max_tokens, 0, SHARE)
-    replay = price_of(other, 0, 0, prompt_bytes + max_tokens, SHARE)
-    assert most >= spent + replay
+    spent = payment_of(one, prompt_bytes, max_tokens, 0)
+    replay = payment_of(other, 0, 0, prompt_bytes + max_tokens)
+    assert most >= client_price(spent + replay, SHARE)
 
 
 def test_a_quote_above_what_is_allowed_is_refused_with_both_numbers() -> None:
@@ -93,7 +91,7 @@ def test_the_most_that_is_quoted_covers_every_way_of_guessing(
     stage = RouteStage(entry(1, prices), None)
     made = make_quote(
         make_market(stage.stage),
-        stage,
+        (stage,),
         prompt_bytes=0,
         options=AskOptions(max_tokens=max_tokens),
         share_ppm=SHARE,
@@ -152,15 +150,32 @@ def sliced(number: int, first: int, end: int, price: int) -> BookEntry:
 SLICES = (sliced(1, 0, 1, 7), sliced(2, 1, 4, 20), sliced(3, 1, 4, 29), sliced(4, 0, 4, 40))
 
 
-def test_a_route_of_several_stages_is_foreseen_and_refused_before_anything_is_locked() -> None:
+def test_a_route_of_several_stages_is_foreseen_and_quoted_stage_by_stage() -> None:
     market = make_market(*SLICES)
     stages = foresee(market, (), replace(NETWORK_PARAMS, stage_penalty_ppm=0))
     assert [one.stage.provider[0] for one in stages] == [1, 2]
-    with pytest.raises(SeveralStages, match="guide would be served by 2 stages") as caught:
-        only_stage("guide", stages)
-    assert (caught.value.code, caught.value.exit_code) == ("E_STAGES", 6)
+    quote = make_quote(
+        market,
+        stages,
+        prompt_bytes=300,
+        options=AskOptions(max_tokens=100, speculation=False),
+        share_ppm=0,
+        prefix="dllm",
+        fees_udllm=0,
+    )
+    first, second = quote.stages
+    assert (first.provider.first_layer, first.provider.end_layer, first.prices.kept_udllm) == (0, 1, 7)
+    assert (second.provider.first_layer, second.provider.end_layer, second.prices.kept_udllm) == (1, 4, 20)
+    assert first.standby is None and second.standby is not None
+    assert second.standby.address != second.provider.address
+    prompt_rows, half = 116, 50
+    assert quote.likely_cost_udllm == sum(-(-price * (prompt_rows + half) // 1000) for price in (7, 20))
+    # Every leg once, and the one with a standby twice: whoever takes over decodes all rows again.
+    kept_rows, all_rows = 100 + WINDOW_KEPT_ROWS, 316 + 100
+    most = [-(-price * (316 + kept_rows) // 1000) for price in (7, 20)]
+    assert quote.max_cost_udllm == sum(most) + -(-29 * (all_rows + kept_rows) // 1000)
     whole = foresee(market, (SLICES[1].provider, SLICES[2].provider), NETWORK_PARAMS)
-    assert only_stage("guide", whole).stage.provider[0] == 4
+    assert [one.stage.provider[0] for one in whole] == [4]
 
 
 def test_a_cover_of_slices_is_foreseen_only_where_it_covers_all_layers() -> None:

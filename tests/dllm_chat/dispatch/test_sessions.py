@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dllm_chat.dispatch.market import Market, SeveralStages, foresee
+from dllm_chat.dispatch.market import Market, foresee
 from dllm_chat.dispatch.sessions import Sessions, can_serve, deposit_for
 from dllm_chat.session.saved import SavedSession, SessionStore
 from dllm_protocol.actions import OpenSession
 from dllm_protocol.address import address_of
-from dllm_protocol.assignment import RouteRefused, make_route, route_hash, session_id_of
+from dllm_protocol.assignment import RouteRefused, make_route, route_hash
 from dllm_protocol.errors import TransactionRefused
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.offer_book import BookEntry, OfferBook
@@ -139,7 +139,7 @@ def market_of(*entries: BookEntry) -> Market:
     return Market(model, OfferBook(MANIFEST.name, 1, entries), {})
 
 
-async def opened(tmp_path: Path, chain: Chain, quoted: RouteStage) -> tuple[Sessions, SavedSession]:
+async def opened(tmp_path: Path, chain: Chain, *quoted: RouteStage) -> tuple[Sessions, SavedSession]:
     """Open a session on the chain, on the strength of a quote over a book before."""
     double = cast(Any, chain)
     sessions = Sessions(CHAIN, double, double, double, SessionStore(tmp_path / "sessions"))
@@ -167,18 +167,14 @@ async def test_a_route_of_other_stages_than_the_book_gives_is_refused(tmp_path: 
             await opened(tmp_path, chain, quoted)
 
 
-async def test_a_session_that_got_several_stages_after_the_quote_is_kept_to_be_closed(tmp_path: Path) -> None:
-    (quoted,) = foresee(market_of(WHOLE, DEARER_WHOLE), (), NETWORK_PARAMS)
+async def test_a_session_that_got_several_stages_after_the_quote_is_used_all_the_same(tmp_path: Path) -> None:
+    """The limits were quoted, and the cover is within them."""
+    quoted = foresee(market_of(WHOLE, DEARER_WHOLE), (), NETWORK_PARAMS)
     chain = Chain(market_of(WHOLE, DEARER_WHOLE, *PARTS).book, {})
-    session_id = session_id_of(ACCOUNT, KEY.public_key)
-    with pytest.raises(SeveralStages, match="2 stages") as caught:
-        await opened(tmp_path, chain, quoted)
-    assert f"dllm session close {session_id.hex()[:16]}" in caught.value.hint
-    kept = SessionStore(tmp_path / "sessions").load(session_id)
-    assert kept is not None
-    assert not kept.closed
-    assert [one.stage for one in kept.route.stages] == list(PARTS)
-    assert not can_serve(kept.route, kept.failed), "nobody takes it for a session to ask in"
+    sessions, saved = await opened(tmp_path, chain, *quoted)
+    assert [one.stage for one in saved.route.stages] == list(PARTS)
+    with sessions.reuse(MANIFEST.name, frozenset()) as again:
+        assert again == saved
 
 
 def test_a_route_serves_while_each_stage_has_somebody_left() -> None:

@@ -14,6 +14,7 @@ from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.sealing import SealingKey
+from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import ClientHandshake, ProviderHandshake
 from dllm_protocol.session.ledger import Ledger, fresh_state
@@ -252,7 +253,7 @@ def connect(provider: Provider, ledger: Ledger, known: Sequence[int] = (), secre
         SHARE_PPM,
         own,
         role,
-        frozenset(leg_entries(ROUTE)),
+        legs_of(ROUTE),
     )
     other_end = ProviderLeg(terms, provider.standing, stream, hash_of_handshake, service)
     list(other_end.receive(client.take_hello(answer)))

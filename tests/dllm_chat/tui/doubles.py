@@ -20,6 +20,7 @@ from dllm_chat.session.events import (
     Progress,
     ProviderShare,
     Quote,
+    QuotedStage,
     QuoteReady,
     Routed,
     TextDelta,
@@ -35,7 +36,7 @@ NOW_S = 1_763_700_000  # 2025-11-21 04:40 UTC
 WORKER_A = ProviderShare("local1q8f4m2xk0w7v5s3d9h6jcn4p7r2t5y8z3k2m", "local1owner0a", 0, 6, 500_000)
 WORKER_B = ProviderShare("local1zt6y2cp9e4u8a0l5g3e7d0f2k6m9q4w8n7x5", "local1owner0b", 0, 6, 500_000)
 PRICES = RowPrices(1000, 2000, 2000, 1000)
-QUOTE = Quote("guide-1", WORKER_A, WORKER_B, PRICES, 14, 512, 526, 1038, 500_000, 400)
+QUOTE = Quote("guide-1", (QuotedStage(WORKER_A, WORKER_B, PRICES),), 14, 512, 526, 1038, 500_000, 400)
 BALANCE = Balance("local1me", 999_498_600, 500_000, 0, 142, play_money=True)
 OFF = WorkerStatus(False, "off", "", "", 0, 0.0, 0, "")
 SERVING = WorkerStatus(True, "serving", "guide-1", "local1mine", 1, 31.5, 12_340, "")

@@ -32,6 +32,7 @@ from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
 from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.sealing import SealBroken, SealingKey
+from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import (
     ClientHandshake,
@@ -126,7 +127,7 @@ def make_pair(
         100_000,
         own,
         role,
-        frozenset(leg_entries(route)),
+        legs_of(route),
     )
     provider = ProviderLeg(terms, standing or Standing(), stream, hash_of_handshake, service)
     pair = Pair(client, provider, ledger, service)

@@ -20,7 +20,8 @@ from dllm_protocol.relay import (
     name_address,
 )
 from dllm_protocol.signing import SeedSigner
-from full_node.relay.core import Close, Effect, Join, Relay, Send
+from full_node.relay.core import Relay
+from full_node.relay.effects import Close, Effect, Join, Send, Wait
 from full_node.relay.limits import RelayLimits
 
 NAME = b"a secret name of sixteen or more"
@@ -57,6 +58,8 @@ class Driver:
                 case Close(peer, reason):
                     assert peer not in self.closed, "a connection is closed once"
                     self.closed[peer] = reason
+                case Wait(peer, wait_ms):
+                    assert peer not in self.closed and wait_ms > 0
 
     def open(self, remote: str = "192.0.2.7") -> int:
         peer, effects = self.relay.opened(remote, self.now_ms)

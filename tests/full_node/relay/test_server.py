@@ -111,7 +111,8 @@ async def test_a_slow_reader_holds_the_sender_back_and_loses_nothing() -> None:
             got.append(message[:4])
         await stream.end()
 
-    async with running_relay() as running, running.listening(slow):
+    unpaced = RelayLimits(stream_bytes_per_s=1 << 30, remote_bytes_per_s=1 << 30)
+    async with running_relay(unpaced) as running, running.listening(slow):
         stream = await dial(running.url, MEETING)
 
         async def send_all() -> None:

@@ -10,6 +10,7 @@ from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.sealing import SealingKey
+from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import ClientHandshake, ProviderHandshake
 from dllm_protocol.session.ledger import Ledger, fresh_state
@@ -83,7 +84,7 @@ class Echo:
         link.allow(MAX_FRAME_BYTES)
         await link.send(answer)
         own, role = leg_entries(ROUTE)[ENTRY.provider]
-        legs = frozenset(leg_entries(ROUTE))
+        legs = legs_of(ROUTE)
         terms = Terms(
             CHAIN, SESSION, SESSION_KEY.public_key, route_hash(ROUTE), 10**9, 100_000, own, role, legs
         )

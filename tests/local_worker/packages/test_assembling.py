@@ -22,6 +22,7 @@ from dllm_protocol.model_manifest import (
     Piece,
 )
 from dllm_protocol.model_package.errors import LayersRefused, ModelShapeRefused, PieceRefused
+from local_worker.model_files import file_piece
 from local_worker.packages.assembling import assemble
 from local_worker.packages.errors import DiskFull, OutputRefused, PackageNotFound
 from local_worker.packages.package import piece_path
@@ -64,8 +65,8 @@ def test_chunks_have_only_what_they_need(package: tuple[Path, Manifest], tmp_pat
         for kind, index in pieces:
             piece = piece_of(manifest, kind, index)
             os.link(piece_path(folder, piece), piece_path(part, piece))
-        size = assemble(part, manifest, first, end, tmp_path / "chunk.gguf")
-        assert size == (tmp_path / "chunk.gguf").stat().st_size
+        made = assemble(part, manifest, first, end, tmp_path / "chunk.gguf")
+        assert made == file_piece(tmp_path / "chunk.gguf")
         names = {tensor.name for tensor in head_of(tmp_path / "chunk.gguf").tensors}
         blocks = {name.split(".")[1] for name in names if name.startswith("blk.")}
         assert blocks == {str(number) for number in range(end - first)}

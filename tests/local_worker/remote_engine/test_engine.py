@@ -116,6 +116,14 @@ async def test_requests_that_make_no_sense_reach_no_server(double: Double, start
             await sequence.decode(position, ids, top_k=top_k, outputs="last")
     with pytest.raises(errors.ContextFull):
         await sequence.decode(0, [5] * (CONTEXT_ROWS + 1), top_k=8, outputs="last")
+    hidden = np.zeros((1, 64), dtype=np.float32)
+    for chunk in (
+        sequence.enter(0, [1]),
+        sequence.pass_on(0, hidden),
+        sequence.leave(0, hidden, top_k=1, outputs="last"),
+    ):
+        with pytest.raises(errors.DecodeRefused, match="whole model"):
+            await chunk
     sequence.close()
     with pytest.raises(errors.DecodeRefused):
         await sequence.decode(0, [1], top_k=8, outputs="last")

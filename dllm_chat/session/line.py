@@ -1,0 +1,375 @@
+"""Several stages that work on one answer: each takes what the one before hands on, the last one answers.
+
+The client tells every stage on a channel of its own which rows are to come and pays it for them; the rows themselves go
+from stage to stage. So one message to each stage asks for a token, and the answer comes straight from the last one.
+
+A stage that is new in the line holds no rows. The others keep theirs: the stage before it sends what it sent before
+once more, to the new one only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from dllm_chat.session.catching_up import CatchingUp, give_up_on
+from dllm_chat.session.decoder import RowLogits
+from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
+from dllm_chat.session.leg import LOSSES_MAX, RowsLost
+from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
+from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.text_batches import text_batches
+from dllm_protocol.messages import (
+    FORM_ANY,
+    OUTPUTS_ALL,
+    OUTPUTS_LAST,
+    OUTPUTS_NONE,
+    ROW_DRAFTED,
+    ROW_KEPT,
+    ROW_REPLAYED,
+    VocabularyPart,
+    unpack_ids,
+)
+from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
+from dllm_protocol.session.rows import charged
+from dllm_protocol.session.transcript import RowLabel
+from dllm_protocol.vocabulary import Vocabulary
+
+LINK_TIMEOUT_S: Final = 10.0
+
+
+class Line:
+    """Stages in order; the `Decoder` of a route that has several. Failures come out as `StageFailed`."""
+
+    def __init__(
+        self,
+        legs: Sequence[StageLeg],
+        ledger: Ledger,
+        store: Callable[[], None],
+        label: RowLabel,
+        held: Sequence[int],
+        generation: int,
+        clock_s: Callable[[], float],
+    ) -> None:
+        """Take over the legs; `link` must follow.
+
+        Args:
+            legs: in the order of the stages; what each holds for sure stands in its ``rows``.
+            store: called whenever the ledger changed, before anything is sent on its strength.
+            label: names rows for stages that see no token ids.
+            held: token ids that the legs' ``rows`` are rows of.
+            generation: counts up with every line of a session.
+        """
+        self.legs = list(legs)
+        self.held = list(held)
+        self.generation = generation
+        self._ledger = ledger
+        self._store = store
+        self._label = label
+        self._ear = LineEar(legs, generation, clock_s)
+        self._losses = 0
+
+    # -- what is asked about the line
+
+    @property
+    def context_rows(self) -> int:
+        """Longest sequence that all stages hold."""
+        return min(leg.ready.context_rows for leg in self.legs)
+
+    @property
+    def top_k(self) -> int:
+        """Most logits of a row, from the last stage."""
+        return self.legs[-1].ready.top_k
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """See `Decoder`."""
+        return self._ear.round_trip_s
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether a stage may still be at work on something that was cancelled."""
+        return bool(self._ear.cancelled)
+
+    # -- standing in line
+
+    async def link(self, forms: Sequence[int] = ()) -> None:
+        """Have each stage link up with the next one.
+
+        Args:
+            forms: how hidden states go from each stage to the next, where that was settled before.
+        """
+        last = len(self.legs) - 1
+        self._ear.linked.clear()
+        for index, leg in enumerate(self.legs):
+            previous = self.legs[index - 1].provider if index else b""
+            behind = self.legs[index + 1].provider if index < last else b""
+            form = forms[index] if index < len(forms) else FORM_ANY
+            await leg.send(leg.leg.neighbours(self.generation, previous, behind, form))
+        await self._ear.until(lambda: len(self._ear.linked) == len(self.legs), LINK_TIMEOUT_S, self._unlinked)
+
+    def _unlinked(self) -> StageFailed:
+        index = next(index for index, leg in enumerate(self.legs) if leg.provider not in self._ear.linked)
+        leg = self.legs[index]
+        return StageFailed(leg.provider, f"stage {index + 1} did not link up within {LINK_TIMEOUT_S:g} s")
+
+    # -- words
+
+    async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
+        """See `Decoder`."""
+        ids: list[list[int]] = []
+        first = self.legs[0]
+        for batch in text_batches(texts):
+            request, frame = first.leg.tokenize(batch)
+            await self._send(first, frame)
+            await self._ear.until(
+                partial(self._ear.answers.__contains__, request), ANSWER_TIMEOUT_S, self._mute
+            )
+            answer = self._ear.answers.pop(request)
+            if len(answer.ids) != len(batch):
+                raise StageFailed(
+                    first.provider, f"{len(batch)} texts were to be tokenised, {len(answer.ids)} were"
+                )
+            ids += [unpack_ids(packed) for packed in answer.ids]
+        return ids
+
+    def _mute(self) -> StageFailed:
+        return StageFailed(
+            self.legs[0].provider, f"the first stage did not answer within {ANSWER_TIMEOUT_S:g} s"
+        )
+
+    async def vocabulary(self, expected_hash: bytes) -> Vocabulary:
+        """See `Decoder`."""
+
+        async def part_from(offset: int) -> VocabularyPart:
+            await self._send(self.legs[0], self.legs[0].leg.get_vocabulary(offset))
+            await self._ear.until(lambda: bool(self._ear.parts), ANSWER_TIMEOUT_S, self._mute)
+            return self._ear.parts.popleft()
+
+        try:
+            return await gather_vocabulary(part_from, expected_hash)
+        except StageFailed:
+            raise
+        except LegFailed as error:
+            raise StageFailed(self.legs[0].provider, error.message, hint=error.hint) from error
+
+    # -- rows
+
+    async def decode(self, ids: Sequence[int], *, kind: int, top_k: int) -> RowLogits:
+        """See `Decoder`. Stages that hold fewer rows than others catch up first."""
+        while True:
+            try:
+                return await self._decode(list(ids), kind, top_k)
+            except RowsLost as lost:
+                await self._note_loss(lost)
+                kind = ROW_REPLAYED
+
+    async def decode_next(self, token: int, top_k: int, *, position: int | None = None) -> RowLogits:
+        """See `Decoder`."""
+        if position is not None:
+            del self.held[position:]
+        try:
+            request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST)
+            return await self.row_of(request)
+        except RowsLost as lost:
+            return await self.replay(self.held, lost, top_k)
+
+    async def replay(self, ids: Sequence[int], lost: Exception, top_k: int) -> RowLogits:
+        """See `Decoder`."""
+        await self._note_loss(lost)
+        return await self.decode(list(ids), kind=ROW_REPLAYED, top_k=top_k)
+
+    async def send_window(self, position: int, ids: Sequence[int], top_k: int) -> int:
+        """See `Decoder`."""
+        del self.held[position:]
+        return await self._ask(position, list(ids), ROW_DRAFTED, top_k, OUTPUTS_ALL)
+
+    async def row_of(self, request: int) -> RowLogits:
+        """See `Decoder`."""
+        outputs, last = self._ear.outputs[request], self.legs[-1]
+        await self._ear.until(
+            lambda: bool(outputs) or request not in last.unanswered,
+            ANSWER_TIMEOUT_S,
+            lambda: self._ear.stuck(request),
+        )
+        if not outputs:
+            self._ear.raise_failures()
+            raise self._ear.stuck(request)
+        return outputs.popleft()
+
+    async def cancel(self, requests: Sequence[int]) -> None:
+        """See `Decoder`."""
+        for request in sorted(requests, reverse=True):
+            for leg in self.legs:
+                if request in leg.unanswered:
+                    self._ear.cancelled.add(request)
+                    self._ear.given_up.add(request)
+                    await leg.send(leg.leg.cancel(request))
+
+    def pass_over(self, requests: Iterable[int]) -> None:
+        """See `Decoder`."""
+        for request in requests:
+            self._ear.outputs.pop(request, None)
+            self._ear.given_up.add(request)
+
+    async def ping(self) -> None:
+        """See `Decoder`: the way to the first stage, from stage to stage, and from the last one back."""
+        await self._ear.ping_ends()
+
+    async def seal_turn(self) -> None:
+        """See `Decoder`."""
+        for leg in self.legs:
+            frame = leg.leg.seal_turn()
+            if frame is not None:
+                await self._send(leg, frame)
+        await self._ear.until(self._all_acknowledged, ANSWER_TIMEOUT_S, self._without_ack)
+
+    def _all_acknowledged(self) -> bool:
+        return all(self._acknowledged(leg) for leg in self.legs)
+
+    def _acknowledged(self, leg: StageLeg) -> bool:
+        acks = (ack.ack for ack in self._ledger.state.acks if ack.ack.provider == leg.provider)
+        return next((ack.n for ack in acks), 0) >= leg.leg.newest_voucher_n
+
+    def _without_ack(self) -> StageFailed:
+        leg = next(leg for leg in self.legs if not self._acknowledged(leg))
+        return StageFailed(leg.provider, "a stage did not acknowledge the turn's last voucher")
+
+    async def close(self, reason: str) -> None:
+        """See `Decoder`."""
+        await asyncio.gather(*(leg.close(reason) for leg in self.legs))
+
+    # -- handing legs over to another line
+
+    async def give_up(self) -> None:
+        """Cancel whatever stages are still asked for: another line goes on with those that live."""
+        for leg in self.legs:
+            try:
+                await give_up_on(self._ear, leg)
+            except StageFailed:
+                continue  # found out again when it is to link up
+
+    # -- inside
+
+    async def _decode(self, ids: list[int], kind: int, top_k: int) -> RowLogits:
+        common = min(_common(self.held, ids), len(ids) - 1)
+        for leg in self.legs:
+            leg.rows = min(leg.rows, common)
+        first = max(leg.rows for leg in self.legs)
+        del self.held[first:]
+        await self._catching_up().run()
+        sent: deque[int] = deque()
+        while True:
+            part = ids[first : first + WINDOW_PROMPT_ROWS]
+            first += len(part)
+            last = first == len(ids)
+            sent.append(
+                await self._ask(first - len(part), part, kind, top_k, OUTPUTS_LAST if last else OUTPUTS_NONE)
+            )
+            if last:
+                return await self.row_of(sent[-1])
+            # Slices follow each other through the line: while one stage has the second, the next has the first.
+            while len(sent) > len(self.legs):
+                await self._all_done(sent.popleft())
+
+    def _catching_up(self) -> CatchingUp:
+        return CatchingUp(
+            self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._next_request
+        )
+
+    async def _ask(self, first: int, ids: list[int], kind: int, top_k: int, outputs: int) -> int:
+        """Ask every stage for rows; returns the request's number, the same at all of them.
+
+        Raises:
+            DepositUsedUp: nobody was asked.
+        """
+        rows = charged(kind, len(ids), outputs)
+        self._ledger.require_room({leg.provider: rows for leg in self.legs})
+        request = self._next_request()
+        label = self._label_behind(first, ids)
+        last = self.legs[-1]
+        frames = []
+        for index, leg in enumerate(self.legs):
+            if index == 0:
+                _, frame = leg.leg.decode(
+                    first,
+                    ids,
+                    kind=kind,
+                    top_k=top_k,
+                    outputs=outputs,
+                    request=request,
+                    gives_logits=leg is last,
+                )
+            else:
+                frame = leg.leg.expect(
+                    request,
+                    first,
+                    len(ids),
+                    kind=kind,
+                    top_k=top_k,
+                    outputs=outputs,
+                    label=label,
+                    gives_logits=leg is last,
+                )
+            leg.asked(request, first, len(ids))
+            frames.append(frame)
+        self._ear.outputs[request] = deque()
+        self.held += ids
+        self._store()
+        await self._send_each(frames)
+        return request
+
+    async def _send_each(self, frames: Sequence[bytes]) -> None:
+        """One frame to each stage. A sealed frame must go out, or none behind it opens: so all are sent before one
+        that could not be is told."""
+        failure: StageFailed | None = None
+        for leg, frame in zip(self.legs, frames, strict=True):
+            try:
+                await leg.send(frame)
+            except StageFailed as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _label_behind(self, first: int, ids: list[int]) -> bytes:
+        if self._label.rows != first or len(self.held) != first:
+            self._label.restart(self.held[:first])
+        return self._label.extended(ids)
+
+    def _next_request(self) -> int:
+        return 1 + max(leg.leg.last_request for leg in self.legs)
+
+    async def _all_done(self, request: int) -> None:
+        await self._ear.until(
+            lambda: all(request not in leg.unanswered for leg in self.legs),
+            ANSWER_TIMEOUT_S,
+            lambda: self._ear.stuck(request),
+        )
+        self._ear.outputs.pop(request, None)
+
+    async def _note_loss(self, lost: Exception) -> None:
+        """Begin anew with a stage that lost its rows, unless it does so all the time."""
+        self._losses += 1
+        provider = lost.provider if isinstance(lost, RowsLost) else self.legs[-1].provider
+        if self._losses > LOSSES_MAX:
+            raise StageFailed(provider, f"a stage lost its rows {self._losses} times: {lost}") from lost
+        for leg in self.legs:
+            await give_up_on(self._ear, leg)
+            if leg.provider == provider:
+                leg.rows = 0
+        self._ear.outputs.clear()
+
+    async def _send(self, leg: StageLeg, frame: bytes) -> None:
+        self._store()
+        await leg.send(frame)
+
+
+def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
+        if one != other:
+            return index
+    return min(len(held), len(wanted))

@@ -1,0 +1,302 @@
+"""Who serves a session now: opens a leg to each stage of its route, and puts the standby where one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dllm_chat.dispatch.market import NoProvider
+from dllm_chat.session.decoder import Decoder
+from dllm_chat.session.dialing import dial, dial_stage
+from dllm_chat.session.front_desk import LegFailed
+from dllm_chat.session.leg import OpenLeg
+from dllm_chat.session.line import Line
+from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.token_log import TokenLog
+from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.records import RouteStage
+from dllm_protocol.session.ledger import Ledger
+from dllm_protocol.session.transcript import RowLabel
+
+if TYPE_CHECKING:
+    from dllm_chat.session.conversation import Chain
+
+UNREACHED = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
+"""What dialling a provider fails with."""
+
+
+class Lineup:
+    """The providers of one session's route, and those of them that are in use."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        saved: SavedSession,
+        *,
+        exclude: frozenset[bytes],
+        log: TokenLog,
+        on_served: Callable[[bytes], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            exclude: providers that the person does not want.
+            log: rows that providers may still hold; kept up to date by `remember`.
+            on_served: told of each provider that a leg was opened to.
+        """
+        self.saved = saved
+        self.ledger: Ledger = chain.sessions.ledger(saved)
+        self.failed_now: set[bytes] = set()
+        self.decoder: Decoder | None = None
+        self._chain = chain
+        self._exclude = exclude
+        self._log = log
+        self._on_served = on_served
+        self._generation = 0
+        self._complaints: Counter[bytes] = Counter()
+        self._stuck_behind: Counter[bytes] = Counter()
+        self._relinked: set[tuple[bytes, bytes]] = set()
+        self._spares: dict[bytes, asyncio.Task[StageLeg]] = {}
+
+    # -- money on disk
+
+    def store_promises(self) -> None:
+        """Write the session where a voucher or an ack is new; called before anything is sent on its strength.
+
+        Rows used since then are not written one by one: after a crash the provider's own count of them is taken over.
+        """
+        old, new = self.saved.ledger, self.ledger.state
+        if old.last_voucher is not new.last_voucher or old.acks is not new.acks:
+            self.store()
+
+    def store(self) -> None:
+        """Write the session where it changed."""
+        if self.saved.ledger is not self.ledger.state:
+            self.saved = replace(self.saved, ledger=self.ledger.state)
+            self._chain.sessions.store.save(self.saved)
+
+    # -- opening
+
+    @property
+    def providers(self) -> tuple[bytes, ...]:
+        """Who is in use now, in the order of the stages."""
+        decoder = self.decoder
+        if isinstance(decoder, Line):
+            return tuple(leg.provider for leg in decoder.legs)
+        return (decoder.provider,) if isinstance(decoder, OpenLeg) else ()
+
+    async def open(self) -> Decoder:
+        """Legs to the first provider of each stage that answers: its own, then its standby.
+
+        Raises:
+            The last provider's failure.
+        """
+        stages = self.saved.route.stages
+        if len(stages) == 1:
+            self.decoder = await self._open_one(NoProvider("the session's route has nobody left who answers"))
+            return self.decoder
+        opened = await asyncio.gather(*(self._open_stage(stage) for stage in stages), return_exceptions=True)
+        legs = [leg for leg in opened if isinstance(leg, StageLeg)]
+        for outcome in opened:
+            if isinstance(outcome, BaseException):
+                await asyncio.gather(*(leg.close("the line is not complete") for leg in legs))
+                raise outcome
+        for leg in legs:
+            self._on_served(leg.provider)
+        return await self._linked(legs, ())
+
+    async def _open_one(self, failure: Exception) -> OpenLeg:
+        """The only stage's leg."""
+        (stage,) = self.saved.route.stages
+        for provider in self._candidates(stage):
+            try:
+                leg = await dial(
+                    self._chain,
+                    self.saved,
+                    self.ledger,
+                    provider,
+                    store=self.store_promises,
+                    known=self._log.ids,
+                )
+            except UNREACHED as error:
+                failure = error
+                self._fail(provider)
+            else:
+                self._on_served(provider)
+                return leg
+        raise failure
+
+    async def _open_stage(self, stage: RouteStage) -> StageLeg:
+        """A leg of a longer line."""
+        failure: Exception = NoProvider(
+            f"nobody is left who answers for layers [{stage.stage.first_layer}, {stage.stage.end_layer})"
+        )
+        for provider in self._candidates(stage):
+            try:
+                return await self._spare_or_dialled(provider)
+            except UNREACHED as error:
+                failure = error
+                self._fail(provider)
+        raise failure
+
+    async def _spare_or_dialled(self, provider: bytes) -> StageLeg:
+        spare = self._spares.pop(provider, None)
+        if spare is not None:
+            try:
+                leg = await spare
+            except UNREACHED:
+                pass  # it did not answer then; it may now
+            else:
+                if leg.alive:
+                    return leg
+        return await self._dial_stage(provider)
+
+    async def _dial_stage(self, provider: bytes) -> StageLeg:
+        return await dial_stage(
+            self._chain, self.saved, self.ledger, provider, log=self._log, clock_s=time.perf_counter
+        )
+
+    def _candidates(self, stage: RouteStage) -> list[bytes]:
+        """Who may serve a stage: those who never failed, then those who failed in an earlier answer and may be back."""
+        entries = [entry for entry in (stage.stage, stage.standby) if entry is not None]
+        gone = self._exclude | self.failed_now
+        left = [entry.provider for entry in entries if entry.provider not in gone]
+        return sorted(left, key=lambda provider: provider in self.saved.failed)
+
+    def warm_standbys(self) -> None:
+        """Open channels to the standbys of a longer line beforehand, so that one of them can go on at once."""
+        if not isinstance(self.decoder, Line):
+            return
+        serving = {leg.provider for leg in self.decoder.legs}
+        for stage in self.saved.route.stages:
+            for provider in self._candidates(stage):
+                if provider not in serving and provider not in self._spares:
+                    self._spares[provider] = asyncio.create_task(self._warm(provider))
+
+    async def _warm(self, provider: bytes) -> StageLeg:
+        leg = await self._dial_stage(provider)
+        leg.read(lambda _, __: None, lambda: None)  # so that its end is noticed
+        return leg
+
+    # -- going on
+
+    async def replace(self, failure: LegFailed) -> tuple[Decoder, list[tuple[bytes, bytes]]]:
+        """Go on without whoever failed: (what to decode by, [(who failed, who took over), …]).
+
+        Raises:
+            The failure that leaves a stage without anybody.
+        """
+        decoder = self.decoder
+        if not isinstance(decoder, Line):
+            failed = decoder.provider if isinstance(decoder, OpenLeg) else b""
+            if decoder is not None:
+                await decoder.close("going on elsewhere")
+            if failed:
+                self._fail(failed)
+            leg = self.decoder = await self._open_one(failure)
+            return leg, [(failed, leg.provider)]
+        changes: list[tuple[bytes, bytes]] = []
+        while True:
+            try:
+                return await self._mended(decoder, failure, changes), changes
+            except StageFailed as another:
+                failure = another
+
+    async def _mended(self, line: Line, failure: LegFailed, changes: list[tuple[bytes, bytes]]) -> Line:
+        """A line in which whoever is to blame is replaced by its standby."""
+        forms = [leg.form for leg in line.legs]
+        victim = self._to_blame(line, failure)
+        await line.give_up()
+        if victim is not None:
+            index = next(i for i, leg in enumerate(line.legs) if leg.provider == victim)
+            await line.legs[index].close("going on elsewhere")
+            self._fail(victim)
+            try:
+                successor = await self._open_stage(self.saved.route.stages[index])
+            except (*UNREACHED, NoProvider) as error:
+                await line.close("a stage of the line has nobody left")
+                raise LegFailed(f"{failure.message}; and {error.message}", hint=error.hint) from error
+            line.legs[index] = successor
+            self._on_served(successor.provider)
+            changes.append((victim, successor.provider))
+        return await self._linked(line.legs, forms)
+
+    def _to_blame(self, line: Line, failure: LegFailed) -> bytes | None:
+        """Whom to replace; None: two stages that both live lost each other, and shall link up once more.
+
+        A stage may accuse its neighbour. Whoever complains of a second one is taken to be the cause itself; so is a
+        stage behind which a second one did nothing.
+        """
+        accused = failure.provider or line.legs[0].provider
+        accuser, behind = (
+            (failure.accuser, failure.behind) if isinstance(failure, StageFailed) else (b"", b"")
+        )
+        if behind:
+            self._stuck_behind[behind] += 1
+            if self._stuck_behind[behind] > 1 and any(leg.provider == behind for leg in line.legs):
+                return behind
+        lives = any(leg.provider == accused and leg.alive for leg in line.legs)
+        if not accuser or not lives:
+            return accused
+        if (accuser, accused) not in self._relinked:
+            self._relinked.add((accuser, accused))
+            return None
+        self._complaints[accuser] += 1
+        if self._complaints[accuser] > 1 and any(leg.provider == accuser for leg in line.legs):
+            return accuser
+        return accused
+
+    async def _linked(self, legs: Sequence[StageLeg], forms: Sequence[int]) -> Line:
+        """A line of these legs that stands."""
+        self._generation += 1
+        label = RowLabel(self._log.secret)
+        held = self.decoder.held if isinstance(self.decoder, Line) else self._log.ids
+        line = Line(legs, self.ledger, self.store_promises, label, held, self._generation, time.perf_counter)
+        self.decoder = line
+        try:
+            await line.link(forms)
+        except StageFailed as failure:
+            if forms:
+                raise  # whoever mends a line tries again
+            return await self._first_line(line, failure)
+        return line
+
+    async def _first_line(self, line: Line, failure: StageFailed) -> Line:
+        decoder, _ = await self.replace(failure)
+        if not isinstance(decoder, Line):
+            raise failure
+        return decoder
+
+    async def reopen(self) -> Decoder:
+        """The same providers over new channels, on which they read the session's deposit anew."""
+        if self.decoder is not None:
+            self._log.ids = list(self.decoder.held)
+            await self.decoder.close("topping up")
+            self.decoder = None
+        self.ledger.deposit_udllm = self.saved.deposit_udllm
+        return await self.open()
+
+    def _fail(self, provider: bytes) -> None:
+        """The provider is not used again in this session, and is owed no more than it acknowledged."""
+        self.failed_now.add(provider)
+        self.ledger.abandon(provider)
+        self.saved = replace(
+            self.saved, failed=tuple(sorted({*self.saved.failed, provider})), ledger=self.ledger.state
+        )
+        self._chain.sessions.store.save(self.saved)
+
+    async def close(self, reason: str) -> None:
+        """Hang up everywhere."""
+        for spare in self._spares.values():
+            spare.cancel()
+        found = await asyncio.gather(*self._spares.values(), return_exceptions=True)
+        self._spares.clear()
+        idle = [leg for leg in found if isinstance(leg, StageLeg)]
+        await asyncio.gather(*(leg.close(reason) for leg in idle))
+        if self.decoder is not None:
+            await self.decoder.close(reason)

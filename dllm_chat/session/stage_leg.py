@@ -1,0 +1,154 @@
+"""One stage's leg in a line: what was asked of it, what it has done, and when it was last heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dllm_chat.session.front_desk import LegFailed
+from dllm_protocol.encoding import Record
+from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.messages import Done, Ready, Refused
+from dllm_protocol.session.client import ClientLeg
+from light_node.channel.client import Channel
+
+IDLE_MS = 24 * 3600 * 1000
+"""A leg that is not asked anything may be silent; heartbeats say whether it lives."""
+
+
+class StageFailed(LegFailed):
+    """One stage of a line is of no more use."""
+
+    code = "E_STAGE"
+
+    def __init__(
+        self, provider: bytes, message: str, *, hint: str = "", accuser: bytes = b"", behind: bytes = b""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.provider = provider
+        self.accuser = accuser
+        """Who says so; empty: this machine saw it."""
+        self.behind = behind
+        """The stage before, where the failed one did nothing with rows that this one says it handed on."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Rows that were asked for and not answered."""
+
+    end: int
+    """Rows that are held when it is done."""
+    counts: bool = True
+    """Whether nothing was cut off behind its back since."""
+
+
+class StageLeg:
+    """A sealed channel to one stage, read all the time by a task of its own."""
+
+    def __init__(self, channel: Channel, leg: ClientLeg, clock_s: Callable[[], float]) -> None:
+        """``clock_s``: monotonic seconds."""
+        self.leg = leg
+        self.rows = 0
+        """Rows that it holds for sure."""
+        self.form = 0
+        """How its hidden states go to the next stage, a FORM_ constant; 0: not said, or it is the last."""
+        self.link_round_trip_s = 0.0
+        """Measured by it on the link to the next stage."""
+        self.silent_since_s: float | None = None
+        """When it was first pinged without having said anything since; None: it owes no sign of life."""
+        self.failure: DllmError | None = None
+        """What ended the channel."""
+        self._channel = channel
+        self._clock_s = clock_s
+        self._asked: dict[int, _Asked] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def provider(self) -> bytes:
+        """Provider id."""
+        return self.leg.provider
+
+    @property
+    def ready(self) -> Ready:
+        """What the provider said it has and takes."""
+        return self._channel.ready
+
+    @property
+    def alive(self) -> bool:
+        """Whether the channel stands, as far as this machine knows."""
+        return self.failure is None
+
+    @property
+    def unanswered(self) -> list[int]:
+        """Requests for rows that were not answered, the newest first."""
+        return sorted(self._asked, reverse=True)
+
+    def has_answered(self, request: int) -> bool:
+        """Whether nothing more comes for a request for rows."""
+        return request not in self._asked
+
+    def read(self, take: Callable[[StageLeg, Record], None], changed: Callable[[], None]) -> None:
+        """Begin to read, or go on for somebody else.
+
+        Args:
+            take: gets every message.
+            changed: called after each frame, and when the channel has ended.
+        """
+        self._take, self._changed = take, changed
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                for message in await self._channel.receive(IDLE_MS):
+                    self._note(message)
+                    self._take(self, message)
+                self.silent_since_s = None
+                self._changed()
+        except (ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut) as error:
+            self.failure = error
+            self._changed()
+
+    def _note(self, message: Record) -> None:
+        if isinstance(message, Done | Refused):
+            asked = self._asked.pop(message.request, None)
+            if asked is not None and asked.counts and isinstance(message, Done):
+                self.rows = asked.end
+
+    def asked(self, request: int, first_position: int, rows: int) -> None:
+        """Rows are about to be asked for: what stands behind them is cut off."""
+        for earlier in self._asked.values():
+            earlier.counts = earlier.counts and earlier.end <= first_position
+        self.rows = min(self.rows, first_position)
+        self._asked[request] = _Asked(first_position + rows)
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame that the leg sealed.
+
+        Raises:
+            StageFailed
+        """
+        try:
+            await self._channel.send(frame)
+        except (NetworkUnreachable, TimedOut) as error:
+            raise StageFailed(self.provider, f"the provider cannot be reached: {error}") from error
+
+    async def ping(self) -> None:
+        """Ask for a sign of life."""
+        if self.silent_since_s is None:
+            self.silent_since_s = self._clock_s()
+        await self.send(self.leg.ping(1))
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye and hang up."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        try:
+            await self._channel.send(self.leg.goodbye(reason))
+        except (ChannelRefused, NetworkUnreachable, TimedOut):
+            return  # it hung up first
+        finally:
+            await self._channel.close()

@@ -1,0 +1,215 @@
+"""A session's place in a line of stages: who is linked before and behind, as the client says.
+
+The client may change the line at any time: a provider failed and another takes its stage. Then the links that stay are
+kept, and only what changed is dialled anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from dllm_protocol.errors import ChannelRefused, DllmError
+from dllm_protocol.messages import FORM_F32
+from dllm_protocol.session.acceptance import Terms
+from dllm_protocol.session.orders import StandBetween
+from dllm_protocol.signing import Signer
+from dllm_protocol.stage_link import StageGoodbye, StageLink, StageReady
+from light_node.channel.limits import ChannelLimits
+from light_node.channel.link import Link
+from local_worker.chain import Chain
+from local_worker.engine.messages import Hidden
+from local_worker.errors import NextStageFailed
+from local_worker.handed_log import HandedLogs
+from local_worker.hidden_form import pack
+from local_worker.next_stage import NextStage, StageDialing
+from local_worker.previous_stage import PreviousStage
+
+_log = logging.getLogger(__name__)
+
+LINK_WAIT_S: Final = 12.0
+"""Longest that rows wait for a link that is being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineTools:
+    """What links are made with, the same for all sessions of a provider."""
+
+    chain: Chain
+    service_key: Signer
+    limits: ChannelLimits
+    logs: HandedLogs
+
+
+class PlaceInLine:
+    """Who stands before and behind, in one session."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        tools: LineTools,
+        width: Callable[[], int],
+        tell: Callable[[StandBetween, NextStage | None], Awaitable[None]],
+        lost: Callable[[int, str], Awaitable[None]],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            width: numbers of a hidden state.
+            tell: called when the place stands, with the link to the next stage.
+            lost: called with the line's generation when the next stage is not reached, or not any more; and why.
+        """
+        self.previous = PreviousStage()
+        self._terms = terms
+        self._tools = tools
+        self._width = width
+        self._tell = tell
+        self._lost = lost
+        self._order = StandBetween(0, b"", b"", 0)
+        self._next: NextStage | None = None
+        self._failure = ""
+        self._ordered = asyncio.Event()
+        self._linked = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._linking: asyncio.Task[None] | None = None
+
+    def stand(self, order: StandBetween) -> None:
+        """Take a new place; links are made in the background."""
+        if order.previous != self._order.previous:
+            self.previous.hang_up()
+        self._order = order
+        self._ordered.set()
+        self._linked.clear()
+        self._failure = ""
+        if self._linking is not None:
+            self._linking.cancel()
+        self._linking = self._spawn(self._link(order))
+
+    async def take(self, provider: bytes, link: Link, stage: StageLink) -> None:
+        """Serve the link of the stage before, until it ends.
+
+        Raises:
+            ChannelRefused: the client has not named this provider.
+            DllmError: the link ended thus.
+        """
+        try:
+            async with asyncio.timeout(LINK_WAIT_S):
+                while self._order.previous != provider:
+                    self._ordered.clear()
+                    await self._ordered.wait()
+        except TimeoutError as error:
+            await link.send(stage.seal(StageGoodbye("the client has not put you before this stage")))
+            raise ChannelRefused(
+                "a provider dialled whom the client has not put before this stage"
+            ) from error
+        await link.send(stage.seal(StageReady(self._width())))
+        await self.previous.read(link, stage)
+
+    async def hand_on(self, request: int, first_position: int, rows: Hidden, *, sends: bool) -> None:
+        """Keep rows, and send them to the next stage.
+
+        Raises:
+            NextStageFailed
+        """
+        if not sends:
+            self._note(first_position, rows, self._next.form if self._next else self._order.form or FORM_F32)
+            return
+        behind = await self._reached()
+        data = self._note(first_position, rows, behind.form)
+        await behind.send(request, first_position, len(rows), behind.form, data)
+
+    def _note(self, first_position: int, rows: Hidden, form: int) -> bytes:
+        data = pack(rows, form)
+        self._tools.logs.note(self._terms.session, first_position, len(rows), form, data)
+        return data
+
+    async def resend(self, request: int, first_position: int, rows: int) -> bool:
+        """Send rows that went before once more; False where they are not kept any more.
+
+        Raises:
+            NextStageFailed
+        """
+        kept = self._tools.logs.kept(self._terms.session, first_position, rows)
+        if kept is None:
+            return False
+        behind = await self._reached()
+        for part in kept:
+            await behind.send(request, part.first_position, part.rows, part.form, part.data)
+        return True
+
+    async def _reached(self) -> NextStage:
+        try:
+            async with asyncio.timeout(LINK_WAIT_S):
+                await self._linked.wait()
+        except TimeoutError as error:
+            raise NextStageFailed("no link to a next stage was asked for or made") from error
+        if self._next is None:
+            raise NextStageFailed(self._failure or "there is no next stage")
+        return self._next
+
+    async def close(self) -> None:
+        """Hang up on both sides."""
+        self.previous.hang_up()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._next is not None:
+            await self._next.close()
+
+    async def _link(self, order: StandBetween) -> None:
+        standing = self._next
+        if standing is not None and (standing.provider != order.next or not standing.alive):
+            self._next = None
+            await standing.close()
+        try:
+            if order.next and self._next is None:
+                self._next = await NextStage.dial(await self._dialing(order), self._tools.limits)
+                self._spawn(self._watch(self._next))
+        except DllmError as error:
+            self._failure = error.message
+            self._linked.set()
+            _log.info("session %s: %s", self._terms.session.hex()[:16], error.message)
+            await self._lost(order.generation, error.message)
+            return
+        self._linked.set()
+        await self._tell(order, self._next)
+
+    async def _dialing(self, order: StandBetween) -> StageDialing:
+        record = await self._tools.chain.provider(order.next)
+        if record is None:
+            raise NextStageFailed(f"the next stage {order.next.hex()} is not registered any more")
+        return StageDialing(
+            chain_id=self._terms.chain_id,
+            session=self._terms.session,
+            own_provider=self._terms.entry.provider,
+            service_key=self._tools.service_key,
+            provider=order.next,
+            record=record,
+            width=self._width(),
+            form=order.form,
+            ephemeral_seed=lambda: os.urandom(32),
+        )
+
+    async def _watch(self, link: NextStage) -> None:
+        reason = await link.wait_ended()
+        if self._next is link:
+            self._next, self._failure = None, f"the next stage hung up: {reason}"
+            await self._lost(self._order.generation, self._failure)
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(_expecting(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _expecting(work: Awaitable[None]) -> None:
+    """Whom there is nobody left to tell to is no defect."""
+    try:
+        await work
+    except DllmError as error:
+        _log.info("a change of the line was not told: %s", error.message)

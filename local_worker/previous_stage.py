@@ -1,0 +1,150 @@
+"""The stage before: its hidden states wait here until the request that they are for has its turn.
+
+Requests count up, and both stages carry them out in that order. So what comes for an earlier request than the one in
+turn is for one that was given up, and what comes for a later one waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import numpy as np
+
+from dllm_protocol.errors import ChannelRefused, DllmError
+from dllm_protocol.stage_link import Filled, Filler, HandedRows, StageGoodbye, StageLink
+from light_node.channel.link import Link
+from local_worker.engine.errors import DecodeCancelled
+from local_worker.engine.messages import Hidden
+from local_worker.errors import PreviousStageFailed, RowsUnusable
+from local_worker.hidden_form import unpack
+
+WAITING_BYTES = 8 << 20
+"""Rows beyond this are not read from the link before some have been decoded."""
+ROWS_TIMEOUT_S = 30.0
+"""Longest wait for rows of one request."""
+
+
+class PreviousStage:
+    """Rows that come in, from whichever provider is linked now."""
+
+    def __init__(self) -> None:
+        self._frames: deque[HandedRows] = deque()
+        self._bytes = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._wanted = 0
+        self._cancelled = 0
+        self._link: Link | None = None
+        self._failure = ""
+
+    async def read(self, link: Link, stage: StageLink) -> None:
+        """Take rows from a link until it ends.
+
+        Raises:
+            DllmError: it ended thus.
+        """
+        if self._link is not None:
+            self._link.abort()
+        self._link, self._failure = link, ""
+        self._clear()
+        try:
+            while True:
+                for message in stage.open(await link.receive()):
+                    match message:
+                        case HandedRows():
+                            await self._put(message)
+                        case Filler():
+                            await link.send(stage.seal(Filled(message.nonce)))
+                        case StageGoodbye():
+                            raise ChannelRefused(f"the stage before said goodbye: {message.message}")
+                        case _:
+                            raise ChannelRefused(f"a stage before does not send {type(message).__name__}")
+        except DllmError as error:
+            if self._link is link:
+                self._failure = error.message
+            raise
+        finally:
+            if self._link is link:
+                self._link = None
+                self._failure = self._failure or "its link ended"
+                self._changed.set()
+
+    def hang_up(self) -> None:
+        """The stage before is another one from now on, or none: nothing of it counts any more."""
+        if self._link is not None:
+            self._link.abort()
+        self._link, self._failure = None, ""
+        self._clear()
+
+    async def _put(self, frame: HandedRows) -> None:
+        if frame.request < self._wanted:
+            return
+        while self._bytes > WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._frames.append(frame)
+        self._bytes += len(frame.data)
+        self._changed.set()
+
+    async def rows(self, request: int, first_position: int, count: int, width: int) -> Hidden:
+        """The rows [count, width] of a request, once all are there.
+
+        Raises:
+            PreviousStageFailed: they do not come, or are not what was asked for.
+            DecodeCancelled: the client gave the request up.
+        """
+        self._wanted = request
+        parts: list[Hidden] = []
+        at, end = first_position, first_position + count
+        try:
+            async with asyncio.timeout(ROWS_TIMEOUT_S):
+                while at < end:
+                    frame = await self._next(request)
+                    if frame.first_position != at or at + frame.rows > end:
+                        raise RowsUnusable(
+                            f"rows {frame.first_position}..{frame.first_position + frame.rows - 1} came, "
+                            f"of {first_position}..{end - 1} those from {at} on were awaited"
+                        )
+                    parts.append(unpack(frame.data, frame.rows, width, frame.form))
+                    at += frame.rows
+        except TimeoutError as error:
+            raise PreviousStageFailed(
+                f"the stage before gave {at - first_position} of {count} rows in {ROWS_TIMEOUT_S:g} s"
+            ) from error
+        except RowsUnusable as error:
+            raise PreviousStageFailed(f"the stage before: {error.message}", hint=error.hint) from error
+        finally:
+            self._wanted = request + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    async def _next(self, request: int) -> HandedRows:
+        while True:
+            while self._frames and self._frames[0].request < request:
+                self._take()
+            if self._cancelled == request:
+                raise DecodeCancelled("cancelled while its rows were awaited")
+            if self._frames and self._frames[0].request == request:
+                return self._take()
+            if self._failure:
+                raise PreviousStageFailed(f"the stage before is gone: {self._failure}")
+            self._changed.clear()
+            await self._changed.wait()
+
+    def cancel(self, request: int) -> None:
+        """The client gave up a request that may be waiting here."""
+        self._cancelled = request
+        self._changed.set()
+
+    def _take(self) -> HandedRows:
+        frame = self._frames.popleft()
+        self._bytes -= len(frame.data)
+        self._room.set()
+        return frame
+
+    def _clear(self) -> None:
+        self._frames.clear()
+        self._bytes = 0
+        self._room.set()
+        self._changed.set()

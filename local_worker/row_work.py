@@ -1,0 +1,218 @@
+"""Carries out a session's requests for rows, one after the other: on the engine, and on to whoever waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from dllm_protocol.errors import DllmError
+from dllm_protocol.messages import (
+    OUTPUTS_ALL,
+    OUTPUTS_HELD,
+    OUTPUTS_NONE,
+    REFUSED_BUSY,
+    REFUSED_CANCELLED,
+    REFUSED_CONTEXT,
+    REFUSED_ENGINE,
+    REFUSED_NEXT,
+    REFUSED_PREVIOUS,
+    REFUSED_REQUEST,
+)
+from dllm_protocol.session.orders import DecodeRows, ResendRows, TakeRows
+from dllm_protocol.session.provider import ProviderLeg
+from light_node.channel.link import Link
+from local_worker.engine import errors
+from local_worker.engine.messages import EngineInfo, Hidden, RowOutput
+from local_worker.errors import NextStageFailed, PreviousStageFailed
+from local_worker.place_in_line import PlaceInLine
+from local_worker.sequences import Held
+from local_worker.workbench import Workbench
+
+MAX_WAITING_DECODES = 8
+MAX_TOP_K = 128
+_WANTED: dict[int, Literal["none", "last", "all"]] = {OUTPUTS_NONE: "none", OUTPUTS_ALL: "all"}
+
+_REASONS: tuple[tuple[type[DllmError], int], ...] = (
+    (errors.ContextFull, REFUSED_CONTEXT),
+    (errors.DecodeCancelled, REFUSED_CANCELLED),
+    (errors.EngineBusy, REFUSED_BUSY),
+    (errors.EngineFull, REFUSED_BUSY),
+    (errors.DecodeRefused, REFUSED_REQUEST),
+    (errors.DecodeFailed, REFUSED_ENGINE),
+    (errors.EngineGone, REFUSED_ENGINE),
+    (PreviousStageFailed, REFUSED_PREVIOUS),
+    (NextStageFailed, REFUSED_NEXT),
+)
+
+RowRequest = DecodeRows | TakeRows | ResendRows
+
+
+def reason_of(error: DllmError) -> int | None:
+    """The REFUSED_ constant of an expected failure; None for a defect."""
+    return next((code for kind, code in _REASONS if isinstance(error, kind)), None)
+
+
+class RowWork:
+    """The requests of one claimed channel."""
+
+    def __init__(
+        self,
+        leg: ProviderLeg,
+        link: Link,
+        bench: Workbench,
+        place: PlaceInLine,
+        committed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``committed``: returns when every voucher that came is on disk and acknowledged."""
+        self._leg = leg
+        self._session = leg.terms.session
+        self._link = link
+        self._bench = bench
+        self._place = place
+        self._committed = committed
+        self._waiting: asyncio.Queue[RowRequest] = asyncio.Queue(MAX_WAITING_DECODES)
+        self._current: RowRequest | None = None
+        self._held: Held | None = None
+        self._cancelled: set[int] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way or waits."""
+        return self._current is not None or not self._waiting.empty()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests wait as may."""
+        return self._waiting.full()
+
+    def take(self, order: RowRequest) -> None:
+        """Put a request in line; `is_full` says whether there is room."""
+        self._waiting.put_nowait(order)
+
+    def cancel(self, request: int) -> None:
+        """Give a request up, under way or not."""
+        if self._current is None or self._current.request != request:
+            if len(self._cancelled) < MAX_WAITING_DECODES:
+                self._cancelled.add(request)
+        elif self._held is not None:
+            self._held.sequence.cancel()
+        else:
+            self._place.previous.cancel(request)
+
+    async def run(self) -> None:
+        """Carry requests out, for ever."""
+        while True:
+            order = self._current = await self._waiting.get()
+            try:
+                await self._carry_out(order)
+            except DllmError as error:
+                reason = reason_of(error)
+                if reason is None:
+                    raise
+                await self._committed()
+                await self.refuse(order, reason, error.message, self._rows_done(order, error))
+            finally:
+                if self._held is not None:
+                    self._bench.pool.give_back(self._held)
+                self._current, self._held = None, None
+
+    async def refuse(self, order: RowRequest, reason: int, text: str, decoded_rows: int) -> None:
+        """Say that a request is not carried out, or not to its end."""
+        if not isinstance(order, ResendRows):
+            self._leg.take_back(order, decoded_rows)
+            self._bench.count_rows(decoded_rows)
+        await self._link.send(self._leg.refuse(order.request, reason, text, decoded_rows))
+
+    async def _carry_out(self, order: RowRequest) -> None:
+        cancelled = order.request in self._cancelled
+        # Requests count up: what was cancelled below this one was answered before the cancel came.
+        self._cancelled = {request for request in self._cancelled if request > order.request}
+        if cancelled:
+            raise errors.DecodeCancelled("cancelled before it began")
+        if isinstance(order, ResendRows):
+            if not await self._place.resend(order.request, order.first_position, order.rows):
+                raise errors.DecodeRefused("these rows are not kept any more")
+            await self._link.send(self._leg.done(order.request))
+            return
+        await self._decode(order)
+
+    async def _decode(self, order: DecodeRows | TakeRows) -> None:
+        info = self._bench.engine.current().info
+        count = order.rows if isinstance(order, TakeRows) else len(order.ids)
+        self._require_room(order.first_position, count)
+        hidden: Hidden | None = None
+        if isinstance(order, TakeRows):
+            hidden = await self._place.previous.rows(order.request, order.first_position, count, info.n_embd)
+        held = self._held = self._bench.pool.take(self._session)
+        try:
+            outputs = await self._run(held, order, hidden, info)
+        finally:
+            if isinstance(order, TakeRows):
+                held.note_labelled(order.first_position, count, order.label)
+            else:
+                held.note(order.first_position, order.ids)
+        self._bench.count_rows(count)
+        if isinstance(outputs, list):
+            await self._committed()
+            await self._deliver(order, outputs)
+            return
+        await self._committed()
+        await self._place.hand_on(
+            order.request, order.first_position, outputs, sends=order.outputs != OUTPUTS_HELD
+        )
+        await self._link.send(self._leg.done(order.request))
+
+    def _require_room(self, first_position: int, count: int) -> None:
+        have = self._bench.pool.held_rows(self._session)
+        if first_position > have:
+            raise errors.DecodeRefused(f"rows from {first_position} on, but {have} rows are held here")
+        if first_position + count > self._bench.context_rows:
+            raise errors.ContextFull(
+                f"{first_position + count} rows, this model takes {self._bench.context_rows}"
+            )
+
+    async def _run(
+        self, held: Held, order: DecodeRows | TakeRows, hidden: Hidden | None, info: EngineInfo
+    ) -> list[RowOutput] | Hidden:
+        """Logits where this is the model's end, hidden states where it is not."""
+        sequence, first = held.sequence, order.first_position
+        if info.gives_hidden:
+            if hidden is not None:
+                return await sequence.pass_on(first, hidden)
+            if isinstance(order, DecodeRows):
+                return await sequence.enter(first, order.ids)
+        wanted = _WANTED.get(order.outputs, "last")
+        top_k = min(order.top_k, MAX_TOP_K)
+        if hidden is not None:
+            return await sequence.leave(first, hidden, top_k=top_k, outputs=wanted)
+        if isinstance(order, DecodeRows):
+            return await sequence.decode(first, order.ids, top_k=top_k, outputs=wanted)
+        raise errors.DecodeRefused("a request without rows")
+
+    async def _deliver(self, order: DecodeRows | TakeRows, rows: list[RowOutput]) -> None:
+        if order.outputs in (OUTPUTS_NONE, OUTPUTS_HELD) or not rows:
+            await self._link.send(self._leg.done(order.request))
+            return
+        final = len(rows) - 1
+        for index, row in enumerate(rows):
+            frame = self._leg.output(
+                order.request,
+                row.position,
+                row.ids.tolist(),
+                row.logits.tolist(),
+                row.logsumexp,
+                last=index == final,
+            )
+            await self._link.send(frame)
+
+    def _rows_done(self, order: RowRequest, error: DllmError) -> int:
+        """Rows of a request that failed which were decoded all the same; only a cancelled one's count."""
+        if (
+            not isinstance(error, errors.DecodeCancelled)
+            or self._held is None
+            or isinstance(order, ResendRows)
+        ):
+            return 0
+        count = order.rows if isinstance(order, TakeRows) else len(order.ids)
+        return max(0, min(self._held.sequence.held_rows - order.first_position, count))

@@ -1,0 +1,228 @@
+"""What a slice's engine loads, and what it proves to be: a whole file, or some layers of a package."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from dllm_protocol.errors import DllmError
+from dllm_protocol.model_manifest import Manifest
+from dllm_protocol.model_package.chunk import check_layers
+from dllm_protocol.vocabulary import vocabulary_hash
+from local_worker.chain import Chain, wait_for_chain
+from local_worker.engine.errors import ModelRefused
+from local_worker.engine.interface import ServingEngine
+from local_worker.engine.messages import EngineInfo
+from local_worker.errors import ModelMismatch
+from local_worker.layer_range import parse_layers
+from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
+from local_worker.model_service import PackagedModel, describe, registered_manifest
+from local_worker.packages.disk import Progress
+from local_worker.packages.kept import CHUNK_FILE, kept_chunk, kept_package
+from local_worker.packages.package import load_package
+from local_worker.packages.packing import ManifestTerms
+from local_worker.vocabulary import canonical_vocabulary
+
+_log = logging.getLogger(__name__)
+
+MODEL_FOLDER: Final = "model"
+"""In a home: what can be made anew from the model, and is in no backup."""
+CHAIN_WAIT_S = 30.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an engine has loaded, held against the registry."""
+
+    manifest: Manifest
+    first_layer: int
+    end_layer: int
+    vocabulary_bytes: bytes
+    """Canonical; empty where the layers are neither the first nor the last, which have none."""
+    context_rows: int
+    """Longest sequence to serve: what fits the engine, or what the model was made for."""
+
+
+class SliceModel(Protocol):
+    """Where a slice's model comes from."""
+
+    @property
+    def path(self) -> Path:
+        """What the engine loads, once `prepare` has returned."""
+        ...
+
+    async def prepare(self, chain: Chain) -> None:
+        """Have the file there, checked."""
+        ...
+
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
+        """What the engine loaded, and under which registered manifest it is served."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFile:
+    """A model of one file, as it lies somewhere on this machine."""
+
+    path: Path
+    name: str | None = None
+    chat_template: str | None = None
+
+    async def prepare(self, chain: Chain) -> None:
+        """Nothing: it is hashed while the engine loads it."""
+
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
+        """See `SliceModel`.
+
+        Raises:
+            ModelRefused: it is a chunk.
+            ModelMismatch: the registry promises another file.
+        """
+        loaded = await describe(self.path, engine)
+        manifest = await registered_manifest(
+            chain, loaded, name_from_file(self.path), name=self.name, chat_template=self.chat_template
+        )
+        return Served(
+            manifest, 0, manifest.layers, loaded.vocabulary_bytes, _context_rows(engine.info, manifest)
+        )
+
+
+class SharedPackage:
+    """A package that several slices of one worker are built from; looked at once."""
+
+    def __init__(
+        self, folder: Path | None, model: Path | None, home: Path, name: str | None, chat_template: str | None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            folder: the package; None where ``model`` is to be cut into one first.
+            model: a GGUF file, or any part of a split one.
+            home: the worker's, which keeps the package of a model that was cut.
+            name: serve it under this name only.
+        """
+        self._folder = folder
+        self._model = model
+        self._home = home
+        self._name = name
+        self._chat_template = chat_template
+        self._found: tuple[Path, Manifest, Manifest] | None = None
+        self.busy = asyncio.Lock()
+        """Held by whoever reads or writes much: the disk is one."""
+
+    async def found(self, chain: Chain) -> tuple[Path, Manifest, Manifest]:
+        """(folder, the package's own manifest, the registry's), packed where it must be.
+
+        Raises:
+            PackageNotFound, MalformedBytes, VerificationFailed: it is no package.
+            ModelMismatch: the registry promises another model under its name.
+            As `pack`.
+        """
+        if self._found is not None:
+            return self._found
+        async with self.busy:
+            if self._found is None:
+                folder = self._folder or await self._pack()
+                own = await asyncio.to_thread(load_package, folder)
+                registered = await registered_manifest(
+                    chain, PackagedModel(own), own.name, name=self._name, chat_template=self._chat_template
+                )
+                self._found = folder, own, registered
+            return self._found
+
+    async def _pack(self) -> Path:
+        model = self._model
+        if model is None:
+            raise ModelRefused("no package and no model file was named", hint="--package or --model")
+        called = self._name or name_from_file(without_part(model))
+        terms = ManifestTerms(called, DEFAULT_RESERVE, self._chat_template)
+        folder = self._home / MODEL_FOLDER
+        return await in_thread(lambda progress: kept_package(folder, model, terms, progress))
+
+
+class PackagedLayers:
+    """Some layers of a package, assembled into a slice's home."""
+
+    def __init__(self, package: SharedPackage, layers: str, home: Path) -> None:
+        """``layers``: as written, ``FIRST:END``; ``home``: the slice's own."""
+        self._package = package
+        self._layers = layers
+        self._folder = home / MODEL_FOLDER
+
+    @property
+    def path(self) -> Path:
+        """See `SliceModel`."""
+        return self._folder / CHUNK_FILE
+
+    async def prepare(self, chain: Chain) -> None:
+        """Hold the package against the registry, then check and assemble the pieces that are needed.
+
+        Raises:
+            LayersRefused: the model has no such layers.
+            As `SharedPackage.found` and `assemble`.
+        """
+        await wait_for_chain(chain, CHAIN_WAIT_S)
+        package, own, _ = await self._package.found(chain)
+        first, end = parse_layers(self._layers, own.layers)
+        check_layers(own.layers, first, end)
+        async with self._package.busy:
+            await in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
+
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
+        """See `SliceModel`.
+
+        Raises:
+            ModelMismatch: llama.cpp reads something else out of the chunk than the manifest says.
+        """
+        _, own, registered = await self._package.found(chain)
+        first, end = parse_layers(self._layers, own.layers)
+        info = engine.info
+        for what, got, wanted in (
+            ("architecture", info.architecture, own.architecture),
+            ("layers", (info.first_layer, info.end_layer), (first, end)),
+            ("model's layers", info.model_layers, own.layers),
+        ):
+            if got != wanted:
+                raise ModelMismatch(f"the chunk's {what}: {got}, {own.name} promises {wanted}")
+        vocabulary = b""
+        if not (info.takes_hidden and info.gives_hidden):
+            words = await engine.vocabulary()
+            said = await asyncio.to_thread(canonical_vocabulary, words)
+            if vocabulary_hash(said) != own.vocabulary_hash:
+                raise ModelMismatch(
+                    f"the chunk's vocabulary is {vocabulary_hash(said).hex()}, "
+                    f"{own.name} promises {own.vocabulary_hash.hex()}"
+                )
+            vocabulary = said.encode()
+        return Served(registered, first, end, vocabulary, _context_rows(info, registered))
+
+
+def _context_rows(info: EngineInfo, manifest: Manifest) -> int:
+    return min(info.context_rows, info.context_train or manifest.context_rows or info.context_rows)
+
+
+class _Left(DllmError):
+    """Nobody waits for this work any more."""
+
+    code = "E_LEFT"
+
+
+async def in_thread(work: Callable[[Progress], T]) -> T:
+    """Long work in a thread; when its caller is cancelled it ends before its next piece."""
+    left = threading.Event()
+
+    def progress(name: str, number: int, count: int) -> None:
+        if left.is_set():
+            raise _Left(f"the worker stops before {name}")
+        _log.info("%s (%d/%d)", name, number, count)
+
+    try:
+        return await asyncio.to_thread(work, progress)
+    finally:
+        left.set()

@@ -1,0 +1,219 @@
+"""Stages that send garbage, fall silent, or answer something else: named, replaced, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dllm_chat.session import catching_up, line, line_ear
+from dllm_chat.session.front_desk import LegFailed
+from light_node.channel.errors import ChannelLost
+from light_node.channel.link import Link
+from local_worker.errors import NextStageFailed
+from local_worker.next_stage import NextStage
+from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, whole_answer
+from tests.local_worker.packages.tiny_models import SHAPES
+
+PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
+COUNT = 16
+CUTS = ((0, 1), (1, 3), (3, 4))
+
+
+@dataclass
+class Scene:
+    """A session whose first stage has a standby, and a bystander's session over the same workers."""
+
+    stages: Stages
+    serving: list[Worker]
+    standbys: list[Worker]
+    asking: Asking
+    bystander: Asking
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with stages_of(tmp_path, SHAPES["llama"]) as stages:
+        serving = [await stages.start(*cut) for cut in CUTS]
+        standbys = [await stages.start(*cut) for cut in CUTS]
+        route = list(zip(serving, standbys, strict=True))
+        asking, bystander = stages.client(1, route), stages.client(2, [(one, None) for one in serving])
+        yield Scene(stages, serving, standbys, asking, bystander)
+        await asking.lineup.close("the test is over")
+        await bystander.lineup.close("the test is over")
+
+
+def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
+    """Whether a link is a worker's, in the session of this client."""
+    hosts = worker.server._hosts.items()
+    session = asking.lineup.saved.route.session
+    return any(key == session and host.place._next is link for key, host in hosts)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a stage that does nothing for failed sooner."""
+    for room in (line, line_ear, catching_up):
+        monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
+
+
+def signal_engine(worker: Worker, number: signal.Signals) -> None:
+    os.kill(worker.engine.current()._process.pid, number)
+
+
+Spoil = Callable[[int, int, int, int, bytes], tuple[int, int, int, int, bytes]]
+
+
+def not_numbers(
+    request: int, first: int, rows: int, form: int, data: bytes
+) -> tuple[int, int, int, int, bytes]:
+    return request, first, rows, form, np.full(len(data) // 4, np.nan, "<f4").tobytes()
+
+
+def endless(request: int, first: int, rows: int, form: int, data: bytes) -> tuple[int, int, int, int, bytes]:
+    return request, first, rows, form, np.full(len(data) // 4, np.inf, "<f4").tobytes()
+
+
+def narrower(request: int, first: int, rows: int, form: int, data: bytes) -> tuple[int, int, int, int, bytes]:
+    return request, first, rows, form, data[: len(data) // 2]
+
+
+def elsewhere(
+    request: int, first: int, rows: int, form: int, data: bytes
+) -> tuple[int, int, int, int, bytes]:
+    return request, first + 1, rows, form, data
+
+
+@pytest.mark.parametrize("spoil", [not_numbers, endless, narrower, elsewhere])
+async def test_a_stage_that_hands_on_garbage_is_replaced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, spoil: Spoil
+) -> None:
+    send = NextStage.send
+    liar = scene.serving[0]
+
+    async def spoiled(self: NextStage, request: int, first: int, rows: int, form: int, data: bytes) -> None:
+        if hands_on(liar, scene.asking, self):
+            request, first, rows, form, data = spoil(request, first, rows, form, data)
+        await send(self, request, first, rows, form, data)
+
+    undisturbed = asyncio.create_task(scene.bystander.answer(PROMPT, COUNT))
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 5:
+            monkeypatch.setattr(NextStage, "send", spoiled)
+    wanted = await whole_answer(scene.stages, PROMPT, COUNT)
+    assert found == wanted
+    assert scene.asking.changes == [(liar.provider, scene.standbys[0].provider)]
+    assert await undisturbed == wanted and not scene.bystander.changes
+
+
+async def test_rows_for_another_request_are_not_taken_and_whoever_sends_them_is_found(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage behind waits in vain, is replaced, and its successor waits as well: then the one before is to blame."""
+    hurry(monkeypatch)
+    send, liar = NextStage.send, scene.serving[0]
+
+    async def misnumbered(
+        self: NextStage, request: int, first: int, rows: int, form: int, data: bytes
+    ) -> None:
+        await send(self, 1 if hands_on(liar, scene.asking, self) else request, first, rows, form, data)
+
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 5:
+            monkeypatch.setattr(NextStage, "send", misnumbered)
+    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
+    assert [failed for failed, _ in scene.asking.changes] == [scene.serving[1].provider, liar.provider]
+
+
+async def test_a_stage_that_gives_no_sign_of_life_is_replaced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_ear, "BEAT_S", 0.1)
+    monkeypatch.setattr(line_ear, "SILENT_S", 0.5)
+    send = Link.send
+    mute = scene.serving[1]
+
+    async def swallowed(self: Link, frame: bytes) -> None:
+        hosts = mute.server._hosts.values()
+        if not any(host._link is self for host in hosts):
+            await send(self, frame)
+
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 5:
+            # Its engine stands still as well: nothing of it goes on to the last stage.
+            monkeypatch.setattr(Link, "send", swallowed)
+            signal_engine(mute, signal.SIGSTOP)
+    signal_engine(mute, signal.SIGCONT)
+    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
+    assert scene.asking.changes == [(mute.provider, scene.standbys[1].provider)]
+
+
+async def test_a_stage_that_lives_and_does_nothing_is_replaced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    lazy = scene.serving[2]
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 5:
+            signal_engine(lazy, signal.SIGSTOP)
+    signal_engine(lazy, signal.SIGCONT)
+    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
+    assert scene.asking.changes == [(lazy.provider, scene.standbys[2].provider)]
+
+
+async def test_two_stages_that_lose_each_other_link_up_once_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that breaks between two that live costs no replay and nobody's place."""
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 5:
+            (host,) = scene.serving[0].server._hosts.values()
+            assert host.place._next is not None
+            host.place._next._link.abort()
+    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
+    assert not scene.asking.changes
+    assert scene.asking.lineup.ledger.leg(scene.serving[1].provider).used.replayed == 0
+
+
+async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene) -> None:
+    found: list[int] = []
+    with pytest.raises(LegFailed, match=r"nobody is left who answers for layers \[1, 3\)"):
+        async for token in scene.bystander.tokens(PROMPT, COUNT):
+            found.append(token)
+            if len(found) == 5:
+                await scene.serving[1].die()
+    assert found == (await whole_answer(scene.stages, PROMPT, COUNT))[:5]
+
+
+async def test_a_stranger_cannot_hand_rows_on(scene: Scene) -> None:
+    """Only the provider that the client put before a stage may dial it, and it has to prove its key."""
+    await scene.asking.answer(PROMPT, 2)
+    (host,) = scene.serving[0].server._hosts.values()
+    dialing = await host.place._dialing(host.place._order)
+    stranger = scene.standbys[2]
+    for claimed, key, why in (
+        (scene.serving[0].provider, stranger.keys.service, "not the provider that it says"),
+        (stranger.provider, stranger.keys.service, "no layers right before"),
+    ):
+        forged = replace(dialing, own_provider=claimed, service_key=key)
+        with pytest.raises(NextStageFailed, match="next stage is not reached") as caught:
+            await NextStage.dial(forged, LIMITS)
+        assert isinstance(caught.value.__cause__, ChannelLost)
+        assert why in caught.value.message
+    decoder = scene.asking.lineup.decoder
+    assert decoder is not None and (await decoder.decode_next(5, 4)).ids, "the session goes on"
