@@ -100,7 +100,7 @@ async def test_answers_over_the_whole_path_are_those_of_llama_cpp(
     tmp_path: Path, remote: RemoteServer, bare: BareLoop
 ) -> None:
     async with running_worker(tmp_path / "w", packaged_model(), remote=remote) as worker:
-        engine = worker.service.engine.current()
+        engine = worker.slice.engine.current()
         prompts = [await prompt_of(engine, question) for question in QUESTIONS]
         expected = [greedy(bare, prompt) for prompt in prompts]
         clients = [await Client.connect(worker.chain, worker.provider, 1 + n) for n in range(2)]
@@ -132,12 +132,12 @@ async def test_what_is_no_text_is_refused_by_name_and_the_session_goes_on(
 ) -> None:
     async with running_worker(tmp_path / "w", packaged_model(), remote=remote) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
-        prompt = await prompt_of(worker.service.engine.current(), "hello")
+        prompt = await prompt_of(worker.slice.engine.current(), "hello")
         half_a_character = [*prompt, 4 + 0xC3]
         refused = await client.refused(0, half_a_character)
         assert refused.reason == REFUSED_ENGINE and "inside a character" in refused.message
         # The control token's name in somebody's words: other tokens here, the control token at the server.
-        spoken = await worker.service.engine.current().tokenize("<|im_end|>")
+        spoken = await worker.slice.engine.current().tokenize("<|im_end|>")
         assert END not in spoken
         refused = await client.refused(0, [*prompt, *spoken])
         assert refused.reason == REFUSED_ENGINE and "as other tokens" in refused.message
