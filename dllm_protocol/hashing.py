@@ -32,6 +32,9 @@ class Tag(enum.Enum):
     )
     GENESIS = b"genesis"  # hash that a chain id ends in
     MANIFEST = b"model-manifest"  # identity of a model
+    PROBE_TOKEN = b"probe-token"  # the tokens that a model's probe is made of
+    PROBE_QUESTION = b"probe-question"  # rows of a client's own probe of a standby, out of its secret
+    PROBE_TURN = b"probe-turn"  # whether a client probes in a window, and whom
     VOCABULARY = b"vocabulary"  # identity of a tokenizer's pieces
     OFFER_BOOK = b"offer-book"  # hash of a frozen book's canonical list
     PROVIDER = b"provider"  # provider id from owner and operator

@@ -2,7 +2,8 @@
 
 A piece is named by its BitTorrent v2 root (BEP 52: SHA-256 Merkle tree over 16 KiB blocks, padded with zero
 hashes to a power of two), so that any BitTorrent client can carry it. A model that fits one machine is one
-piece of kind FILE; a chunked model has a header, an embedding, one piece a block and an output.
+piece of kind FILE; a chunked model has a header, an embedding, one piece a block and an output, and may have a probe
+behind them, by which a chunk proves itself before it serves.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from dllm_protocol.encoding import (
 from dllm_protocol.hashing import Tag, tagged_hash
 from dllm_protocol.pricing import RowPrices
 
-MANIFEST_VERSION = 1
-PIECE_FILE, PIECE_HEADER, PIECE_EMBEDDING, PIECE_BLOCK, PIECE_OUTPUT = 1, 2, 3, 4, 5
+MANIFEST_VERSION, PROBED_VERSION = 1, 2
+"""Version 2 is that of manifests which name a probe, and of no others: so a model has one manifest and one id."""
+PIECE_FILE, PIECE_HEADER, PIECE_EMBEDDING, PIECE_BLOCK, PIECE_OUTPUT, PIECE_PROBE = 1, 2, 3, 4, 5, 6
 MAX_LAYERS = 512
 BLOCK_BYTES = 16 * 1024
 
@@ -37,7 +39,7 @@ BLOCK_BYTES = 16 * 1024
 class Piece(Record):
     """One content-addressed part of a model."""
 
-    kind: int = wire(1, Unsigned(PIECE_OUTPUT, minimum=1))
+    kind: int = wire(1, Unsigned(PIECE_PROBE, minimum=1))
     """One of the PIECE_ constants."""
     index: int = wire(2, Unsigned(MAX_LAYERS))
     """Layer number of a block; 0 for the others."""
@@ -50,7 +52,7 @@ class Piece(Record):
 class Manifest(Record):
     """What a model is, to the byte. Its id is `manifest_hash`."""
 
-    version: int = wire(1, FormatVersion(MANIFEST_VERSION, minimum=1))
+    version: int = wire(1, FormatVersion(PROBED_VERSION, minimum=1))
     name: str = wire(2, NAME)
     architecture: str = wire(3, NAME)
     """llama.cpp's name, e.g. ``llama``."""
@@ -64,7 +66,7 @@ class Manifest(Record):
     licence: str = wire(8, Text(64))
     reserve_prices: RowPrices = wire(9, Nested(RowPrices))
     """The most that an offer for this model may ask."""
-    pieces: tuple[Piece, ...] = wire(10, ListOf(Nested(Piece), MAX_LAYERS + 3, minimum=1))
+    pieces: tuple[Piece, ...] = wire(10, ListOf(Nested(Piece), MAX_LAYERS + 4, minimum=1))
 
 
 def manifest_hash(manifest: Manifest) -> bytes:
@@ -76,6 +78,27 @@ def piece_order(layers: int) -> list[tuple[int, int]]:
     """Kind and index of each piece of a model that is cut into pieces, in the manifest's order."""
     blocks = [(PIECE_BLOCK, layer) for layer in range(layers)]
     return [(PIECE_HEADER, 0), (PIECE_EMBEDDING, 0), *blocks, (PIECE_OUTPUT, 0)]
+
+
+def probe_of(manifest: Manifest) -> Piece | None:
+    """The piece with the model's probe; None where the model has none."""
+    return next((piece for piece in manifest.pieces if piece.kind == PIECE_PROBE), None)
+
+
+def weights_of(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+    """The pieces without the probe: by these a model is known, whichever machine recorded its probe."""
+    return tuple(piece for piece in pieces if piece.kind != PIECE_PROBE)
+
+
+def is_cut_in_order(manifest: Manifest) -> bool:
+    """Whether the pieces are all those of a model in pieces, in the manifest's order, with or without a probe."""
+    order = [(piece.kind, piece.index) for piece in manifest.pieces]
+    return order in (piece_order(manifest.layers), [*piece_order(manifest.layers), (PIECE_PROBE, 0)])
+
+
+def version_for(pieces: Iterable[Piece]) -> int:
+    """The version that a manifest of these pieces has."""
+    return PROBED_VERSION if any(piece.kind == PIECE_PROBE for piece in pieces) else MANIFEST_VERSION
 
 
 class PieceRoot:

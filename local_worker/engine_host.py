@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_worker.engine.client import Engine
-from local_worker.engine.errors import EngineGone, ModelRefused
+from local_worker.engine.errors import DecodeFailed, EngineGone, ModelRefused
 from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
 from local_worker.remote_engine.engine import RemoteEngine
 from local_worker.remote_engine.options import RemoteServer
+from local_worker.self_test import SelfTestFailed
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ class EngineHost:
         self._options = options
         self.on_new_engine: Callable[[], None] = _nothing
         """Called when an engine has replaced one that ended: what the old one held is gone."""
+        self.check: Callable[[ServingEngine], Awaitable[None]] = _no_check
+        """Awaited with an engine that is to replace one that ended, before anybody is given it."""
         self._engine: ServingEngine | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.restarts = 0
-        self.refused: ModelRefused | None = None
-        """Why no engine can be had any more: the model file changed under it."""
+        self.refused: ModelRefused | SelfTestFailed | None = None
+        """Why no engine can be had any more: the model file changed under it, or it computes wrongly."""
 
     async def start(self) -> ServingEngine:
         """Start the first engine.
@@ -91,6 +94,7 @@ class EngineHost:
 
         Raises:
             ModelRefused: the model file changed under the worker.
+            SelfTestFailed: what the engine computes is not to be offered any more.
         """
         if self._keeper is not None:
             await asyncio.shield(self._keeper)
@@ -135,16 +139,26 @@ class EngineHost:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             try:
-                self._engine = await self._launch()
-            except EngineGone as error:
+                engine = await self._launch()
+                try:
+                    await self.check(engine)
+                except BaseException:
+                    await engine.close()
+                    raise
+                self._engine = engine
+            except (EngineGone, DecodeFailed) as error:
                 _log.warning("the engine did not start: %s", error.message)
                 continue
-            except ModelRefused as error:
+            except (ModelRefused, SelfTestFailed) as error:
                 _log.error("the model is refused now: %s", error.message)
                 self.refused = error
                 return
             self.restarts += 1
             self.on_new_engine()
+
+
+async def _no_check(_engine: ServingEngine) -> None:
+    """What is asked of an engine while nobody knows how to judge it."""
 
 
 def _nothing() -> None:

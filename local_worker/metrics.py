@@ -61,3 +61,8 @@ def worker_families(status: Status, rows: int, waiting_calls: int, answering: in
         "How often the engine process was started anew.",
         status.engine_restarts,
     )
+    yield counter(
+        "dllm_worker_self_tests_total",
+        "Self-tests that were passed since the start; a failed one ends the worker.",
+        status.self_tests,
+    )

@@ -15,6 +15,7 @@ from dllm_protocol.model_manifest import (
     Manifest,
     Piece,
     piece_root,
+    weights_of,
 )
 from dllm_protocol.model_package.layout import piece_name
 from dllm_protocol.pricing import RowPrices
@@ -105,19 +106,21 @@ def check_model(manifest: Manifest, piece: Piece, info: EngineInfo, vocabulary: 
 
 
 def check_package(promised: Manifest, own: Manifest) -> None:
-    """Refuse to serve a package under a name that promises another model. Terms (licence, prices) are the registry's.
+    """Refuse to serve a package under a name that promises another model. Terms (licence, prices) are the registry's,
+    and so is the probe: two machines that cut one file record two.
 
     Raises:
         ModelMismatch: naming what differs, both values.
     """
+    mine, theirs = weights_of(own.pieces), weights_of(promised.pieces)
     for what, got, wanted in (
         ("architecture", own.architecture, promised.architecture),
         ("layers", own.layers, promised.layers),
         ("vocabulary", own.vocabulary_hash.hex(), promised.vocabulary_hash.hex()),
-        ("number of pieces", len(own.pieces), len(promised.pieces)),
+        ("number of pieces", len(mine), len(theirs)),
         *(
-            (piece_name(mine.kind, mine.index), mine.root.hex(), theirs.root.hex())
-            for mine, theirs in zip(own.pieces, promised.pieces, strict=False)
+            (piece_name(one.kind, one.index), one.root.hex(), other.root.hex())
+            for one, other in zip(mine, theirs, strict=False)
         ),
     ):
         if got != wanted:
@@ -125,7 +128,7 @@ def check_package(promised: Manifest, own: Manifest) -> None:
                 f"the package's {what} is {got}, {promised.name} promises {wanted}",
                 hint="fetch the package again, or serve this one under another name",
             )
-    if own.pieces != promised.pieces:
+    if mine != theirs:
         raise ModelMismatch(f"the package's pieces are not those of {promised.name}: kinds or sizes differ")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dllm_protocol.chat_templates import template_named
-from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash
+from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, weights_of
 from dllm_protocol.vocabulary import Vocabulary
 from local_worker.chain import Chain
 from local_worker.engine.errors import ModelRefused
@@ -23,7 +23,7 @@ class Candidate(Protocol):
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """What a manifest lists where it is this model's."""
+        """What a manifest lists where it is this model's, without the probe."""
         ...
 
     @property
@@ -79,8 +79,8 @@ class PackagedModel:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """All of them, whether they lie in the package or not."""
-        return self.own.pieces
+        """All of them but the probe, whether they lie in the package or not."""
+        return weights_of(self.own.pieces)
 
     @property
     def tag(self) -> str:
@@ -136,7 +136,7 @@ async def registered_manifest(
         return record.manifest
     for known in await chain.model_names():
         record = await chain.model(known)
-        if record is not None and record.manifest.pieces == found.pieces:
+        if record is not None and weights_of(record.manifest.pieces) == found.pieces:
             found.check(record.manifest)
             return record.manifest
     free = own_name

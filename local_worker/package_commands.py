@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dllm_protocol.errors import UsageRefused
-from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash
+from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash, probe_of
 from dllm_protocol.model_package.chunk import is_tied
 from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
 from local_worker.command_output import Json, note, reported, say
@@ -38,6 +38,9 @@ def pack(
     name: Annotated[str | None, typer.Option(help="Name in the registry.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="One of the closed set; else guessed.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Leave out the probe, for which every block is run once.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Cut a model into pieces that are named by their content, and write the manifest that names them."""
@@ -45,7 +48,7 @@ def pack(
         called = name or name_from_file(without_part(model))
         package = out or model.with_name(f"{without_part(model).stem}.package")
         terms = ManifestTerms(called, DEFAULT_RESERVE, chat_template, licence)
-        manifest = pack_model(model, package, terms, _say_progress("packing"))
+        manifest = pack_model(model, package, terms, _say_progress("packing"), with_probe=not no_probe)
         say({"package": str(package), **_described(manifest), "tied": _is_tied(package, manifest)}, as_json)
 
 
@@ -113,6 +116,7 @@ def _described(manifest: Manifest) -> dict[str, Any]:
         "licence": manifest.licence,
         "vocabulary_hash": manifest.vocabulary_hash.hex(),
         "piece_count": len(manifest.pieces),
+        "has_probe": probe_of(manifest) is not None,
         "size_bytes": sum(piece.size_bytes for piece in manifest.pieces),
     }
 

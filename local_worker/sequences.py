@@ -90,6 +90,16 @@ class SequencePool:
         held.decoding = True
         return held
 
+    def make_room(self) -> None:
+        """Have a sequence free for others than sessions.
+
+        Raises:
+            EngineBusy: every sequence is in the middle of an answer.
+            EngineGone: there is no engine now.
+        """
+        if not self._host.current().free_sequences:
+            self._evict()
+
     def give_back(self, held: Held) -> None:
         """The decode is over; the rows stay until somebody needs the room."""
         held.decoding = False

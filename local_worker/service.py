@@ -22,6 +22,7 @@ from local_worker.engine_host import EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.metrics import worker_families
 from local_worker.restored import mark_slices
+from local_worker.self_test import SelfTestFailed
 from local_worker.settlement import ClaimPolicy
 from local_worker.slice_models import PackagedLayers, SharedPackage, SliceModel, WholeFile
 from local_worker.slice_service import MAX_SLICES, Slice, SliceOptions, SliceSetting, slice_home
@@ -109,14 +110,19 @@ class Service:
         """Serve until ``stop``, then leave in good order; ``stop_now`` skips what is left of that.
 
         Raises:
-            DllmError: it could not start, or its model is refused now; the status file says why.
+            DllmError: it could not start, its model is refused now, or fails its self-test; the status file says why.
         """
         self._spawn(self.status_file.keep(self._current_status))
         try:
             await self._open_metrics()
             if await self._unless(stop, self.start()):
                 on_ready(await self._current_status())
-                await self._until_over(stop)
+                try:
+                    await self._until_over(stop)
+                except SelfTestFailed as failure:
+                    self.status.problem = failure.message
+                    await self._unless(stop_now, self._leave(at_once=True))
+                    raise
                 await self._unless(stop_now, self._leave())
         except DllmError as error:
             self.status.state, self.status.problem = "failed", error.message
@@ -152,12 +158,16 @@ class Service:
             answering=sum(one.answering for one in self.slices),
         )
 
-    async def _leave(self) -> None:
-        """Finish the answers under way, claim, withdraw; each within its time."""
+    async def _leave(self, *, at_once: bool = False) -> None:
+        """Finish the answers under way, claim, withdraw; each within its time.
+
+        Args:
+            at_once: answer nothing more, because what is computed is wrong.
+        """
         self.status.state = "draining"
         for one in self.slices:
             one.drain()
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + (0.0 if at_once else DRAIN_S)
         while any(one.busy for one in self.slices) and time.monotonic() < deadline:  # noqa: ASYNC110
             # Many sessions end on their own; no single event says that all of them have.
             await asyncio.sleep(0.05)

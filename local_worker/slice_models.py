@@ -26,6 +26,7 @@ from local_worker.packages.disk import Progress
 from local_worker.packages.kept import CHUNK_FILE, kept_chunk, kept_package
 from local_worker.packages.package import load_package
 from local_worker.packages.packing import ManifestTerms
+from local_worker.packages.probe_piece import Probe, nearest_probe
 from local_worker.vocabulary import canonical_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Served:
     """Canonical; empty where the layers are neither the first nor the last, which have none."""
     context_rows: int
     """Longest sequence to serve: what fits the engine, or what the model was made for."""
+    probe: Probe | None = None
+    """By which the layers prove themselves; a model of one file has none."""
 
 
 class SliceModel(Protocol):
@@ -179,8 +182,9 @@ class PackagedLayers:
 
         Raises:
             ModelMismatch: llama.cpp reads something else out of the chunk than the manifest says.
+            PieceRefused, PackageNotFound: the package's probe is not what the manifest says.
         """
-        _, own, registered = await self._package.found(chain)
+        package, own, registered = await self._package.found(chain)
         first, end = parse_layers(self._layers, own.layers)
         info = engine.info
         for what, got, wanted in (
@@ -200,7 +204,10 @@ class PackagedLayers:
                     f"{own.name} promises {own.vocabulary_hash.hex()}"
                 )
             vocabulary = said.encode()
-        return Served(registered, first, end, vocabulary, _context_rows(info, registered))
+        probe = await asyncio.to_thread(
+            lambda: nearest_probe(package, own, registered, first, end, context_rows=info.context_rows)
+        )
+        return Served(registered, first, end, vocabulary, _context_rows(info, registered), probe)
 
 
 def _context_rows(info: EngineInfo, manifest: Manifest) -> int:

@@ -22,6 +22,7 @@ from local_worker.keys import WorkerKeys
 from local_worker.registration import OfferTerms, Registration
 from local_worker.relays import OPEN, RelayPlaces, own_endpoints
 from local_worker.restored import SLICES_FOLDER, last_refused_epoch
+from local_worker.self_test import SelfTester
 from local_worker.sequences import SequencePool
 from local_worker.settlement import ClaimPolicy, Settlement
 from local_worker.slice_models import CHAIN_WAIT_S, Served, SliceModel
@@ -96,6 +97,7 @@ class Slice:
         """What runs as long as the slice is served; an end of one of them is a defect."""
         self._draining = False
         self._served: Served | None = None
+        self._tester: SelfTester | None = None
         self._server: StageServer | None = None
         self._settlement: Settlement | None = None
         self._relays = RelayPlaces(setting.relays, keys.service, self._serve, setting.limits)
@@ -108,7 +110,7 @@ class Slice:
         """Have the model loaded, held against the registry, and the door open; nothing is on chain yet.
 
         Raises:
-            ModelRefused, EngineGone, ModelMismatch, …
+            ModelRefused, EngineGone, ModelMismatch, SelfTestFailed, …
         """
         loading = asyncio.create_task(self._load_engine())
         try:
@@ -141,11 +143,23 @@ class Slice:
         return await self.engine.start()
 
     async def _check(self, served: Served, engine: ServingEngine) -> None:
-        """What a slice must show between its engine's start and its offer."""
+        """What a slice must show between its engine's start and its offer.
+
+        Raises:
+            SelfTestFailed: the layers do not compute what their model's probe says.
+        """
+        self._tester = SelfTester(
+            served.probe,
+            engine=self.engine.current,
+            is_idle=lambda: not self.busy and not self.waiting_calls,
+            make_room=self.pool.make_room,
+        )
+        await self._tester.test(engine)
+        self.engine.check = self._tester.test
         _log.info(
-            "layers %d:%d of %s are loaded: %d bytes, %d rows of context",
+            "layers %d:%d of %s are loaded: %d bytes, %d rows of context; self-test: %s",
             *(served.first_layer, served.end_layer, served.manifest.name),
-            *(engine.info.model_bytes, served.context_rows),
+            *(engine.info.model_bytes, served.context_rows, self._tester.in_words()),
         )
 
     async def offer(self) -> None:
@@ -169,6 +183,8 @@ class Slice:
         self._settlement = self._make_settlement(server)
         self._spawn(self._settlement.run())
         self._spawn(self._stay_offered())
+        if self._tester is not None and self._tester.has_probe:
+            self._spawn(self._tester.keep())
 
     async def _stay_offered(self) -> None:
         await self.registration.be_seen()
@@ -210,6 +226,8 @@ class Slice:
             earned_unclaimed_udllm=totals.earned_unclaimed_udllm,
             claimed_udllm=totals.claimed_udllm,
             engine_restarts=self.engine.restarts,
+            self_test=self._tester.in_words() if self._tester else "",
+            self_tests=self._tester.passed if self._tester else 0,
         )
         if self._served is not None:
             prefix = self._chain.address_prefix

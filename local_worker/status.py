@@ -40,6 +40,10 @@ class SliceStatus:
     earned_unclaimed_udllm: int = 0
     claimed_udllm: int = 0
     engine_restarts: int = 0
+    self_test: str = ""
+    """How near the last self-test was: ``exact``, ``within 0.01``, or ``no probe`` where the model has none."""
+    self_tests: int = 0
+    """How many were passed."""
 
 
 @dataclass(slots=True)
@@ -74,6 +78,8 @@ class Status:
     engine_restarts: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
+    self_test: str = ""
+    self_tests: int = 0
     slices: tuple[SliceStatus, ...] = ()
 
     def take(self, slices: Sequence[SliceStatus]) -> None:
@@ -94,6 +100,8 @@ class Status:
         self.earned_unclaimed_udllm = sum(one.earned_unclaimed_udllm for one in slices)
         self.claimed_udllm = sum(one.claimed_udllm for one in slices)
         self.engine_restarts = sum(one.engine_restarts for one in slices)
+        self.self_test = first.self_test
+        self.self_tests = sum(one.self_tests for one in slices)
 
 
 class RowMeter:

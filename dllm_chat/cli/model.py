@@ -110,8 +110,13 @@ async def pack(
         str | None, typer.Option("--chat-template", help="One of the closed set; else guessed.")
     ] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Licence of the weights.")] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Leave out the probe, for which every block is run once.")
+    ] = False,
 ) -> Report:
     """Cut a model into pieces named by their content, for machines that each hold a part of it. Asks nobody.
+
+    A probe is recorded with them: rows by which every part of the model proves itself before it serves.
 
     \b
       dllm model pack big-00001-of-00009.gguf --out big.package
@@ -123,6 +128,7 @@ async def pack(
         *_option("--name", name),
         *_option("--chat-template", chat_template),
         *_option("--licence", licence),
+        *(["--no-probe"] if no_probe else []),
     )
 
 

@@ -68,11 +68,11 @@ async def dial_stage(
         as `dial`
     """
     channel = await _open(chain, saved, ledger, provider, None, timeout_ms)
-    stage = StageLeg(channel, channel.leg, clock_s)
-    first_layer = leg_entries(saved.route)[provider][0].first_layer
+    entry, _ = leg_entries(saved.route)[provider]
+    stage = StageLeg(channel, channel.leg, entry.end_layer - entry.first_layer, clock_s)
     held = log.ids[: channel.ready.held_rows]
     if held:
-        wanted = held_digest(held) if first_layer == 0 else RowLabel(log.secret).of(held)
+        wanted = held_digest(held) if entry.first_layer == 0 else RowLabel(log.secret).of(held)
         stage.rows = len(held) if channel.ready.held_digest == wanted else 0
     return stage
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,7 +20,8 @@ from dllm_chat.session.decoder import RowLogits
 from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
 from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
-from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.pace import Pace
+from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.messages import (
     FORM_ANY,
@@ -33,7 +34,7 @@ from dllm_protocol.messages import (
     VocabularyPart,
     unpack_ids,
 )
-from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, WINDOW_PROMPT_ROWS, Ledger
 from dllm_protocol.session.rows import charged
 from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
@@ -53,6 +54,7 @@ class Line:
         held: Sequence[int],
         generation: int,
         clock_s: Callable[[], float],
+        tolerated: Collection[bytes] = (),
     ) -> None:
         """Take over the legs; `link` must follow.
 
@@ -62,6 +64,7 @@ class Line:
             label: names rows for stages that see no token ids.
             held: token ids that the legs' ``rows`` are rows of.
             generation: counts up with every line of a session.
+            tolerated: providers that may be slow, because nobody can stand in for them.
         """
         self.legs = list(legs)
         self.held = list(held)
@@ -69,7 +72,9 @@ class Line:
         self._ledger = ledger
         self._store = store
         self._label = label
-        self._ear = LineEar(legs, generation, clock_s)
+        self._tolerated = frozenset(tolerated)
+        self._pace = Pace([leg.layers for leg in legs])
+        self._ear = LineEar(legs, generation, self._pace, clock_s)
         self._losses = 0
 
     # -- what is asked about the line
@@ -171,11 +176,21 @@ class Line:
         """See `Decoder`."""
         if position is not None:
             del self.held[position:]
+        if len(self.held) % WINDOW_KEPT_ROWS == 0:
+            self._require_pace()
         try:
             request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST)
+            self._ear.time_row(request)
             return await self.row_of(request)
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
+
+    def _require_pace(self) -> None:
+        """Between two windows: is there a stage that holds the others up? Raises StageSlow."""
+        for index in self._pace.slow_stages():
+            leg = self.legs[index]
+            if leg.provider not in self._tolerated:
+                raise StageSlow(leg.provider, f"stage {index + 1} has become slow")
 
     async def replay(self, ids: Sequence[int], lost: Exception, top_k: int) -> RowLogits:
         """See `Decoder`."""

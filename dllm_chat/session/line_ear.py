@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 
 from dllm_chat.session.decoder import RowLogits
 from dllm_chat.session.leg import RowsLost
+from dllm_chat.session.pace import Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_protocol.encoding import Record
 from dllm_protocol.messages import (
@@ -49,8 +50,15 @@ class LineEar:
         parts: parts of the vocabulary.
     """
 
-    def __init__(self, legs: Sequence[StageLeg], generation: int, clock_s: Callable[[], float]) -> None:
-        """Begin to read. ``generation``: of the line; what is said about earlier ones does not count."""
+    def __init__(
+        self, legs: Sequence[StageLeg], generation: int, pace: Pace, clock_s: Callable[[], float]
+    ) -> None:
+        """Begin to read.
+
+        Args:
+            generation: of the line; what is said about earlier ones does not count.
+            pace: is told how long each stage had a row.
+        """
         self.outputs: dict[int, deque[RowLogits]] = {}
         self.linked: set[bytes] = set()
         self.given_up = {request for leg in legs for request in leg.unanswered}
@@ -61,6 +69,9 @@ class LineEar:
         self._legs = list(legs)
         self._generation = generation
         self._clock_s = clock_s
+        self._pace = pace
+        self._timed = 0
+        self._handed_s = 0.0
         self._pinged_s = 0.0
         self._ping_trips_s: dict[bytes, float] = {}
         self._refusals: deque[tuple[StageLeg, Refused]] = deque()
@@ -74,6 +85,10 @@ class LineEar:
         self._pinged_s = self._clock_s()
         for leg in {leg.provider: leg for leg in (self._legs[0], self._legs[-1])}.values():
             await leg.ping()
+
+    def time_row(self, request: int) -> None:
+        """A row is asked for on its own: how long does each stage have it?"""
+        self._timed, self._handed_s = request, self._clock_s()
 
     def stuck(self, request: int) -> StageFailed:
         """Who keeps a request up: the first that has not done it."""
@@ -173,6 +188,10 @@ class LineEar:
                 pass  # the ledger has taken it
 
     def _answered(self, leg: StageLeg, message: Done | Refused) -> None:
+        if message.request == self._timed and isinstance(message, Done):
+            now_s = self._clock_s()
+            self._pace.note(self._legs.index(leg), now_s - self._handed_s)
+            self._handed_s = now_s
         if all(message.request not in one.unanswered for one in self._legs):
             self.cancelled.discard(message.request)
         if isinstance(message, Refused) and message.request not in self.given_up:

@@ -16,7 +16,7 @@ from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.leg import OpenLeg
 from dllm_chat.session.line import Line
 from dllm_chat.session.saved import SavedSession
-from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
 from dllm_protocol.records import RouteStage
@@ -61,6 +61,7 @@ class Lineup:
         self._complaints: Counter[bytes] = Counter()
         self._stuck_behind: Counter[bytes] = Counter()
         self._relinked: set[tuple[bytes, bytes]] = set()
+        self._tolerated: set[bytes] = set()
         self._spares: dict[bytes, asyncio.Task[StageLeg]] = {}
 
     # -- money on disk
@@ -214,17 +215,37 @@ class Lineup:
         await line.give_up()
         if victim is not None:
             index = next(i for i, leg in enumerate(line.legs) if leg.provider == victim)
-            await line.legs[index].close("going on elsewhere")
-            self._fail(victim)
-            try:
-                successor = await self._open_stage(self.saved.route.stages[index])
-            except (*UNREACHED, NoProvider) as error:
-                await line.close("a stage of the line has nobody left")
-                raise LegFailed(f"{failure.message}; and {error.message}", hint=error.hint) from error
-            line.legs[index] = successor
-            self._on_served(successor.provider)
-            changes.append((victim, successor.provider))
+            successor = await self._successor(line, index, failure)
+            if successor is not None:
+                line.legs[index] = successor
+                self._on_served(successor.provider)
+                changes.append((victim, successor.provider))
         return await self._linked(line.legs, forms)
+
+    async def _successor(self, line: Line, index: int, failure: LegFailed) -> StageLeg | None:
+        """Another leg for a stage; None where the one that is slow goes on, for want of another.
+
+        Raises:
+            LegFailed: nobody is left for the stage.
+        """
+        leg = line.legs[index]
+        is_slow = isinstance(failure, StageSlow)
+        if is_slow:
+            self.failed_now.add(leg.provider)  # for this answer; it is held against nobody
+        else:
+            await leg.close("going on elsewhere")
+            self._fail(leg.provider)
+        try:
+            successor = await self._open_stage(self.saved.route.stages[index])
+        except (*UNREACHED, NoProvider) as error:
+            if is_slow:
+                self._tolerated.add(leg.provider)
+                return None
+            await line.close("a stage of the line has nobody left")
+            raise LegFailed(f"{failure.message}; and {error.message}", hint=error.hint) from error
+        if is_slow:
+            await leg.close("going on with another provider")
+        return successor
 
     def _to_blame(self, line: Line, failure: LegFailed) -> bytes | None:
         """Whom to replace; None: two stages that both live lost each other, and shall link up once more.
@@ -256,7 +277,16 @@ class Lineup:
         self._generation += 1
         label = RowLabel(self._log.secret)
         held = self.decoder.held if isinstance(self.decoder, Line) else self._log.ids
-        line = Line(legs, self.ledger, self.store_promises, label, held, self._generation, time.perf_counter)
+        line = Line(
+            legs,
+            self.ledger,
+            self.store_promises,
+            label,
+            held,
+            self._generation,
+            time.perf_counter,
+            self._tolerated,
+        )
         self.decoder = line
         try:
             await line.link(forms)

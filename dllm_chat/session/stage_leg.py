@@ -33,6 +33,12 @@ class StageFailed(LegFailed):
         """The stage before, where the failed one did nothing with rows that this one says it handed on."""
 
 
+class StageSlow(StageFailed):
+    """A stage that lives holds the others up; the rest of the answer may be faster without it."""
+
+    code = "E_STAGE_SLOW"
+
+
 @dataclass(slots=True)
 class _Asked:
     """Rows that were asked for and not answered."""
@@ -46,8 +52,14 @@ class _Asked:
 class StageLeg:
     """A sealed channel to one stage, read all the time by a task of its own."""
 
-    def __init__(self, channel: Channel, leg: ClientLeg, clock_s: Callable[[], float]) -> None:
-        """``clock_s``: monotonic seconds."""
+    def __init__(self, channel: Channel, leg: ClientLeg, layers: int, clock_s: Callable[[], float]) -> None:
+        """Prepare.
+
+        Args:
+            layers: how many the stage has.
+            clock_s: monotonic seconds.
+        """
+        self.layers = layers
         self.leg = leg
         self.rows = 0
         """Rows that it holds for sure."""

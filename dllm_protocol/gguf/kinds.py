@@ -23,6 +23,7 @@ INTEGERS: Final = UNSIGNED | {INT8, INT16, INT32, INT64}
 
 F32: Final = 0
 Q4_0: Final = 2
+I32: Final = 26
 
 TENSOR_KINDS: Final = {
     0: ("F32", 1, 4),

@@ -4,6 +4,7 @@
     embedding   token_embd.weight
     block i     blk.i.*
     output      output_norm.weight, and output.weight where the embedding is not the output matrix too
+    probe       rows by which a chunk proves itself, see `probe`; not every model has one
 
 Each piece is a GGUF file of its own in one canonical form: version 3, keys and tensors in ascending order of their
 names, alignment 32, zeros between tensors and behind the last. So a model has the same pieces however its file was
@@ -24,6 +25,7 @@ from dllm_protocol.model_manifest import (
     PIECE_EMBEDDING,
     PIECE_HEADER,
     PIECE_OUTPUT,
+    PIECE_PROBE,
     piece_order,
 )
 from dllm_protocol.model_package.architectures import (
@@ -46,7 +48,10 @@ KIND_NAMES: Final = {
     PIECE_EMBEDDING: "embedding",
     PIECE_BLOCK: "block",
     PIECE_OUTPUT: "output",
+    PIECE_PROBE: "probe",
 }
+PROBE_PREFIX: Final = "probe."
+"""What the names of a probe's tensors begin with; no model that can be cut has such tensors."""
 MAX_EMBD: Final = 1 << 16
 _BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")
 
@@ -229,6 +234,8 @@ def piece_of(name: str) -> tuple[int, int]:
         return PIECE_BLOCK, place[0]
     if name == EMBEDDING:
         return PIECE_EMBEDDING, 0
+    if name.startswith(PROBE_PREFIX):
+        return PIECE_PROBE, 0
     return (PIECE_OUTPUT, 0) if name in (OUTPUT, OUTPUT_NORM) else (PIECE_HEADER, 0)
 
 

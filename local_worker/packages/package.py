@@ -16,9 +16,19 @@ from typing import BinaryIO, Final
 from dllm_protocol.errors import VerificationFailed
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.gguf.reading import read_head
-from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece, PieceRoot, manifest_hash, piece_order
+from dllm_protocol.model_manifest import (
+    PIECE_FILE,
+    PIECE_PROBE,
+    Manifest,
+    Piece,
+    PieceRoot,
+    is_cut_in_order,
+    manifest_hash,
+    version_for,
+)
 from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import check_piece, piece_name
+from dllm_protocol.model_package.probe import probe_shape
 from local_worker.packages.disk import COPY_BYTES
 from local_worker.packages.errors import PackageNotFound
 
@@ -65,11 +75,16 @@ def check_chunked(manifest: Manifest) -> None:
     Raises:
         VerificationFailed: naming what it has.
     """
-    order = [(piece.kind, piece.index) for piece in manifest.pieces]
-    if not manifest.layers or order != piece_order(manifest.layers):
+    if not manifest.layers or not is_cut_in_order(manifest):
+        order = [(piece.kind, piece.index) for piece in manifest.pieces]
         whole = "one whole file" if order == [(PIECE_FILE, 0)] else f"{len(order)} pieces in another order"
         raise VerificationFailed(
             f"the manifest of {manifest.name} is not that of a model in pieces: it has {whole}"
+        )
+    if manifest.version != version_for(manifest.pieces):
+        raise VerificationFailed(
+            f"the manifest of {manifest.name} has version {manifest.version}, with its pieces it is to have "
+            f"{version_for(manifest.pieces)}"
         )
 
 
@@ -86,6 +101,8 @@ def read_piece_head(package: Path, piece: Piece) -> tuple[Head, bytes]:
         file.seek(0)
         raw = _portion(package, piece, file, head.data_start)
     check_piece(head, raw, piece.kind, piece.index)
+    if piece.kind == PIECE_PROBE:
+        probe_shape(head)
     if head.size_bytes != piece.size_bytes:
         raise PieceRefused(
             f"piece {_name(piece)} has {head.size_bytes} bytes by its head, {piece.size_bytes} by the manifest"

@@ -1,6 +1,7 @@
 """Cuts a model's file into the pieces of a package, as a stream: what is held in memory does not grow with the model.
 
 What is held: the heads of the model's files (bounded), one portion of a tensor, and one hash a level of a piece's tree.
+The model's probe is recorded at the end, out of the pieces, with one block at a time in an engine process.
 Everything is written into a folder beside the package, which gets the package's name once it is whole: whoever stops a
 pack, by whatever means, leaves nothing under that name, and the next pack clears the rest away.
 """
@@ -13,13 +14,21 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dllm_protocol.chat_templates import template_named
 from dllm_protocol.gguf.head import padded
-from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_HEADER, Manifest, Piece, PieceRoot
+from dllm_protocol.model_manifest import (
+    PIECE_BLOCK,
+    PIECE_HEADER,
+    Manifest,
+    Piece,
+    PieceRoot,
+    version_for,
+)
 from dllm_protocol.model_package.layout import Model, PiecePlan, examine, piece_name, plan_pieces
+from dllm_protocol.model_package.probe import short_context_rows
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.engine.errors import ModelRefused
@@ -34,6 +43,7 @@ from local_worker.packages.disk import (
 )
 from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import MANIFEST_FILE, PIECES_FOLDER, piece_path
+from local_worker.packages.probe_recording import ProbedModel, record_probe
 from local_worker.packages.sources import ModelSource, open_model
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
 
@@ -51,27 +61,64 @@ class ManifestTerms:
     licence: str = "unknown"
 
 
-def pack(path: Path, package: Path, terms: ManifestTerms, progress: Progress) -> Manifest:
+def pack(
+    path: Path, package: Path, terms: ManifestTerms, progress: Progress, *, with_probe: bool = True
+) -> Manifest:
     """Make a package out of a model's file, or of a split model's files; returns its manifest.
+
+    Args:
+        with_probe: record the model's probe too, for which every block is run once.
 
     Raises:
         NotAModelFile, ModelFileTruncated, ModelFileDamaged: what is wrong with the file.
         ArchitectureRefused, ModelShapeRefused: why the model cannot be cut.
-        ModelRefused, EngineGone: llama.cpp does not take its vocabulary.
+        ModelRefused, EngineGone: llama.cpp does not take its vocabulary, or does not run one of its blocks.
         ModelChanged, DiskFull, OutputRefused: what came in between.
     """
     with open_model(path) as source:
         model = examine(source.metadata, source.tensors)
         plans = plan_pieces(model, source.metadata, source.tensors)
-        with _new_folder(package, sum(plan.head.size_bytes for plan in plans)) as folder:
+        probed = _probed(model, source) if with_probe else None
+        with _new_folder(package, _room(plans, probed)) as folder:
             pieces = []
             for number, plan in enumerate(plans, start=1):
                 progress(piece_name(plan.kind, plan.index), number, len(plans))
                 pieces.append(_write_piece(folder, plan, source))
             source.check_unchanged()
             manifest = _manifest(folder, tuple(pieces), model, terms)
+            if probed is not None:
+                manifest = _with_probe(folder, manifest, probed, progress)
             _write_file(folder / MANIFEST_FILE, manifest.encode())
     return manifest
+
+
+def _probed(model: Model, source: ModelSource) -> ProbedModel:
+    """What there is to know of the model for its probe."""
+    name = model.architecture.name
+    names = [tensor.name for tensor in source.tensors]
+    short_rows = short_context_rows(name, source.metadata, names)
+    return ProbedModel(name, model.layers, model.n_embd, model.vocab_size, short_rows)
+
+
+def _room(plans: list[PiecePlan], probed: ProbedModel | None) -> int:
+    """Bytes on the disk at most: the pieces, and while the probe is recorded one block's file beside them."""
+    pieces = sum(plan.head.size_bytes for plan in plans)
+    if probed is None:
+        return pieces
+    ends = sum(plan.head.size_bytes for plan in plans if plan.kind != PIECE_BLOCK)
+    block = max(plan.head.size_bytes for plan in plans if plan.kind == PIECE_BLOCK)
+    return pieces + ends + block + probed.plan().head.size_bytes
+
+
+def _with_probe(folder: Path, manifest: Manifest, probed: ProbedModel, progress: Progress) -> Manifest:
+    """The manifest with the model's probe behind its other pieces."""
+    log = folder / _LOG_FILE
+    pieces = (
+        *manifest.pieces,
+        asyncio.run(record_probe(folder, manifest, probed, progress=progress, log=log)),
+    )
+    log.unlink(missing_ok=True)
+    return Manifest.decode(replace(manifest, version=version_for(pieces), pieces=pieces).encode())
 
 
 def _write_piece(folder: Path, plan: PiecePlan, source: ModelSource) -> Piece:
@@ -111,7 +158,7 @@ def _manifest(folder: Path, pieces: tuple[Piece, ...], model: Model, terms: Mani
     log.unlink(missing_ok=True)
     template = terms.chat_template or guess_chat_template(said.pieces)
     manifest = Manifest(
-        version=MANIFEST_VERSION,
+        version=version_for(pieces),
         name=terms.name,
         architecture=model.architecture.name,
         layers=model.layers,

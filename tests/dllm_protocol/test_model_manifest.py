@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dllm_protocol.errors import MalformedBytes
-from dllm_protocol.model_manifest import BLOCK_BYTES, Piece, manifest_hash, piece_root
+from dllm_protocol.model_manifest import (
+    BLOCK_BYTES,
+    PIECE_PROBE,
+    Manifest,
+    Piece,
+    is_cut_in_order,
+    manifest_hash,
+    piece_order,
+    piece_root,
+    probe_of,
+    version_for,
+)
 from tests.vectors.record_formats import MANIFEST
 
 
@@ -60,14 +71,47 @@ def test_another_manifest_is_another_model(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 0}, {"version": 2}, {"name": "UP"}, {"layers": 513}, {"pieces": ()}]
+    "change", [{"version": 0}, {"version": 3}, {"name": "UP"}, {"layers": 513}, {"pieces": ()}]
 )
 def test_a_manifest_outside_its_bounds_is_not_written(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedBytes):
         replace(MANIFEST, **change).encode()
 
 
-@pytest.mark.parametrize("kind", [0, 6])
+@pytest.mark.parametrize("kind", [0, 7])
 def test_a_piece_is_of_a_known_kind(kind: int) -> None:
     with pytest.raises(MalformedBytes, match="kind"):
         Piece(kind, 0, 1, bytes(32)).encode()
+
+
+def pieces_of(order: list[tuple[int, int]]) -> tuple[Piece, ...]:
+    return tuple(Piece(kind, index, 1, bytes(32)) for kind, index in order)
+
+
+def test_a_probe_may_stand_behind_the_pieces_and_makes_a_manifest_of_the_second_version() -> None:
+    plain, probe = piece_order(3), (PIECE_PROBE, 0)
+    for order, in_order, version in (
+        (plain, True, 1),
+        ([*plain, probe], True, 2),
+        ([probe, *plain], False, 2),
+        ([*plain, probe, probe], False, 2),
+        ([*plain[:-1], probe], False, 2),
+        ([*plain, (PIECE_PROBE, 1)], False, 2),
+        ([(1, 0)], False, 1),
+    ):
+        manifest = replace(MANIFEST, layers=3, pieces=pieces_of(order))
+        assert (is_cut_in_order(manifest), version_for(manifest.pieces)) == (in_order, version)
+        assert (probe_of(manifest) is not None) == (version == 2)
+
+
+def test_the_longest_manifest_can_have_a_probe() -> None:
+    order = [*piece_order(512), (PIECE_PROBE, 0)]
+    longest = replace(MANIFEST, version=2, layers=512, pieces=pieces_of(order))
+    assert Manifest.decode(longest.encode()) == longest
+
+
+def test_manifests_from_before_probes_are_read_as_they_were() -> None:
+    """Migration: version 1 keeps its bytes and so its models their ids."""
+    raw = MANIFEST.encode()
+    assert raw[:2] == b"\x08\x01"
+    assert Manifest.decode(raw) == MANIFEST

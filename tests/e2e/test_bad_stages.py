@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm_chat.session import catching_up, line, line_ear
+from dllm_chat.session import catching_up, line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
+from local_worker.engine.messages import Hidden
+from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
 from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, whole_answer
@@ -217,3 +219,41 @@ async def test_a_stranger_cannot_hand_rows_on(scene: Scene) -> None:
         assert why in caught.value.message
     decoder = scene.asking.lineup.decoder
     assert decoder is not None and (await decoder.decode_next(5, 4)).ids, "the session goes on"
+
+
+async def test_a_stage_that_becomes_slow_is_routed_around_and_not_held_for_dead(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLOW_S", 0.05)
+    slow = scene.serving[1]
+    run = Sequence.pass_on
+
+    async def slowly(self: Sequence, first_position: int, hidden: Hidden) -> Hidden:
+        if self._engine is slow.engine.current():
+            await asyncio.sleep(0.1)
+        return await run(self, first_position, hidden)
+
+    found: list[int] = []
+    async for token in scene.asking.tokens(PROMPT, 48):
+        found.append(token)
+        if len(found) == 10:
+            monkeypatch.setattr(Sequence, "pass_on", slowly)
+    assert found == await whole_answer(scene.stages, PROMPT, 48)
+    assert scene.asking.changes == [(slow.provider, scene.standbys[1].provider)]
+    assert scene.asking.lineup.saved.failed == (), "nobody is rated for being slow"
+
+
+async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "SLOW_S", 0.05)
+    slow = scene.serving[1]
+    run = Sequence.pass_on
+
+    async def slowly(self: Sequence, first_position: int, hidden: Hidden) -> Hidden:
+        if self._engine is slow.engine.current():
+            await asyncio.sleep(0.1)
+        return await run(self, first_position, hidden)
+
+    monkeypatch.setattr(Sequence, "pass_on", slowly)
+    found = await scene.bystander.answer(PROMPT, 40)
+    assert found == await whole_answer(scene.stages, PROMPT, 40)
+    assert scene.bystander.changes == []

@@ -13,13 +13,23 @@ import numpy as np
 from dllm_protocol.gguf.head import Head, Tensor, Value, encode_head, text, truths, u32
 from dllm_protocol.gguf.kinds import ARRAY, F32
 from dllm_protocol.gguf.reading import read_head
-from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, Manifest, Piece, piece_root
+from dllm_protocol.model_manifest import (
+    PIECE_BLOCK,
+    PIECE_HEADER,
+    PIECE_PROBE,
+    Manifest,
+    Piece,
+    piece_root,
+    version_for,
+)
 from dllm_protocol.model_package.chunk import is_tied, pieces_of_chunk, plan_chunk
 from dllm_protocol.model_package.layout import check_piece, examine, plan_pieces
+from dllm_protocol.model_package.probe import ProbeShape, plan_probe, probe_shape
 from dllm_protocol.pricing import RowPrices
 from local_worker.engine import hidden
 from local_worker.engine.messages import DecodeRequest
 from local_worker.packages.package import load_package, piece_path, read_piece_head, verify_piece
+from local_worker.packages.probe_piece import read_probe
 from local_worker.packages.sources import open_model
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.node import through_file
@@ -106,10 +116,49 @@ def _piece(data: bytes) -> None:
         verify_piece(Path(name), piece)
 
 
+def probe_piece() -> bytes:
+    """A probe of the smallest model: each row's logits descend, each row's tokens count up."""
+    plan = plan_probe("gemma3", ProbeShape(LAYERS, N_EMBD, ROWS, has_sides=False))
+    data = bytearray(plan.raw_head + bytes(plan.head.size_bytes - len(plan.raw_head)))
+    for tensor in plan.head.tensors:
+        width, rows = tensor.shape
+        values = np.tile(np.arange(width), (rows, 1))
+        raw = values.astype("<i4") if tensor.name.endswith("ids") else (-values).astype("<f4")
+        start = plan.head.data_start + tensor.offset
+        data[start : start + tensor.size_bytes] = raw.tobytes()
+    return bytes(data)
+
+
+def _probe_head(data: bytes) -> None:
+    head = _head(data)
+    check_piece(head, data[: head.data_start], PIECE_PROBE, 0)
+    shape = probe_shape(head)
+    if plan_probe("gemma3", shape).head.tensors != head.tensors:
+        raise AssertionError("a probe's head is planned again as another")
+
+
+def _probe(data: bytes) -> None:
+    """A probe whose hash fits: whoever forges one may have registered the manifest as well."""
+    raws = {(PIECE_HEADER, 0): _pieces()[PIECE_HEADER, 0], (PIECE_PROBE, 0): data}
+    with tempfile.TemporaryDirectory() as name:
+        pieces = tuple(Piece(*key, len(raw), piece_root([raw])) for key, raw in raws.items())
+        for piece, raw in zip(pieces, raws.values(), strict=True):
+            path = piece_path(Path(name), piece)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(raw)
+        for first, end in ((0, 1), (1, 2), (2, LAYERS)):
+            read_probe(Path(name), _manifest_of(pieces), first, end, context_rows=256)
+
+
+def _manifest_of(pieces: tuple[Piece, ...]) -> Manifest:
+    prices, version = RowPrices(1, 1, 1, 1), version_for(pieces)
+    return Manifest(version, "m", "gemma3", LAYERS, 64, bytes(32), "plain", "x", prices, pieces)
+
+
 def _manifest() -> bytes:
-    pieces = tuple(Piece(*key, len(raw), piece_root([raw])) for key, raw in _pieces().items())
-    prices = RowPrices(1, 1, 1, 1)
-    return Manifest(1, "m", "gemma3", LAYERS, 64, bytes(32), "plain", "x", prices, pieces).encode()
+    return _manifest_of(
+        tuple(Piece(*key, len(raw), piece_root([raw])) for key, raw in _pieces().items())
+    ).encode()
 
 
 def _opened(path: Path) -> None:
@@ -128,6 +177,8 @@ def decoders() -> list[Decoder]:
         ("dllm_protocol.gguf.reading.read_head", _read_head, small_file()),
         ("dllm_protocol.model_package.chunk.plan_chunk", _header_piece, _pieces()[PIECE_HEADER, 0]),
         ("local_worker.packages.package.read_piece_head", _piece, _pieces()[PIECE_BLOCK, 1]),
+        ("dllm_protocol.model_package.probe.probe_shape", _probe_head, probe_piece()),
+        ("local_worker.packages.probe_piece.read_probe", _probe, probe_piece()),
         (
             "local_worker.packages.package.load_package",
             through_file(lambda path: load_package(path.parent), "manifest"),

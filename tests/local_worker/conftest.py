@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.random_model import make_random_llama
+from tests.local_worker.probed import ProbedModels
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quantisation="F32",
         seed=7,
     )
+
+
+@pytest.fixture(scope="session")
+def probed_models(tmp_path_factory: pytest.TempPathFactory) -> ProbedModels:
+    """Packages of tiny models with their probes, by the model's name; each is made once."""
+    return ProbedModels(tmp_path_factory.mktemp("probed"))

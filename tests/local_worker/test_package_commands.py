@@ -31,8 +31,9 @@ def test_pack_and_show_and_verify_say_the_same(package: Path) -> None:
     pieces = shown.pop("pieces")
     assert shown == verified
     assert shown["size_bytes"] == sum(piece["size_bytes"] for piece in pieces)
-    assert [piece["kind"] for piece in pieces] == ["header", "embedding", *["block"] * 4, "output"]
-    assert (shown["licence"], shown["chat_template"], shown["piece_count"]) == ("Apache-2.0", "chatml", 7)
+    assert [piece["kind"] for piece in pieces] == ["header", "embedding", *["block"] * 4, "output", "probe"]
+    assert (shown["licence"], shown["chat_template"], shown["piece_count"]) == ("Apache-2.0", "chatml", 8)
+    assert shown["has_probe"] is True
     again = data("model", "show", str(package), "--manifest-hash", shown["manifest_hash"].upper())
     assert again["vocabulary_hash"] == shown["vocabulary_hash"]
     assert "vocabulary hash: " in run("model", "show", str(package)).stdout
@@ -71,7 +72,8 @@ def test_what_goes_wrong_has_a_name(
 
 def test_a_damaged_piece_is_told_and_no_chunk_is_built(tmp_path: Path) -> None:
     mine = tmp_path / "mine.package"
-    data("model", "pack", str(packaged_model()), "--out", str(mine))
+    packed = data("model", "pack", str(packaged_model()), "--out", str(mine), "--no-probe")
+    assert (packed["has_probe"], packed["piece_count"]) == (False, 7)
     piece = load_package(mine).pieces[3]
     path = piece_path(mine, piece)
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
@@ -88,7 +90,7 @@ def test_a_damaged_piece_is_told_and_no_chunk_is_built(tmp_path: Path) -> None:
 def test_a_package_lies_beside_its_file_unless_told_otherwise(tmp_path: Path) -> None:
     model = tmp_path / "My Model.gguf"
     model.write_bytes(packaged_model().read_bytes())
-    told = data("model", "pack", str(model))
+    told = data("model", "pack", str(model), "--no-probe")
     assert (told["package"], told["name"]) == (str(tmp_path / "My Model.package"), "my-model")
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from dllm_protocol.gguf.head import Tensor, Value, encode_head, padded, text, u32
 from dllm_protocol.gguf.kinds import ARRAY, F32, STRING
 from dllm_protocol.gguf.reading import read_head
-from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, piece_root
+from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, piece_root, version_for
 from dllm_protocol.model_package.chunk import plan_chunk
 from dllm_protocol.model_package.layout import examine, piece_name, plan_pieces
+from dllm_protocol.model_package.probe import PROBE_ROWS, ProbeShape, plan_probe, probe_tokens
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
 from tests.vectors.record_formats import VOCABULARY
@@ -25,6 +26,8 @@ FILE = Path(__file__).with_name("packages.json")
 LAYERS, N_EMBD, ROWS = 2, 4, 3
 Q8_0 = 8
 CHUNKS = ((0, 1), (1, 2), (0, 2))
+PROBES = (("probe", False), ("probe with two sides", True))
+VOCABULARIES = (3, 512, 32_000, 151_936)
 
 
 def model_file() -> bytes:
@@ -89,12 +92,53 @@ def chunk_files(pieces: list[tuple[str, Piece, bytes]]) -> list[dict[str, object
     return made
 
 
+def probe(*, has_sides: bool) -> tuple[Piece, bytes]:
+    """A probe's piece for such a model; its numbers count up and are not what llama.cpp gives, but have their order."""
+    plan = plan_probe("llama", ProbeShape(LAYERS, N_EMBD, ROWS, has_sides))
+    raw = plan.raw_head
+    for tensor in plan.head.tensors:
+        for row in range(PROBE_ROWS):
+            if tensor.name.endswith("logit_ids"):
+                raw += struct.pack(f"<{ROWS}i", *((row + n) % ROWS for n in range(ROWS)))
+            else:
+                raw += struct.pack(f"<{tensor.shape[0]}f", *(row - n / 4 for n in range(tensor.shape[0])))
+        raw += bytes(padded(len(raw)) - len(raw))
+    return Piece(plan.kind, plan.index, len(raw), piece_root([raw])), raw
+
+
 def examples() -> dict[str, object]:
     """Everything in `packages.json`."""
     data = model_file()
     pieces = cut(data)
-    manifest = Manifest(
-        version=1,
+    manifest = manifest_of(tuple(piece for _, piece, _ in pieces))
+    probed = [(name, *probe(has_sides=has_sides)) for name, has_sides in PROBES]
+    with_probe = manifest_of((*manifest.pieces, probed[0][1]))
+    return {
+        "description": "A model's file and the pieces that it is cut into; all bytes are hex.",
+        "file": data.hex(),
+        "pieces": told(pieces),
+        "manifest": manifest.encode().hex(),
+        "manifest hash": manifest_hash(manifest).hex(),
+        "chunks": chunk_files(pieces),
+        "probes": told(probed),
+        "manifest with the first probe": with_probe.encode().hex(),
+        "manifest hash with the first probe": manifest_hash(with_probe).hex(),
+        "probe tokens by size of the vocabulary": {str(size): probe_tokens(size) for size in VOCABULARIES},
+    }
+
+
+def told(pieces: list[tuple[str, Piece, bytes]]) -> list[dict[str, object]]:
+    """Each piece as the file has it."""
+    return [
+        {"name": name, "root": piece.root.hex(), "size_bytes": piece.size_bytes, "bytes": raw.hex()}
+        for name, piece, raw in pieces
+    ]
+
+
+def manifest_of(pieces: tuple[Piece, ...]) -> Manifest:
+    """The manifest of these pieces."""
+    return Manifest(
+        version=version_for(pieces),
         name="vector-1",
         architecture="llama",
         layers=LAYERS,
@@ -103,19 +147,8 @@ def examples() -> dict[str, object]:
         chat_template="plain",
         licence="Apache-2.0",
         reserve_prices=RowPrices(400, 4000, 4000, 400),
-        pieces=tuple(piece for _, piece, _ in pieces),
+        pieces=pieces,
     )
-    return {
-        "description": "A model's file and the pieces that it is cut into; all bytes are hex.",
-        "file": data.hex(),
-        "pieces": [
-            {"name": name, "root": piece.root.hex(), "size_bytes": piece.size_bytes, "bytes": raw.hex()}
-            for name, piece, raw in pieces
-        ],
-        "manifest": manifest.encode().hex(),
-        "manifest hash": manifest_hash(manifest).hex(),
-        "chunks": chunk_files(pieces),
-    }
 
 
 if __name__ == "__main__":

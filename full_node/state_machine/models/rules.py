@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dllm_protocol.chat_templates import TEMPLATES
-from dllm_protocol.model_manifest import PIECE_FILE, Manifest, piece_order
+from dllm_protocol.model_manifest import PIECE_FILE, Manifest, is_cut_in_order, version_for
 from dllm_protocol.refusals import BadValue
 
 
@@ -22,8 +22,13 @@ def check_manifest(manifest: Manifest) -> None:
     if empty is not None:
         raise BadValue(f"the piece of kind {empty.kind} and index {empty.index} has 0 bytes")
     got = [(piece.kind, piece.index) for piece in manifest.pieces]
-    if got not in ([(PIECE_FILE, 0)], piece_order(manifest.layers)):
+    if got != [(PIECE_FILE, 0)] and not is_cut_in_order(manifest):
         raise BadValue(
             f"the model's pieces are {got[:8]}: wanted is one file, or a header, an embedding, "
-            f"{manifest.layers} blocks and an output, in this order"
+            f"{manifest.layers} blocks, an output and perhaps a probe, in this order"
+        )
+    if manifest.version != version_for(manifest.pieces):
+        raise BadValue(
+            f"the manifest has version {manifest.version}, with these pieces it is to have "
+            f"{version_for(manifest.pieces)}: version 2 is that of models with a probe"
         )

@@ -27,10 +27,11 @@ def test_models_of_other_programs_are_found(
 def test_a_model_is_packed_shown_verified_and_assembled(dllm: Callable[..., Ran], tmp_path: Path) -> None:
     package, part = tmp_path / "g.package", tmp_path / "part.gguf"
     packed = dllm("model", "pack", packaged_model(), "--out", package, "--name", "my-guide", "--json")
-    assert (packed.data["name"], packed.data["layers"], packed.data["piece_count"]) == ("my-guide", 4, 7)
+    assert (packed.data["name"], packed.data["layers"], packed.data["piece_count"]) == ("my-guide", 4, 8)
     assert "… packing block 3 (6/7)" in packed.err
+    assert "… packing probe of block 3 (4/4)" in packed.err
     shown = dllm("model", "show", package, "--json")
-    assert len(shown.data["pieces"]) == 7
+    assert len(shown.data["pieces"]) == 8
     wanted = packed.data["manifest_hash"]
     assert f"manifest hash    {wanted}" in dllm("model", "show", package).out
     assert dllm("model", "verify", package, "--manifest-hash", wanted, "--json").data["verified"] is True

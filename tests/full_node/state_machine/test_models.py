@@ -14,6 +14,7 @@ from dllm_protocol.model_manifest import (
     PIECE_FILE,
     PIECE_HEADER,
     PIECE_OUTPUT,
+    PIECE_PROBE,
     Manifest,
     Piece,
     manifest_hash,
@@ -76,6 +77,9 @@ def piece(kind: int = PIECE_FILE, index: int = 0, size_bytes: int = 10) -> Piece
         ({"pieces": (piece(index=1),)}, "pieces"),
         ({"pieces": (piece(PIECE_HEADER), piece(PIECE_EMBEDDING), piece(PIECE_OUTPUT))}, "4 blocks"),
         ({"pieces": tuple(reversed(chunked(make_manifest()).pieces))}, "in this order"),
+        ({"pieces": (piece(), piece(PIECE_PROBE)), "version": 2}, "in this order"),
+        ({"pieces": (*chunked(make_manifest()).pieces, piece(PIECE_PROBE))}, "is to have 2"),
+        ({"pieces": chunked(make_manifest()).pieces, "version": 2}, "is to have 1"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(
@@ -83,6 +87,11 @@ def test_a_manifest_that_makes_no_sense_is_refused(
 ) -> None:
     manifest = replace(make_manifest("new"), **change)  # type: ignore[arg-type]  # fields by name
     refused(world.send("alice", RegisterModel(manifest)), refusals.BadValue, word)
+
+
+def test_a_model_with_a_probe_is_registered(world: World) -> None:
+    pieces = (*chunked(make_manifest()).pieces, piece(PIECE_PROBE))
+    world.do("alice", RegisterModel(replace(make_manifest("probed"), version=2, pieces=pieces)))
 
 
 def test_a_bond_that_the_owner_does_not_have_is_refused(world: World) -> None:

@@ -42,9 +42,9 @@ def load(path: Path) -> LlamaModel:
     return LlamaModel(path, context_rows=CONTEXT_ROWS, sequences=SEQUENCES, threads=1, batch_rows=256)
 
 
-def packed(model: Path, package: Path) -> Manifest:
-    """A package of a model."""
-    return pack(model, package, TERMS, quiet)
+def packed(model: Path, package: Path, *, with_probe: bool = False) -> Manifest:
+    """A package of a model; recording its probe takes a moment a block, so only who asks for one gets it."""
+    return pack(model, package, TERMS, quiet, with_probe=with_probe)
 
 
 def cuts_of(layers: int, most: int) -> list[tuple[int, ...]]:

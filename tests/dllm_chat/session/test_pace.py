@@ -1,0 +1,46 @@
+"""When a stage counts as slow: by its own best time, by the others' time for a layer, and never for a little."""
+
+from __future__ import annotations
+
+from dllm_chat.session.pace import MEMORY_ROWS, SLOW_FACTOR, SLOW_S, Pace
+
+
+def noted(pace: Pace, *seconds: float, rows: int = MEMORY_ROWS) -> None:
+    for _ in range(rows):
+        for stage, one in enumerate(seconds):
+            pace.note(stage, one)
+
+
+def test_a_stage_is_slow_beside_its_own_best_time() -> None:
+    pace = Pace([4])
+    noted(pace, 0.1)
+    assert pace.slow_stages() == []
+    noted(pace, 0.1 * SLOW_FACTOR + 0.01)
+    assert pace.slow_stages() == [0]
+
+
+def test_a_stage_is_slow_beside_what_the_others_take_for_as_many_layers() -> None:
+    pace = Pace([10, 1, 1])
+    noted(pace, 1.0, 0.1, 0.1)
+    assert pace.slow_stages() == [], "ten layers take ten times as long"
+    pace = Pace([1, 1, 1])
+    noted(pace, 1.0, 0.1, 0.1)
+    assert pace.slow_stages() == [0]
+
+
+def test_nobody_is_slow_for_a_little_or_for_one_row() -> None:
+    pace = Pace([1, 1])
+    noted(pace, 0.9 * SLOW_S, 0.001)
+    assert pace.slow_stages() == []
+    pace = Pace([1, 1])
+    noted(pace, 0.01, 0.01)
+    pace.note(0, 30.0)
+    assert pace.slow_stages() == []
+
+
+def test_the_slowest_comes_first_and_few_rows_say_nothing() -> None:
+    pace = Pace([1, 1, 1, 1, 1])
+    noted(pace, 0.1, 0.1, 0.1, 2.0, 3.0, rows=MEMORY_ROWS - 1)
+    assert pace.slow_stages() == []
+    noted(pace, 0.1, 0.1, 0.1, 2.0, 3.0, rows=1)
+    assert pace.slow_stages() == [4, 3]
