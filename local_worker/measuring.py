@@ -14,8 +14,7 @@ from dllm_protocol.gguf.head import Head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_OUTPUT, Manifest
 from dllm_protocol.placement.holders import MAX_SPEED_LAYER_ROWS_S
 from local_worker.capacity import RESERVE_BYTES, longest_context, needs_of
-from local_worker.engine.client import Engine
-from local_worker.engine.sequence import Sequence
+from local_worker.engine.interface import ServingEngine, ServingSequence
 from local_worker.memory import FreeMemory
 
 _NS: Final = 1_000_000_000
@@ -65,7 +64,7 @@ def layers_that_fit(manifest: Manifest, header: Head, free: FreeMemory, room: Ro
     return min(manifest.layers, max(0, left_bytes) // max(1, a_layer))
 
 
-async def measured_speed(engine: Engine, clock_ns: Callable[[], int]) -> int:
+async def measured_speed(engine: ServingEngine, clock_ns: Callable[[], int]) -> int:
     """Layer-rows a second of an engine that serves nobody yet: one row of each of some sequences at a time, as when
     it answers several sessions; at least 1.
 
@@ -94,11 +93,11 @@ async def measured_speed(engine: Engine, clock_ns: Callable[[], int]) -> int:
     return max(1, min(speed, MAX_SPEED_LAYER_ROWS_S))
 
 
-async def _a_round(engine: Engine, sequences: list[Sequence], position: int) -> None:
+async def _a_round(engine: ServingEngine, sequences: list[ServingSequence], position: int) -> None:
     await asyncio.gather(*(_a_row(engine, one, position) for one in sequences))
 
 
-def _a_row(engine: Engine, one: Sequence, position: int) -> Coroutine[Any, Any, object]:
+def _a_row(engine: ServingEngine, one: ServingSequence, position: int) -> Coroutine[Any, Any, object]:
     info = engine.info
     if not info.takes_hidden:
         return (

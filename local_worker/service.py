@@ -83,6 +83,8 @@ class Service:
         self._options = options
         self.status_file = StatusFile(options.home)
         self.status = Status(pid=os.getpid(), chain_id=chains[0].chain_id)
+        if options.engine.remote is not None:
+            self.status.backend, self.status.backend_url = "openai", options.engine.remote.url
         mark_slices(options.home)
         setting = SliceSetting(
             engine=replace(options.engine, memory_share=len(options.slices)),

@@ -16,7 +16,7 @@ from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
 from light_node.relay.urls import RelayUrl
 from local_worker.chain import Chain, wait_for_chain
-from local_worker.engine.client import Engine
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.memory import MemoryWatch
@@ -141,11 +141,11 @@ class Slice:
     async def _serve(self, link: Link) -> None:
         await self._loaded()[1].on_connection(link)
 
-    async def _load_engine(self) -> Engine:
+    async def _load_engine(self) -> ServingEngine:
         await self._model.prepare(self._chain)
         return await self.engine.start()
 
-    async def _check(self, served: Served, engine: Engine) -> None:
+    async def _check(self, served: Served, engine: ServingEngine) -> None:
         """What a slice must show between its engine's start and its offer.
 
         Raises:

@@ -12,6 +12,7 @@ from light_node.channel.limits import ChannelLimits
 from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
+from local_worker.remote_engine.options import RemoteServer
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
 from local_worker.slice_service import Slice, SliceOptions, slice_home
@@ -51,6 +52,7 @@ async def running_worker(
     most_layers: int | None = None,
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
+    remote: RemoteServer | None = None,
     relays: tuple[RelayUrl, ...] = (),
     host: str | None = "127.0.0.1",
 ) -> AsyncIterator[RunningWorker]:
@@ -66,7 +68,7 @@ async def running_worker(
     chain = chain or ChainDouble(keys[0].operator_address)
     options = ServiceOptions(
         home=home,
-        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1),
+        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote),
         package=package,
         slices=slices,
         may_register_model=True,
