@@ -18,8 +18,9 @@ from pathlib import Path
 
 from dllm_protocol.chat_templates import template_named
 from dllm_protocol.gguf.head import padded
-from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_HEADER, Manifest, Piece, PieceRoot
+from dllm_protocol.model_manifest import MANIFEST_VERSION, PIECE_HEADER, Manifest, Piece
 from dllm_protocol.model_package.layout import Model, PiecePlan, examine, piece_name, plan_pieces
+from dllm_protocol.model_package.torrent import PieceHashes
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.engine.errors import ModelRefused
@@ -28,6 +29,7 @@ from local_worker.packages.disk import check_room, create_file, named_failures, 
 from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import MANIFEST_FILE, PIECES_FOLDER, piece_path
 from local_worker.packages.sources import ModelSource, open_model
+from local_worker.packages.spans import store_spans
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
 
 Progress = Callable[[str, int, int], None]
@@ -71,13 +73,13 @@ def pack(path: Path, package: Path, terms: ManifestTerms, progress: Progress) ->
 
 def _write_piece(folder: Path, plan: PiecePlan, source: ModelSource) -> Piece:
     """One piece, hashed while it is written, then named by its root."""
-    root = PieceRoot()
+    hashes = PieceHashes(plan.head.size_bytes)
     unnamed = folder / PIECES_FOLDER / ".new"
     descriptor = create_file(unnamed)
     try:
 
         def put(data: bytes) -> None:
-            root.update(data)
+            hashes.update(data)
             write_all(descriptor, data)
 
         put(plan.raw_head)
@@ -88,7 +90,8 @@ def _write_piece(folder: Path, plan: PiecePlan, source: ModelSource) -> Piece:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    piece = Piece(plan.kind, plan.index, root.size_bytes, root.root())
+    piece = Piece(plan.kind, plan.index, hashes.size_bytes, hashes.root())
+    store_spans(folder, piece, hashes.spans())
     unnamed.replace(piece_path(folder, piece))
     return piece
 

@@ -1,0 +1,283 @@
+"""Downloads pieces, a few at a time, until all are there or nobody is left who has them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dllm_protocol.model_manifest import Piece
+from dllm_protocol.model_package.errors import PieceRefused
+from dllm_protocol.model_package.layout import piece_name
+from local_worker.packages.disk import sync_folder
+from local_worker.packages.package import piece_path
+from local_worker.packages.spans import hash_file, is_piece, read_spans, store_spans
+from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
+from local_worker.swarm.sources import Sources, numeric_place
+from local_worker.swarm.span_requests import ask_for_spans
+from local_worker.swarm.swarm import Event, Happened, Swarm
+
+FETCHING_FOLDER: Final = "fetching"
+PIECES_AT_ONCE: Final = 4
+POLL_MS: Final = 100
+RECONNECT_S: Final = 5.0
+PROGRESS_S: Final = 1.0
+PROGRESS_BYTES: Final = 64 * 1024
+"""So much has to come within the idle time, or it counts as nothing: a trickle would hold us for ever."""
+
+Progress = Callable[[str], None]
+
+
+def partial_path(package: Path, piece: Piece) -> Path:
+    """Where a piece lies until all of it is there."""
+    return package / FETCHING_FOLDER / piece.root.hex()
+
+
+@dataclass(slots=True)
+class _Running:
+    piece: Piece
+    peers: set[str]
+    web_seeds: set[str]
+    is_hashed: bool
+    """Whether web seeds may be asked: its spans are known."""
+
+
+class Downloading:
+    """Takes pieces from their sources, compares each whole with the manifest, and gives it its name."""
+
+    def __init__(
+        self, swarm: Swarm, package: Path, sources: Sources, idle_s: float, progress: Progress
+    ) -> None:
+        self.fetched_bytes = 0
+        self.wasted_bytes = 0
+        self.refused: dict[str, str] = {}
+        """Sources that sent something wrong, or had nothing to send, with the reason."""
+        self._liars: set[str] = set()
+        self._swarm = swarm
+        self._package = package
+        self._sources = sources
+        self._idle_s = idle_s
+        self._progress = progress
+        self._running: dict[bytes, _Running] = {}
+        self._done_bytes = 0
+
+    def run(self, pieces: Sequence[Piece]) -> None:
+        """Returns when all pieces have their names.
+
+        Raises:
+            NoSourceLeft, SourcesLied, FetchStalled: naming pieces and sources.
+            PieceRefused: this machine does not keep what came.
+            OSError: the disk's.
+        """
+        if not pieces:
+            return
+        spans = self._spans_of(pieces)
+        waiting = deque(pieces)
+        watch = _Watch(self._idle_s)
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < PIECES_AT_ONCE:
+                    self._begin(waiting[0], spans.get(waiting[0].root))
+                    waiting.popleft()
+                for event in self._swarm.poll(POLL_MS):
+                    if self._take(event):
+                        watch.restart()
+                if self._look():
+                    watch.restart()
+                self._watch(watch, [*(one.piece for one in self._running.values()), *waiting])
+        finally:
+            for one in self._running.values():
+                self._let_go(one.piece)
+            self._running.clear()
+
+    def _spans_of(self, pieces: Sequence[Piece]) -> dict[bytes, bytes]:
+        """What is known of the pieces' spans: by their size, from an earlier fetch, from a web seed."""
+        known = {
+            piece.root: spans for piece in pieces if (spans := read_spans(self._package, piece)) is not None
+        }
+        unknown = [piece for piece in pieces if piece.root not in known]
+        found = ask_for_spans(unknown, self._sources.web_seeds)
+        self.refused |= found.failures
+        self._liars |= found.liars
+        for piece in unknown:
+            if piece.root in found.spans:
+                known[piece.root] = found.spans[piece.root]
+                store_spans(self._package, piece, known[piece.root])
+        return known
+
+    def _begin(self, piece: Piece, spans: bytes | None) -> None:
+        path = partial_path(self._package, piece)
+        if _is_in_the_way(path):
+            path.unlink()
+        peers = [one for one in self._sources.peers if numeric_place(*one) not in self._liars]
+        # What a web seed sends without hashes of spans would only be known to be wrong when all of it is there.
+        seeds = [one for one in self._sources.web_seeds if spans is not None and one not in self._liars]
+        self._running[piece.root] = _Running(
+            piece, {numeric_place(*one) for one in peers}, set(seeds), spans is not None
+        )
+        self._swarm.fetch(piece, path.parent, spans, peers, seeds)
+
+    def _take(self, event: Event) -> bool:
+        """React to what happened; whether the clock of the idle begins anew, because a source was sorted out."""
+        running = self._running.get(event.root)
+        if running is None:
+            return False
+        if event.kind is Happened.DISK:
+            raise OSError(event.errno, os.strerror(event.errno) if event.errno else event.reason)
+        if event.kind is Happened.PEER_BANNED:
+            return self._refuse(
+                event.source, "it sent bytes that the manifest does not name", running.peers, lied=True
+            )
+        if event.kind is Happened.WEB_SEED_FAILED:
+            left = self._swarm.transfer(running.piece).web_seeds
+            if event.source in left:
+                self.refused.setdefault(event.source, event.reason)
+                return False
+            lied = event.reason == "peer banned"
+            reason = "it sent bytes that the manifest does not name" if lied else event.reason
+            return self._refuse(event.source, reason, running.web_seeds, lied=lied)
+        return False
+
+    def _refuse(self, source: str, reason: str, of_piece: set[str], *, lied: bool) -> bool:
+        if source not in of_piece:
+            return False  # it came to us by itself, or is the address of a web seed that is told of once more
+        of_piece.discard(source)
+        self.refused[source] = reason
+        if lied:
+            self._liars.add(source)
+        self._progress(f"no longer asked: {source}: {reason}")
+        return True
+
+    def _look(self) -> bool:
+        """Whether a piece was finished."""
+        before = len(self._running)
+        for one in list(self._running.values()):
+            if self._swarm.transfer(one.piece).is_complete:
+                self._finish(one)
+            elif not one.peers and not one.web_seeds:
+                self._give_up(one)
+        return len(self._running) < before
+
+    def _finish(self, one: _Running) -> None:
+        """A piece is whole by libtorrent's word: compare it by our own, then give it its name."""
+        piece, partial = one.piece, partial_path(self._package, one.piece)
+        self._let_go(piece)
+        del self._running[piece.root]
+        hashes = hash_file(partial, piece)
+        if hashes is None or not is_piece(hashes, piece):
+            partial.unlink(missing_ok=True)
+            raise PieceRefused(
+                f"piece {_name(piece)} came whole and is not what the manifest says",
+                hint="the disk or the memory of this machine may be at fault; try again",
+            )
+        descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        store_spans(self._package, piece, hashes.spans())
+        path = piece_path(self._package, piece)
+        partial.replace(path)
+        sync_folder(path.parent)
+        self._done_bytes += piece.size_bytes
+        if self._swarm.listens_at is not None:
+            self._swarm.seed(piece, path.parent, hashes.spans())
+
+    def _let_go(self, piece: Piece) -> None:
+        transfer = self._swarm.transfer(piece)
+        self.fetched_bytes += transfer.fetched_bytes
+        self.wasted_bytes += transfer.wasted_bytes
+        self._swarm.let_go(piece)
+
+    def _give_up(self, one: _Running) -> None:
+        told = "; ".join(f"{source}: {reason}" for source, reason in sorted(self.refused.items()))
+        what = f"no source is left for piece {_name(one.piece)} ({one.piece.root.hex()}): {told or 'none was given'}"
+        if self.refused and self.refused.keys() <= self._liars:
+            raise SourcesLied(what, hint="name another source with --peer or --web-seed")
+        hint = "name another source with --peer or --web-seed"
+        if not one.is_hashed and self._sources.web_seeds:
+            hint = (
+                f"the web seeds have no spans/{one.piece.root.hex()}: serve the whole folder of the package"
+            )
+        raise NoSourceLeft(what, hint=hint)
+
+    def _watch(self, watch: _Watch, left: Sequence[Piece]) -> None:
+        """Say how far it is, ask those again who did not answer, and end what does not go on."""
+        if not self._running:
+            return
+        transfers = [self._swarm.transfer(one.piece) for one in self._running.values()]
+        done = self._done_bytes + sum(transfer.done_bytes for transfer in transfers)
+        now = watch.look(done, is_busy=any(transfer.is_checking for transfer in transfers))
+        if now.is_time_to_tell:
+            names = ", ".join(_name(one.piece) for one in self._running.values())
+            peers = sum(transfer.peers for transfer in transfers)
+            self._progress(
+                f"fetching {names}: {done / 1e6:.1f} MB so far, {peers} connections, {len(left)} pieces left"
+            )
+        if now.is_time_to_connect:
+            for one in self._running.values():
+                self._swarm.connect(
+                    one.piece, (place for place in self._sources.peers if numeric_place(*place) in one.peers)
+                )
+        if now.is_idle:
+            names = ", ".join(_name(piece) for piece in left[:8]) + (", …" if len(left) > 8 else "")
+            asked = [*(numeric_place(*one) for one in self._sources.peers), *self._sources.web_seeds]
+            told = "; ".join(f"{one}: {self.refused.get(one, 'nothing came')}" for one in asked)
+            raise FetchStalled(
+                f"less than {PROGRESS_BYTES} bytes came in {self._idle_s:.0f} s; missing: {names}; asked: {told}",
+                hint="what came is kept: run it again with more sources, or with a longer --idle",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    is_time_to_tell: bool
+    is_time_to_connect: bool
+    is_idle: bool
+
+
+class _Watch:
+    """When something came last, when something was said last."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._most = self._marked = 0
+        self._since = self._told = self._connected = time.monotonic()
+
+    def restart(self) -> None:
+        """As if something had come just now."""
+        self._since = time.monotonic()
+
+    def look(self, done: int, *, is_busy: bool) -> _Now:
+        """
+        Args:
+            done: bytes that are there.
+            is_busy: whether this machine itself is at work, so that nothing can come.
+        """
+        now = time.monotonic()
+        self._most = max(self._most, done)
+        if is_busy or self._most >= self._marked + PROGRESS_BYTES:
+            self._marked, self._since = self._most, now
+        tell, connect = now - self._told >= PROGRESS_S, now - self._connected >= RECONNECT_S
+        self._told = now if tell else self._told
+        self._connected = now if connect else self._connected
+        return _Now(tell, connect, now - self._since >= self._idle_s)
+
+
+def _is_in_the_way(path: Path) -> bool:
+    """Anything that is no ordinary file of ours alone: a link could lead out of the package."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(status.st_mode) or status.st_nlink != 1
+
+
+def _name(piece: Piece) -> str:
+    return piece_name(piece.kind, piece.index)
