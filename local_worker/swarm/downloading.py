@@ -14,8 +14,9 @@ from typing import Final
 from dllm_protocol.model_manifest import Piece
 from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import piece_name
+from dllm_protocol.model_package.torrent import check_spans
 from local_worker.packages.disk import sync_folder
-from local_worker.packages.package import piece_path
+from local_worker.packages.package import PIECES_FOLDER, piece_path
 from local_worker.packages.spans import hash_file, is_piece, read_spans, store_spans
 from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
 from local_worker.swarm.sources import Sources, numeric_place
@@ -116,31 +117,55 @@ class Downloading:
             path.unlink()
         peers = [one for one in self._sources.peers if numeric_place(*one) not in self._liars]
         # What a web seed sends without hashes of spans would only be known to be wrong when all of it is there.
-        seeds = [one for one in self._sources.web_seeds if spans is not None and one not in self._liars]
+        seeds = self._honest_web_seeds() if spans is not None else []
         self._running[piece.root] = _Running(
             piece, {numeric_place(*one) for one in peers}, set(seeds), spans is not None
         )
-        self._swarm.fetch(piece, path.parent, spans, peers, seeds)
+        self._swarm.fetch(piece, path.parent, spans, peers, [f"{one}{PIECES_FOLDER}/" for one in seeds])
+
+    def _honest_web_seeds(self) -> list[str]:
+        return [one for one in self._sources.web_seeds if one not in self._liars]
 
     def _take(self, event: Event) -> bool:
         """React to what happened; whether the clock of the idle begins anew, because a source was sorted out."""
         running = self._running.get(event.root)
         if running is None:
             return False
+        if event.kind is Happened.SPANS:
+            self._learn(running, event.spans)
+            return False
         if event.kind is Happened.DISK:
-            raise OSError(event.errno, os.strerror(event.errno) if event.errno else event.reason)
+            raise OSError(event.number, os.strerror(event.number) if event.number else event.reason)
         if event.kind is Happened.PEER_BANNED:
             return self._refuse(
                 event.source, "it sent bytes that the manifest does not name", running.peers, lied=True
             )
         if event.kind is Happened.WEB_SEED_FAILED:
-            left = self._swarm.transfer(running.piece).web_seeds
-            if event.source in left:
-                self.refused.setdefault(event.source, event.reason)
-                return False
-            lied = event.reason == "peer banned"
-            reason = "it sent bytes that the manifest does not name" if lied else event.reason
-            return self._refuse(event.source, reason, running.web_seeds, lied=lied)
+            return self._web_seed_failed(running, event)
+        return False
+
+    def _learn(self, running: _Running, spans: bytes) -> None:
+        """Keep what peers said of the spans: the next fetch can tell right bytes from holes, and web seeds can help."""
+        if running.is_hashed:
+            return
+        check_spans(running.piece, spans)
+        store_spans(self._package, running.piece, spans)
+        running.is_hashed = True
+        running.web_seeds |= set(self._honest_web_seeds())
+        for seed in running.web_seeds:
+            self._swarm.ask_too(running.piece, f"{seed}{PIECES_FOLDER}/")
+
+    def _web_seed_failed(self, running: _Running, event: Event) -> bool:
+        seed = event.source.removesuffix(f"{PIECES_FOLDER}/")
+        if event.reason == "peer banned":
+            return self._refuse(
+                seed, "it sent bytes that the manifest does not name", running.web_seeds, lied=True
+            )
+        if 400 <= event.number < 500:
+            # It will say the same when it is asked again.
+            self._swarm.ask_no_more(running.piece, event.source)
+            return self._refuse(seed, event.reason, running.web_seeds, lied=False)
+        self.refused.setdefault(seed, event.reason)
         return False
 
     def _refuse(self, source: str, reason: str, of_piece: set[str], *, lied: bool) -> bool:
@@ -157,9 +182,14 @@ class Downloading:
         """Whether a piece was finished."""
         before = len(self._running)
         for one in list(self._running.values()):
-            if self._swarm.transfer(one.piece).is_complete:
+            transfer = self._swarm.transfer(one.piece)
+            if transfer.is_complete:
+                for event in self._swarm.poll(0):  # who was found to lie until now
+                    self._take(event)
                 self._finish(one)
-            elif not one.peers and not one.web_seeds:
+            elif not one.is_hashed and transfer.peers:
+                self._swarm.ask_for_spans(one.piece)
+            if not one.peers and not one.web_seeds and not transfer.is_complete:
                 self._give_up(one)
         return len(self._running) < before
 

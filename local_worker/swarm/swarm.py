@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dllm_protocol.model_manifest import Piece
-from dllm_protocol.model_package.torrent import bencode, info_hash, torrent_info
+from dllm_protocol.model_package.torrent import HASH_BYTES, bencode, info_hash, span_count, torrent_info
 from local_worker.swarm.errors import ListenRefused, SwarmMissing
 from local_worker.swarm.sources import Limits, Place, numeric_place
 
@@ -33,6 +33,8 @@ class Happened(Enum):
 
     PEER_BANNED = "peer banned"
     WEB_SEED_FAILED = "web seed failed"
+    SPANS = "spans"
+    """Peers have told the hashes of a piece's spans."""
     DISK = "disk"
     DAMAGED = "damaged"
     """A piece that was to be served is not what it was."""
@@ -45,14 +47,16 @@ class Event:
     Attributes:
         source: a peer as ``host:port``, or a web seed's address; whatever a stranger chose is not in it.
         reason: why, in libtorrent's or the system's words.
-        errno: of a failed disk, else 0.
+        spans: hashes of a piece's spans, of which libtorrent says that they lead to its root.
+        number: of the system's error where a disk failed; the status where a web seed answered with one; else 0.
     """
 
     kind: Happened
     root: bytes
     source: str = ""
     reason: str = ""
-    errno: int = 0
+    number: int = 0
+    spans: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Swarm:
         _trust_the_systems_authorities()
         self._finds_peers = finds_peers
         self._handles: dict[bytes, Any] = {}
+        self._pieces: dict[bytes, Piece] = {}
         self._seeds: set[bytes] = set()
         self._counters: dict[str, int] = {}
         self._session = self._lt.session(_settings(self._lt, limits, listen, finds_peers), flags=0)
@@ -151,6 +156,18 @@ class Swarm:
         for place in peers:
             self._handles[piece.root].connect_peer(place)
 
+    def ask_for_spans(self, piece: Piece) -> None:
+        """Have it told, by `Happened.SPANS`, what peers have said about the hashes of a piece's spans."""
+        self._handles[piece.root].save_resume_data()
+
+    def ask_too(self, piece: Piece, web_seed: str) -> None:
+        """Have a piece from a web seed as well."""
+        self._handles[piece.root].add_url_seed(web_seed)
+
+    def ask_no_more(self, piece: Piece, web_seed: str) -> None:
+        """Leave a web seed alone with a piece."""
+        self._handles[piece.root].remove_url_seed(web_seed)
+
     def holds(self, piece: Piece) -> bool:
         """Whether the piece is on its way, in or out."""
         return piece.root in self._handles
@@ -186,6 +203,7 @@ class Swarm:
     def let_go(self, piece: Piece) -> None:
         """Have nothing to do with a piece any more; what of it is on the disk stays there."""
         handle = self._handles.pop(piece.root)
+        del self._pieces[piece.root]
         self._seeds.discard(piece.root)
         handle.flush_cache()
         self._session.remove_torrent(handle)
@@ -228,6 +246,7 @@ class Swarm:
             flags |= known.disable_dht | known.disable_pex
         parameters.flags = flags | known.disable_lsd | known.duplicate_is_error
         self._handles[piece.root] = self._session.add_torrent(parameters)
+        self._pieces[piece.root] = piece
 
     def _event(self, alert: Any) -> Event | None:
         lt = self._lt
@@ -237,14 +256,19 @@ class Swarm:
         root = self._root_of(alert)
         if root is None:
             return None
+        if isinstance(alert, lt.save_resume_data_alert):
+            spans = _known_spans(lt.write_resume_data(alert.params), self._pieces[root])
+            return Event(Happened.SPANS, root, spans=spans) if spans else None
         if isinstance(alert, lt.peer_ban_alert):
             return Event(Happened.PEER_BANNED, root, source=numeric_place(*alert.endpoint))
         if isinstance(alert, lt.url_seed_alert):
-            return Event(Happened.WEB_SEED_FAILED, root, alert.server_url(), _reason(alert))
+            return Event(
+                Happened.WEB_SEED_FAILED, root, alert.server_url(), _reason(alert), _http_status(alert)
+            )
         if isinstance(alert, lt.file_error_alert):
             is_system = alert.error.category().name() in ("system", "generic")
             number = alert.error.value() if is_system else 0
-            return Event(Happened.DISK, root, reason=alert.error.message(), errno=number)
+            return Event(Happened.DISK, root, reason=alert.error.message(), number=number)
         if root in self._seeds:
             is_wrong = isinstance(alert, lt.hash_failed_alert | lt.torrent_error_alert)
             return Event(Happened.DAMAGED, root, reason=alert.message()) if is_wrong else None
@@ -275,8 +299,28 @@ class Swarm:
         raise ListenRefused(f"nothing listens at {wanted} after {LISTEN_S:.0f} s")
 
 
+def _known_spans(resume: Mapping[bytes, Any], piece: Piece) -> bytes:
+    """The hashes of a piece's spans out of what a session keeps for its next run; none if one is not known yet.
+
+    It has the known nodes of the piece's tree, root first and level by level, and a sign for each node whether it is
+    among them.
+    """
+    trees = resume.get(b"trees") or [{}]
+    mask, hashes = trees[0].get(b"mask", b""), trees[0].get(b"hashes", b"")
+    count = span_count(piece.size_bytes)
+    first = (1 << (count - 1).bit_length()) - 1
+    if count == 1 or mask[first : first + count] != b"1" * count:
+        return b""
+    before = mask[:first].count(b"1")
+    return bytes(hashes[HASH_BYTES * before : HASH_BYTES * (before + count)])
+
+
 def _reason(alert: Any) -> str:
     return str(alert.error.message() if alert.error.value() else alert.error_message())
+
+
+def _http_status(alert: Any) -> int:
+    return int(alert.error.value()) if alert.error.category().name() == "http" else 0
 
 
 def _settings(lt: Any, limits: Limits, listen: Place | None, finds_peers: bool) -> dict[str, Any]:
