@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dllm_protocol.model_manifest import Manifest, Piece
+from dllm_protocol.model_manifest import Piece
 from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import piece_name
 from local_worker.packages.disk import named_failures
@@ -38,8 +38,9 @@ class Seeder:
         self._swarm = swarm
         self._progress = progress
         self._packages = list(packages)
-        self._served: dict[bytes, Piece] = {}
-        self._damaged: set[bytes] = set()
+        self._served: dict[bytes, tuple[Path, Piece]] = {}
+        self._damaged: dict[bytes, tuple[int, int]] = {}
+        """By root, which file it was: one that is put in its place is looked at anew."""
 
     def look(self) -> Seeding:
         """Begin to serve what has come since the last look.
@@ -51,9 +52,8 @@ class Seeder:
         for package in self._packages:
             manifest = load_package(package)
             for piece in manifest.pieces:
-                self._serve(package, manifest, piece)
-        served = self._served.values()
-        return Seeding(len(served), sum(piece.size_bytes for piece in served))
+                self._serve(package, piece)
+        return Seeding(len(self._served), sum(piece.size_bytes for _, piece in self._served.values()))
 
     def run(self, is_told_to_stop: Callable[[], bool]) -> None:
         """Serve until told to stop; returns when nothing is open any more.
@@ -69,15 +69,15 @@ class Seeder:
             if looks % LOOKS_BETWEEN == 0:
                 self.look()
 
-    def _serve(self, package: Path, manifest: Manifest, piece: Piece) -> None:
+    def _serve(self, package: Path, piece: Piece) -> None:
         path = piece_path(package, piece)
-        if self._swarm.holds(piece) or piece.root in self._damaged or not _has_size(path, piece):
+        if self._swarm.holds(piece) or not _has_size(path, piece) or self._is_damaged(path, piece):
             return
         spans = read_spans(package, piece)
         if spans is None:
             hashes = hash_file(path, piece)
             if hashes is None or not is_piece(hashes, piece):
-                self._not_served(piece, f"{path} is not what the manifest of {manifest.name} says")
+                self._not_served(path, piece, "it is not what the manifest says")
                 return
             spans = hashes.spans()
             with named_failures(package):
@@ -85,22 +85,23 @@ class Seeder:
         try:
             self._swarm.seed(piece, path.parent, spans)
         except PieceRefused as error:
-            self._not_served(piece, error.message)
+            self._not_served(path, piece, error.message)
             return
-        self._served[piece.root] = piece
+        self._served[piece.root] = (path, piece)
+
+    def _is_damaged(self, path: Path, piece: Piece) -> bool:
+        return self._damaged.get(piece.root) == _file_of(path)
 
     def _take(self, event: Event) -> None:
-        piece = self._served.get(event.root)
-        if piece is not None and event.kind in (Happened.DAMAGED, Happened.DISK):
-            self._swarm.let_go(self._served.pop(event.root))
-            self._not_served(piece, event.reason)
+        if event.root in self._served and event.kind in (Happened.DAMAGED, Happened.DISK):
+            path, piece = self._served.pop(event.root)
+            self._swarm.let_go(piece)
+            self._not_served(path, piece, event.reason)
 
-    def _not_served(self, piece: Piece, reason: str) -> None:
-        self._damaged.add(piece.root)
+    def _not_served(self, path: Path, piece: Piece, reason: str) -> None:
+        self._damaged[piece.root] = _file_of(path)
         name = piece_name(piece.kind, piece.index)
-        self._progress(
-            f"not served: piece {name}: {reason}; dllm model verify says more, dllm model fetch repairs it"
-        )
+        self._progress(f"not served: piece {name}, {path}: {reason}; dllm model fetch repairs it")
 
 
 def check_packages(packages: Sequence[Path]) -> None:
@@ -119,3 +120,11 @@ def _has_size(path: Path, piece: Piece) -> bool:
     except OSError:
         return False
     return path.is_file() and not path.is_symlink() and status.st_size == piece.size_bytes
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    try:
+        status = path.lstat()
+    except OSError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns

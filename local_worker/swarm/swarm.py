@@ -7,8 +7,6 @@ the caller names, and who comes to the address where we listen.
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,11 +16,10 @@ from typing import Any, Final
 from dllm_protocol.model_manifest import Piece
 from dllm_protocol.model_package.torrent import HASH_BYTES, bencode, info_hash, span_count, torrent_info
 from local_worker.swarm.errors import ListenRefused, SwarmMissing
+from local_worker.swarm.session_settings import session_settings, trust_the_systems_authorities
 from local_worker.swarm.sources import Limits, Place, numeric_place
 
 LISTEN_S: Final = 10.0
-NOBODY: Final = ""
-"""Listens nowhere."""
 _EVERYONE: Final = (("0.0.0.0", "255.255.255.255"), ("::", "ffff:" * 7 + "ffff"))  # noqa: S104 - a range, not an address to bind
 _GLOBAL_CLASS: Final = 1
 """The class of peers that the session's rates are for, as a bit."""
@@ -107,13 +104,13 @@ class Swarm:
             finds_peers: ask the DHT and exchange peers with peers.
         """
         self._lt = _library()
-        _trust_the_systems_authorities()
+        trust_the_systems_authorities()
         self._finds_peers = finds_peers
         self._handles: dict[bytes, Any] = {}
         self._pieces: dict[bytes, Piece] = {}
         self._seeds: set[bytes] = set()
         self._counters: dict[str, int] = {}
-        self._session = self._lt.session(_settings(self._lt, limits, listen, finds_peers), flags=0)
+        self._session = self._lt.session(session_settings(self._lt, limits, listen, finds_peers), flags=0)
         self._session.add_extension("smart_ban")
         if finds_peers:
             self._session.add_extension("ut_pex")
@@ -257,7 +254,7 @@ class Swarm:
         if root is None:
             return None
         if isinstance(alert, lt.save_resume_data_alert):
-            spans = _known_spans(lt.write_resume_data(alert.params), self._pieces[root])
+            spans = known_spans(lt.write_resume_data(alert.params), self._pieces[root])
             return Event(Happened.SPANS, root, spans=spans) if spans else None
         if isinstance(alert, lt.peer_ban_alert):
             return Event(Happened.PEER_BANNED, root, source=numeric_place(*alert.endpoint))
@@ -270,10 +267,22 @@ class Swarm:
             number = alert.error.value() if is_system else 0
             return Event(Happened.DISK, root, reason=alert.error.message(), number=number)
         if root in self._seeds:
-            is_wrong = isinstance(alert, lt.hash_failed_alert | lt.torrent_error_alert)
-            return Event(Happened.DAMAGED, root, reason=alert.message()) if is_wrong else None
+            return self._event_of_seed(alert, root)
         if isinstance(alert, lt.torrent_error_alert):
             return Event(Happened.DISK, root, reason=alert.error.message())
+        return None
+
+    def _event_of_seed(self, alert: Any, root: bytes) -> Event | None:
+        lt = self._lt
+        if isinstance(alert, lt.torrent_error_alert):
+            return Event(Happened.DAMAGED, root, reason=alert.error.message())
+        # A piece that was to be sent did not fit its hash: libtorrent looks at all of them then.
+        states = lt.torrent_status.states
+        if isinstance(alert, lt.state_changed_alert) and alert.state in (
+            states.checking_files,
+            states.downloading,
+        ):
+            return Event(Happened.DAMAGED, root, reason="it is not what the manifest says")
         return None
 
     def _root_of(self, alert: Any) -> bytes | None:
@@ -299,7 +308,7 @@ class Swarm:
         raise ListenRefused(f"nothing listens at {wanted} after {LISTEN_S:.0f} s")
 
 
-def _known_spans(resume: Mapping[bytes, Any], piece: Piece) -> bytes:
+def known_spans(resume: Mapping[bytes, Any], piece: Piece) -> bytes:
     """The hashes of a piece's spans out of what a session keeps for its next run; none if one is not known yet.
 
     It has the known nodes of the piece's tree, root first and level by level, and a sign for each node whether it is
@@ -321,53 +330,3 @@ def _reason(alert: Any) -> str:
 
 def _http_status(alert: Any) -> int:
     return int(alert.error.value()) if alert.error.category().name() == "http" else 0
-
-
-def _settings(lt: Any, limits: Limits, listen: Place | None, finds_peers: bool) -> dict[str, Any]:
-    categories = lt.alert.category_t
-    return {
-        "alert_mask": categories.error_notification
-        | categories.peer_notification
-        | categories.status_notification
-        | categories.storage_notification,
-        "alert_queue_size": 10_000,
-        "listen_interfaces": NOBODY if listen is None else numeric_place(*listen),
-        "max_retry_port_bind": 0,
-        "listen_system_port_fallback": False,
-        "enable_dht": finds_peers,
-        "enable_lsd": False,
-        "enable_upnp": False,
-        "enable_natpmp": False,
-        # TCP alone: one way in and out, whose limits and failures are those that everybody knows.
-        "enable_outgoing_utp": False,
-        "enable_incoming_utp": False,
-        # Obfuscation, not secrecy: what travels is public, and every byte of it is checked.
-        "out_enc_policy": 2,
-        "in_enc_policy": 2,
-        "anonymous_mode": True,
-        # Several providers may live behind one address.
-        "allow_multiple_connections_per_ip": True,
-        "upload_rate_limit": limits.upload_bytes_per_s,
-        "download_rate_limit": limits.download_bytes_per_s,
-        "connections_limit": limits.connections,
-        "tick_interval": 100,
-        "min_reconnect_time": 2,
-        "max_failcount": 30,
-        "urlseed_wait_retry": 5,
-        "urlseed_timeout": 30,
-        "peer_connect_timeout": 10,
-        "handshake_timeout": 10,
-        # Written with pwrite: a full disk under a mapped file is a signal, not an error.
-        "mmap_file_size_cutoff": (1 << 31) - 1,
-        "file_pool_size": 64,
-        "aio_threads": 4,
-        "hashing_threads": 1,
-    }
-
-
-def _trust_the_systems_authorities() -> None:
-    """libtorrent's own OpenSSL looks for certificates where its makers had them; point it at those of Python's."""
-    places = ssl.get_default_verify_paths()
-    for name, found in (("SSL_CERT_FILE", places.cafile), ("SSL_CERT_DIR", places.capath)):
-        if found is not None:
-            os.environ.setdefault(name, found)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from dllm_protocol.model_manifest import Manifest, Piece
 from dllm_protocol.model_package.chunk import pieces_of_chunk
 from local_worker.packages.package import MANIFEST_FILE, PIECES_FOLDER, load_package, piece_path
@@ -17,6 +19,8 @@ from local_worker.swarm.fetching import Fetched, fetch
 from local_worker.swarm.seeding import Seeder
 from local_worker.swarm.sources import Limits, Place, Sources
 from local_worker.swarm.swarm import Swarm
+
+pytest.importorskip("libtorrent", reason="needs libtorrent")
 
 LOOPBACK = ("127.0.0.1", 0)
 NO_LIMITS = Limits()
