@@ -40,7 +40,7 @@ class Fetched:
     """What a fetch came to.
 
     Attributes:
-        pieces: that are there now, of those that were asked for.
+        piece_count: that are there now, of those that were asked for.
         size_bytes: of these.
         kept_bytes: of these, which were there before.
         fetched_bytes: that came over the network, wrong ones and those that came twice among them.
@@ -48,7 +48,7 @@ class Fetched:
         refused: sources that sent what the manifest does not name, or had nothing, and in which words.
     """
 
-    pieces: int
+    piece_count: int
     size_bytes: int
     kept_bytes: int
     fetched_bytes: int
@@ -144,7 +144,7 @@ class _Fetching:
     def result(self, wanted: list[Piece]) -> Fetched:
         done = self._downloading
         return Fetched(
-            pieces=len(wanted),
+            piece_count=len(wanted),
             size_bytes=sum(piece.size_bytes for piece in wanted),
             kept_bytes=self._kept_bytes,
             fetched_bytes=done.fetched_bytes,

@@ -99,11 +99,11 @@ class SeedingProcess:
 
     Attributes:
         listens_at: ``host:port`` where peers come to.
-        pieces: served when it began; those that come later are found within ten seconds.
+        piece_count: served when it began; those that come later are found within ten seconds.
     """
 
     listens_at: str
-    pieces: int
+    piece_count: int
     _child: _Child
 
     async def wait(self) -> int:
@@ -128,7 +128,7 @@ class SeedingProcess:
         ]
         async with _child(words, on_progress) as child:
             data = await _answer(child)
-            yield cls(str(data["listen"]), int(data["pieces"]), child)
+            yield cls(str(data["listen"]), int(data["piece_count"]), child)
 
 
 class _Child:

@@ -27,7 +27,7 @@ LOOKS_BETWEEN: Final = 50
 class Seeding:
     """What is served now."""
 
-    pieces: int
+    piece_count: int
     size_bytes: int
 
 

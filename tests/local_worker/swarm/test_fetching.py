@@ -55,7 +55,7 @@ def test_three_workers_fetch_their_layers_from_each_other_and_nothing_else(
     with seeding(first) as (_, at_first), seeding(second) as (_, at_second):
         done = get(made, (1, 3), third, peers=[at_first, at_second])
         assert held(third) == made.roots(1, 3)
-        assert (done.pieces, done.size_bytes, done.kept_bytes) == (3, made.bytes_of(1, 3), 0)
+        assert (done.piece_count, done.size_bytes, done.kept_bytes) == (3, made.bytes_of(1, 3), 0)
         assert done.refused == {}
         with seeding(third) as (_, at_third):
             get(made, (2, 3), first, peers=[at_third])

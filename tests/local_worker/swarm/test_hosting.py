@@ -38,12 +38,12 @@ def children() -> set[str]:
 async def test_pieces_are_served_and_fetched_by_children(made: Made, tmp_path: Path) -> None:
     said: list[str] = []
     async with SeedingProcess.of([made.folder], LOOPBACK, LIMITS) as seeding:
-        assert seeding.pieces == len(made.manifest.pieces)
+        assert seeding.piece_count == len(made.manifest.pieces)
         place = place_from(seeding.listens_at)
         done = await ensure_pieces(
             made.manifest, 1, 3, tmp_path / "out", [place], [], LIMITS, on_progress=said.append
         )
-        assert (done.pieces, done.size_bytes, done.refused) == (3, made.bytes_of(1, 3), {})
+        assert (done.piece_count, done.size_bytes, done.refused) == (3, made.bytes_of(1, 3), {})
         again = await ensure_pieces(made.manifest, 1, 3, tmp_path / "out", [place], [], LIMITS)
         assert (again.kept_bytes, again.fetched_bytes) == (made.bytes_of(1, 3), 0)
         assert len(children()) == 1

@@ -23,7 +23,7 @@ def test_hashes_of_spans_that_are_missing_are_made(made: Made, tmp_path: Path) -
     assert read_spans(part, block) is None
     with a_swarm(listen=LOOPBACK) as swarm:
         serving = Seeder(swarm, [part], lambda _: None).look()
-    assert (serving.pieces, serving.size_bytes) == (2, made.bytes_of(1, 2))
+    assert (serving.piece_count, serving.size_bytes) == (2, made.bytes_of(1, 2))
     assert read_spans(part, block) == spans_path(made.folder, block).read_bytes()
 
 
@@ -31,9 +31,9 @@ def test_pieces_that_come_later_are_served_too(made: Made, tmp_path: Path) -> No
     part, block = part_of(made, 1, 2, tmp_path / "part"), made.piece(PIECE_BLOCK, 2)
     with a_swarm(listen=LOOPBACK) as swarm:
         seeder = Seeder(swarm, [part], lambda _: None)
-        assert seeder.look().pieces == 2
+        assert seeder.look().piece_count == 2
         shutil.copyfile(piece_path(made.folder, block), piece_path(part, block))
-        assert seeder.look().pieces == 3
+        assert seeder.look().piece_count == 3
         assert swarm.listens_at is not None
         get(made, (1, 3), tmp_path / "out", peers=[swarm.listens_at])
     assert held(tmp_path / "out") == made.roots(1, 3)
@@ -51,7 +51,7 @@ def test_a_piece_that_was_damaged_is_told_and_not_sent(made: Made, tmp_path: Pat
     said: list[str] = []
     with a_swarm(listen=LOOPBACK) as swarm:
         seeder = Seeder(swarm, [part], said.append)
-        assert seeder.look().pieces == 2
+        assert seeder.look().piece_count == 2
         assert len(said) == 1 and "block 1" in said[0] and "not what the manifest" in said[0]
         assert swarm.listens_at is not None
         with pytest.raises(FetchStalled):
@@ -59,10 +59,10 @@ def test_a_piece_that_was_damaged_is_told_and_not_sent(made: Made, tmp_path: Pat
         deadline = time.monotonic() + 60
         seeder.run(lambda: len(said) > 1 or time.monotonic() > deadline)
         assert len(said) == 2 and "block 2" in said[1], said
-        assert seeder.look().pieces == 1
+        assert seeder.look().piece_count == 1
         piece_path(part, first).unlink()
         shutil.copyfile(piece_path(made.folder, first), piece_path(part, first))
-        assert seeder.look().pieces == 2 and len(said) == 2
+        assert seeder.look().piece_count == 2 and len(said) == 2
     assert held(tmp_path / "out") == {made.piece(PIECE_HEADER).root.hex()}
 
 
@@ -79,4 +79,4 @@ def test_links_are_not_served(made: Made, tmp_path: Path) -> None:
     piece_path(part, block).unlink()
     piece_path(part, block).symlink_to(piece_path(made.folder, block))
     with a_swarm(listen=LOOPBACK) as swarm:
-        assert Seeder(swarm, [part], lambda _: None).look().pieces == 1
+        assert Seeder(swarm, [part], lambda _: None).look().piece_count == 1
