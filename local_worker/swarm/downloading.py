@@ -26,10 +26,18 @@ from local_worker.swarm.swarm import Event, Happened, Swarm
 FETCHING_FOLDER: Final = "fetching"
 PIECES_AT_ONCE: Final = 4
 POLL_MS: Final = 100
+LOOKS_ALONE: Final = 5
+"""Why a source is gone is told a moment after it is gone."""
 RECONNECT_S: Final = 5.0
 PROGRESS_S: Final = 1.0
 PROGRESS_BYTES: Final = 64 * 1024
 """So much has to come within the idle time, or it counts as nothing: a trickle would hold us for ever."""
+
+LIED: Final = "it sent bytes that the manifest does not name"
+BANNED: Final = "peer banned"
+"""libtorrent's word for the same."""
+ELSEWHERE: Final = "where a web seed led to"
+"""Stands for addresses that a stranger chose."""
 
 Progress = Callable[[str], None]
 
@@ -46,6 +54,8 @@ class _Running:
     web_seeds: set[str]
     is_hashed: bool
     """Whether web seeds may be asked: its spans are known."""
+    looks_alone: int = 0
+    """How many looks in a row have found nobody to ask."""
 
 
 class Downloading:
@@ -137,9 +147,7 @@ class Downloading:
         if event.kind is Happened.DISK:
             raise OSError(event.number, os.strerror(event.number) if event.number else event.reason)
         if event.kind is Happened.PEER_BANNED:
-            return self._refuse(
-                event.source, "it sent bytes that the manifest does not name", running.peers, lied=True
-            )
+            return self._refuse(event.source, LIED, running.peers, lied=True)
         if event.kind is Happened.WEB_SEED_FAILED:
             return self._web_seed_failed(running, event)
         return False
@@ -157,10 +165,12 @@ class Downloading:
 
     def _web_seed_failed(self, running: _Running, event: Event) -> bool:
         seed = event.source.removesuffix(f"{PIECES_FOLDER}/")
-        if event.reason == "peer banned":
-            return self._refuse(
-                seed, "it sent bytes that the manifest does not name", running.web_seeds, lied=True
-            )
+        if seed not in running.web_seeds:
+            if seed in self._liars:
+                return False
+            seed = ELSEWHERE
+        if event.reason == BANNED:
+            return self._refuse(seed, LIED, running.web_seeds, lied=True)
         if 400 <= event.number < 500:
             # It will say the same when it is asked again.
             self._swarm.ask_no_more(running.piece, event.source)
@@ -169,8 +179,8 @@ class Downloading:
         return False
 
     def _refuse(self, source: str, reason: str, of_piece: set[str], *, lied: bool) -> bool:
-        if source not in of_piece:
-            return False  # it came to us by itself, or is the address of a web seed that is told of once more
+        if source not in of_piece and source != ELSEWHERE:
+            return False  # it came to us by itself
         of_piece.discard(source)
         self.refused[source] = reason
         if lied:
@@ -183,13 +193,15 @@ class Downloading:
         before = len(self._running)
         for one in list(self._running.values()):
             transfer = self._swarm.transfer(one.piece)
+            is_left_alone = not one.peers and not transfer.web_seeds and not transfer.is_complete
+            one.looks_alone = one.looks_alone + 1 if is_left_alone else 0
             if transfer.is_complete:
                 for event in self._swarm.poll(0):  # who was found to lie until now
                     self._take(event)
                 self._finish(one)
             elif not one.is_hashed and transfer.peers:
                 self._swarm.ask_for_spans(one.piece)
-            if not one.peers and not one.web_seeds and not transfer.is_complete:
+            if one.looks_alone >= LOOKS_ALONE:
                 self._give_up(one)
         return len(self._running) < before
 
@@ -258,7 +270,8 @@ class Downloading:
         if now.is_idle:
             names = ", ".join(_name(piece) for piece in left[:8]) + (", …" if len(left) > 8 else "")
             asked = [*(numeric_place(*one) for one in self._sources.peers), *self._sources.web_seeds]
-            told = "; ".join(f"{one}: {self.refused.get(one, 'nothing came')}" for one in asked)
+            reasons = dict.fromkeys(asked, "nothing came") | self.refused
+            told = "; ".join(f"{one}: {reason}" for one, reason in reasons.items())
             raise FetchStalled(
                 f"less than {PROGRESS_BYTES} bytes came in {self._idle_s:.0f} s; missing: {names}; asked: {told}",
                 hint="what came is kept: run it again with more sources, or with a longer --idle",

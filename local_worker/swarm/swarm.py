@@ -42,7 +42,7 @@ class Event:
     """Something that happened to a piece.
 
     Attributes:
-        source: a peer as ``host:port``, or a web seed's address; whatever a stranger chose is not in it.
+        source: a peer as ``host:port``, or the address of a web seed, which another web seed may have led to.
         reason: why, in libtorrent's or the system's words.
         spans: hashes of a piece's spans, of which libtorrent says that they lead to its root.
         number: of the system's error where a disk failed; the status where a web seed answered with one; else 0.
@@ -72,7 +72,7 @@ class Transfer:
     fetched_bytes: int
     wasted_bytes: int
     peers: int
-    web_seeds: tuple[str, ...]
+    web_seeds: int
     is_checking: bool
     is_complete: bool
 
@@ -179,7 +179,7 @@ class Swarm:
             fetched_bytes=status.total_payload_download,
             wasted_bytes=status.total_failed_bytes + status.total_redundant_bytes,
             peers=status.num_peers,
-            web_seeds=tuple(handle.url_seeds()),
+            web_seeds=len(handle.url_seeds()),
             is_checking=status.state in (states.checking_files, states.checking_resume_data),
             is_complete=status.is_seeding,
         )
@@ -325,7 +325,8 @@ def known_spans(resume: Mapping[bytes, Any], piece: Piece) -> bytes:
 
 
 def _reason(alert: Any) -> str:
-    return str(alert.error.message() if alert.error.value() else alert.error_message())
+    # What a web server says in its own words is not told on.
+    return str(alert.error.message()) if alert.error.value() else "it does not answer as a web seed does"
 
 
 def _http_status(alert: Any) -> int:

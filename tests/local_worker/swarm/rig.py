@@ -125,6 +125,8 @@ class WebServer:
     headers: set[str] = field(default_factory=set)
     sent_bytes: int = 0
     url: str = ""
+    elsewhere: str = ""
+    """Where everything is to be found instead."""
 
     def paths(self) -> set[str]:
         """All that was asked for."""
@@ -147,6 +149,12 @@ def serving(server: WebServer) -> Iterator[WebServer]:
             server.asked.append((path, asked))
             server.headers |= {name.lower() for name in self.headers}
             file = server.folder / path
+            if server.elsewhere:
+                self.send_response(302)
+                self.send_header("Location", server.elsewhere + path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if not self.path.startswith("/p/") or not file.is_file():
                 self.send_error(404)
                 return

@@ -130,6 +130,21 @@ def test_a_lying_web_seed_alone_gives_nothing(made: Made, tmp_path: Path) -> Non
     assert not (tmp_path / "out" / MANIFEST_FILE).exists()
 
 
+def test_a_web_seed_may_lead_elsewhere_and_is_believed_no_more_there(made: Made, tmp_path: Path) -> None:
+    with (
+        serving(WebServer(made.folder)) as honest,
+        serving(WebServer(made.folder, lying_about_blocks)) as liar,
+        serving(WebServer(made.folder)) as sign,
+    ):
+        sign.elsewhere = honest.url
+        get(made, (1, 2), tmp_path / "out", web_seeds=[sign.url])
+        sign.elsewhere = liar.url
+        with pytest.raises(FetchStalled, match="where a web seed led to: it sent bytes"):
+            get(made, (1, 2), tmp_path / "other", web_seeds=[sign.url], idle_s=2.0)
+    assert held(tmp_path / "out") == made.roots(1, 2)
+    assert len(held(tmp_path / "other")) == 1
+
+
 def test_hashes_of_spans_that_do_not_lead_to_the_root_make_a_liar(made: Made, tmp_path: Path) -> None:
     def bend(path: str, data: bytes) -> bytes:
         return bytes((data[0] ^ 1,)) + data[1:] if path.startswith("spans/") else data
