@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from dllm_protocol.model_manifest import Piece
@@ -16,29 +17,26 @@ from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import piece_name
 from dllm_protocol.model_package.torrent import check_spans
 from local_worker.packages.disk import sync_folder
-from local_worker.packages.package import PIECES_FOLDER, piece_path
+from local_worker.packages.package import piece_path
 from local_worker.packages.spans import hash_file, is_piece, read_spans, store_spans
 from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
 from local_worker.swarm.sources import Sources, numeric_place
 from local_worker.swarm.span_requests import ask_for_spans
-from local_worker.swarm.swarm import Event, Happened, Swarm
+from local_worker.swarm.swarm import Event, Happened, Swarm, Transfer
+from local_worker.swarm.web_seeding import WebFailure, WebSeeding
 
 FETCHING_FOLDER: Final = "fetching"
 PIECES_AT_ONCE: Final = 4
 POLL_MS: Final = 100
-LOOKS_ALONE: Final = 5
-"""Why a source is gone is told a moment after it is gone."""
+SLOW_S: Final = 5.0
+SLOW_BYTES: Final = 1 << 20
+"""Where peers give less in so long, and web seeds are named, these are asked instead."""
 RECONNECT_S: Final = 5.0
 PROGRESS_S: Final = 1.0
 PROGRESS_BYTES: Final = 64 * 1024
 """So much has to come within the idle time, or it counts as nothing: a trickle would hold us for ever."""
 
 LIED: Final = "it sent bytes that the manifest does not name"
-BANNED: Final = "peer banned"
-"""libtorrent's word for the same."""
-ELSEWHERE: Final = "where a web seed led to"
-"""Stands for addresses that a stranger chose."""
-
 Progress = Callable[[str], None]
 
 
@@ -52,10 +50,13 @@ class _Running:
     piece: Piece
     peers: set[str]
     web_seeds: set[str]
-    is_hashed: bool
-    """Whether web seeds may be asked: its spans are known."""
-    looks_alone: int = 0
-    """How many looks in a row have found nobody to ask."""
+    spans: bytes | None
+    """Hashes of its spans, without which web seeds are not asked."""
+    web: WebSeeding | None = None
+    """Where web seeds are asked and not peers."""
+    since: float = 0.0
+    then_bytes: int = 0
+    """How much was there at that time."""
 
 
 class Downloading:
@@ -75,6 +76,7 @@ class Downloading:
         self._idle_s = idle_s
         self._progress = progress
         self._running: dict[bytes, _Running] = {}
+        self._failures: SimpleQueue[WebFailure] = SimpleQueue()
         self._done_bytes = 0
 
     def run(self, pieces: Sequence[Piece]) -> None:
@@ -98,12 +100,15 @@ class Downloading:
                 for event in self._swarm.poll(POLL_MS):
                     if self._take(event):
                         watch.restart()
-                if self._look():
+                if self._take_failures() | self._look():
                     watch.restart()
                 self._watch(watch, [*(one.piece for one in self._running.values()), *waiting])
         finally:
             for one in self._running.values():
-                self._let_go(one.piece)
+                if one.web is not None:
+                    self._leave_web_seeds(one)
+                elif self._swarm.holds(one.piece):
+                    self._leave_peers(one)
             self._running.clear()
 
     def _spans_of(self, pieces: Sequence[Piece]) -> dict[bytes, bytes]:
@@ -128,10 +133,12 @@ class Downloading:
         peers = [one for one in self._sources.peers if numeric_place(*one) not in self._liars]
         # What a web seed sends without hashes of spans would only be known to be wrong when all of it is there.
         seeds = self._honest_web_seeds() if spans is not None else []
-        self._running[piece.root] = _Running(
-            piece, {numeric_place(*one) for one in peers}, set(seeds), spans is not None
-        )
-        self._swarm.fetch(piece, path.parent, spans, peers, [f"{one}{PIECES_FOLDER}/" for one in seeds])
+        one = _Running(piece, {numeric_place(*place) for place in peers}, set(seeds), spans)
+        if peers or not seeds:
+            self._ask_peers(one)
+        else:
+            self._ask_web_seeds(one)
+        self._running[piece.root] = one
 
     def _honest_web_seeds(self) -> list[str]:
         return [one for one in self._sources.web_seeds if one not in self._liars]
@@ -148,38 +155,58 @@ class Downloading:
             raise OSError(event.number, os.strerror(event.number) if event.number else event.reason)
         if event.kind is Happened.PEER_BANNED:
             return self._refuse(event.source, LIED, running.peers, lied=True)
-        if event.kind is Happened.WEB_SEED_FAILED:
-            return self._web_seed_failed(running, event)
         return False
 
     def _learn(self, running: _Running, spans: bytes) -> None:
         """Keep what peers said of the spans: the next fetch can tell right bytes from holes, and web seeds can help."""
-        if running.is_hashed:
+        if running.spans is not None:
             return
         check_spans(running.piece, spans)
         store_spans(self._package, running.piece, spans)
-        running.is_hashed = True
+        running.spans = spans
         running.web_seeds |= set(self._honest_web_seeds())
-        for seed in running.web_seeds:
-            self._swarm.ask_too(running.piece, f"{seed}{PIECES_FOLDER}/")
 
-    def _web_seed_failed(self, running: _Running, event: Event) -> bool:
-        seed = event.source.removesuffix(f"{PIECES_FOLDER}/")
-        if seed not in running.web_seeds:
-            if seed in self._liars:
-                return False
-            seed = ELSEWHERE
-        if event.reason == BANNED:
-            return self._refuse(seed, LIED, running.web_seeds, lied=True)
-        if 400 <= event.number < 500:
-            # It will say the same when it is asked again.
-            self._swarm.ask_no_more(running.piece, event.source)
-            return self._refuse(seed, event.reason, running.web_seeds, lied=False)
-        self.refused.setdefault(seed, event.reason)
-        return False
+    def _ask_peers(self, one: _Running) -> None:
+        peers = [place for place in self._sources.peers if numeric_place(*place) in one.peers]
+        self._swarm.fetch(one.piece, partial_path(self._package, one.piece).parent, one.spans, peers)
+        one.since, one.then_bytes = time.monotonic(), 0
+
+    def _ask_web_seeds(self, one: _Running) -> None:
+        """Leave a piece to web seeds: one of both writes its file at a time."""
+        assert one.spans is not None
+        if self._swarm.holds(one.piece):
+            self._leave_peers(one)
+        one.web = WebSeeding(
+            one.piece,
+            one.spans,
+            [seed for seed in self._honest_web_seeds() if seed in one.web_seeds],
+            partial_path(self._package, one.piece),
+            self._failures,
+            self._swarm.limits.download_bytes_per_s // PIECES_AT_ONCE,
+        )
+
+    def _is_slow(self, one: _Running, transfer: Transfer) -> bool:
+        """Whether peers gave less of a piece than is worth waiting for, where web seeds could help."""
+        now = time.monotonic()
+        if transfer.is_checking:
+            one.since = now
+        if now - one.since < SLOW_S:
+            return False
+        came, one.since, one.then_bytes = transfer.done_bytes - one.then_bytes, now, transfer.done_bytes
+        return came < SLOW_BYTES
+
+    def _take_failures(self) -> bool:
+        """Whether a web seed was sorted out."""
+        is_any = False
+        while not self._failures.empty():
+            failure = self._failures.get()
+            running = self._running.get(failure.root)
+            of_piece = running.web_seeds if running is not None else set()
+            is_any |= self._refuse(failure.web_seed, failure.reason, of_piece, lied=failure.lied)
+        return is_any
 
     def _refuse(self, source: str, reason: str, of_piece: set[str], *, lied: bool) -> bool:
-        if source not in of_piece and source != ELSEWHERE:
+        if source not in of_piece:
             return False  # it came to us by itself
         of_piece.discard(source)
         self.refused[source] = reason
@@ -192,23 +219,46 @@ class Downloading:
         """Whether a piece was finished."""
         before = len(self._running)
         for one in list(self._running.values()):
-            transfer = self._swarm.transfer(one.piece)
-            is_left_alone = not one.peers and not transfer.web_seeds and not transfer.is_complete
-            one.looks_alone = one.looks_alone + 1 if is_left_alone else 0
-            if transfer.is_complete:
-                for event in self._swarm.poll(0):  # who was found to lie until now
-                    self._take(event)
-                self._finish(one)
-            elif not one.is_hashed and transfer.peers:
-                self._swarm.ask_for_spans(one.piece)
-            if one.looks_alone >= LOOKS_ALONE:
-                self._give_up(one)
+            if one.web is not None:
+                self._look_at_web(one)
+            else:
+                self._look_at_peers(one)
         return len(self._running) < before
+
+    def _look_at_peers(self, one: _Running) -> None:
+        transfer = self._swarm.transfer(one.piece)
+        can_use_web = one.spans is not None and bool(one.web_seeds)
+        if transfer.is_complete:
+            for event in self._swarm.poll(0):  # who was found to lie until now
+                self._take(event)
+            self._leave_peers(one)
+            self._finish(one)
+        elif can_use_web and (not one.peers or self._is_slow(one, transfer)):
+            self._ask_web_seeds(one)
+        elif not one.peers and not can_use_web:
+            self._give_up(one)
+        elif one.spans is None and transfer.peers:
+            self._swarm.ask_for_spans(one.piece)
+
+    def _look_at_web(self, one: _Running) -> None:
+        assert one.web is not None
+        if not one.web.is_over():
+            return
+        web = one.web
+        self._leave_web_seeds(one)
+        self._take_failures()
+        if web.error is not None:
+            raise web.error
+        if web.done_bytes == one.piece.size_bytes:
+            self._finish(one)
+        elif one.peers:
+            self._ask_peers(one)
+        else:
+            self._give_up(one)
 
     def _finish(self, one: _Running) -> None:
         """A piece is whole by libtorrent's word: compare it by our own, then give it its name."""
         piece, partial = one.piece, partial_path(self._package, one.piece)
-        self._let_go(piece)
         del self._running[piece.root]
         hashes = hash_file(partial, piece)
         if hashes is None or not is_piece(hashes, piece):
@@ -231,11 +281,18 @@ class Downloading:
         if self._swarm.listens_at is not None:
             self._swarm.seed(piece, path.parent, hashes.spans())
 
-    def _let_go(self, piece: Piece) -> None:
-        transfer = self._swarm.transfer(piece)
+    def _leave_peers(self, one: _Running) -> None:
+        transfer = self._swarm.transfer(one.piece)
         self.fetched_bytes += transfer.fetched_bytes
         self.wasted_bytes += transfer.wasted_bytes
-        self._swarm.let_go(piece)
+        self._swarm.let_go(one.piece)
+
+    def _leave_web_seeds(self, one: _Running) -> None:
+        assert one.web is not None
+        one.web.stop()
+        self.fetched_bytes += one.web.fetched_bytes
+        self.wasted_bytes += one.web.wasted_bytes
+        one.web = None
 
     def _give_up(self, one: _Running) -> None:
         told = "; ".join(f"{source}: {reason}" for source, reason in sorted(self.refused.items()))
@@ -243,7 +300,7 @@ class Downloading:
         if self.refused and self.refused.keys() <= self._liars:
             raise SourcesLied(what, hint="name another source with --peer or --web-seed")
         hint = "name another source with --peer or --web-seed"
-        if not one.is_hashed and self._sources.web_seeds:
+        if one.spans is None and self._sources.web_seeds:
             hint = (
                 f"the web seeds have no spans/{one.piece.root.hex()}: serve the whole folder of the package"
             )
@@ -253,8 +310,10 @@ class Downloading:
         """Say how far it is, ask those again who did not answer, and end what does not go on."""
         if not self._running:
             return
-        transfers = [self._swarm.transfer(one.piece) for one in self._running.values()]
+        with_peers = [one for one in self._running.values() if one.web is None]
+        transfers = [self._swarm.transfer(one.piece) for one in with_peers]
         done = self._done_bytes + sum(transfer.done_bytes for transfer in transfers)
+        done += sum(one.web.done_bytes for one in self._running.values() if one.web is not None)
         now = watch.look(done, is_busy=any(transfer.is_checking for transfer in transfers))
         if now.is_time_to_tell:
             names = ", ".join(_name(one.piece) for one in self._running.values())
@@ -263,7 +322,7 @@ class Downloading:
                 f"fetching {names}: {done / 1e6:.1f} MB so far, {peers} connections, {len(left)} pieces left"
             )
         if now.is_time_to_connect:
-            for one in self._running.values():
+            for one in with_peers:
                 self._swarm.connect(
                     one.piece, (place for place in self._sources.peers if numeric_place(*place) in one.peers)
                 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from typing import Any, Final
 
 from local_worker.swarm.sources import Limits, Place, numeric_place
@@ -49,8 +47,6 @@ def session_settings(lt: Any, limits: Limits, listen: Place | None, finds_peers:
         "tick_interval": 100,
         "min_reconnect_time": 2,
         "max_failcount": 30,
-        "urlseed_wait_retry": 5,
-        "urlseed_timeout": 30,
         "peer_connect_timeout": 10,
         "handshake_timeout": 10,
         # Written with pwrite: a full disk under a mapped file is a signal, not an error.
@@ -59,11 +55,3 @@ def session_settings(lt: Any, limits: Limits, listen: Place | None, finds_peers:
         "aio_threads": 4,
         "hashing_threads": 1,
     }
-
-
-def trust_the_systems_authorities() -> None:
-    """libtorrent's own OpenSSL looks for certificates where its makers had them; point it at those of Python's."""
-    places = ssl.get_default_verify_paths()
-    for name, found in (("SSL_CERT_FILE", places.cafile), ("SSL_CERT_DIR", places.capath)):
-        if found is not None:
-            os.environ.setdefault(name, found)

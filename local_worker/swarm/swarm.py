@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from dllm_protocol.model_manifest import Piece
-from dllm_protocol.model_package.torrent import HASH_BYTES, bencode, info_hash, span_count, torrent_info
+from dllm_protocol.model_package.torrent import (
+    HASH_BYTES,
+    bencode,
+    info_hash,
+    span_count,
+    torrent_info,
+)
 from local_worker.swarm.errors import ListenRefused, SwarmMissing
-from local_worker.swarm.session_settings import session_settings, trust_the_systems_authorities
+from local_worker.swarm.session_settings import session_settings
 from local_worker.swarm.sources import Limits, Place, numeric_place
 
 LISTEN_S: Final = 10.0
@@ -29,7 +35,6 @@ class Happened(Enum):
     """What a session tells."""
 
     PEER_BANNED = "peer banned"
-    WEB_SEED_FAILED = "web seed failed"
     SPANS = "spans"
     """Peers have told the hashes of a piece's spans."""
     DISK = "disk"
@@ -42,10 +47,10 @@ class Event:
     """Something that happened to a piece.
 
     Attributes:
-        source: a peer as ``host:port``, or the address of a web seed, which another web seed may have led to.
+        source: a peer as ``host:port``.
         reason: why, in libtorrent's or the system's words.
         spans: hashes of a piece's spans, of which libtorrent says that they lead to its root.
-        number: of the system's error where a disk failed; the status where a web seed answered with one; else 0.
+        number: of the system's error where a disk failed, else 0.
     """
 
     kind: Happened
@@ -64,15 +69,13 @@ class Transfer:
         done_bytes: that are on the disk.
         fetched_bytes: that came over the network in this session, whatever they were worth.
         wasted_bytes: of those, which were wrong or came twice.
-        peers: connected now, web seeds among them.
-        web_seeds: left to ask.
+        peers: connected now.
     """
 
     done_bytes: int
     fetched_bytes: int
     wasted_bytes: int
     peers: int
-    web_seeds: int
     is_checking: bool
     is_complete: bool
 
@@ -104,7 +107,7 @@ class Swarm:
             finds_peers: ask the DHT and exchange peers with peers.
         """
         self._lt = _library()
-        trust_the_systems_authorities()
+        self.limits = limits
         self._finds_peers = finds_peers
         self._handles: dict[bytes, Any] = {}
         self._pieces: dict[bytes, Piece] = {}
@@ -121,22 +124,13 @@ class Swarm:
         self._session.set_peer_class_filter(everyone)
         self.listens_at: Place | None = self._wait_for_listening(listen) if listen is not None else None
 
-    def fetch(
-        self,
-        piece: Piece,
-        folder: Path,
-        spans: bytes | None,
-        peers: Iterable[Place],
-        web_seeds: Iterable[str],
-    ) -> None:
+    def fetch(self, piece: Piece, folder: Path, spans: bytes | None, peers: Iterable[Place]) -> None:
         """Begin with a piece, or go on with the bytes of it that lie in the folder, which are checked first.
 
         Args:
             spans: hashes of its spans, which lead to its root; None asks peers for them.
-            web_seeds: folders that have it under its root's name.
         """
         parameters = self._parameters(piece, folder, spans)
-        parameters.url_seeds = list(web_seeds)
         parameters.max_connections = -1
         self._add(piece, parameters, self._lt.torrent_flags.update_subscribe)
         self.connect(piece, peers)
@@ -157,14 +151,6 @@ class Swarm:
         """Have it told, by `Happened.SPANS`, what peers have said about the hashes of a piece's spans."""
         self._handles[piece.root].save_resume_data()
 
-    def ask_too(self, piece: Piece, web_seed: str) -> None:
-        """Have a piece from a web seed as well."""
-        self._handles[piece.root].add_url_seed(web_seed)
-
-    def ask_no_more(self, piece: Piece, web_seed: str) -> None:
-        """Leave a web seed alone with a piece."""
-        self._handles[piece.root].remove_url_seed(web_seed)
-
     def holds(self, piece: Piece) -> bool:
         """Whether the piece is on its way, in or out."""
         return piece.root in self._handles
@@ -179,7 +165,6 @@ class Swarm:
             fetched_bytes=status.total_payload_download,
             wasted_bytes=status.total_failed_bytes + status.total_redundant_bytes,
             peers=status.num_peers,
-            web_seeds=len(handle.url_seeds()),
             is_checking=status.state in (states.checking_files, states.checking_resume_data),
             is_complete=status.is_seeding,
         )
@@ -258,10 +243,6 @@ class Swarm:
             return Event(Happened.SPANS, root, spans=spans) if spans else None
         if isinstance(alert, lt.peer_ban_alert):
             return Event(Happened.PEER_BANNED, root, source=numeric_place(*alert.endpoint))
-        if isinstance(alert, lt.url_seed_alert):
-            return Event(
-                Happened.WEB_SEED_FAILED, root, alert.server_url(), _reason(alert), _http_status(alert)
-            )
         if isinstance(alert, lt.file_error_alert):
             is_system = alert.error.category().name() in ("system", "generic")
             number = alert.error.value() if is_system else 0
@@ -322,12 +303,3 @@ def known_spans(resume: Mapping[bytes, Any], piece: Piece) -> bytes:
         return b""
     before = mask[:first].count(b"1")
     return bytes(hashes[HASH_BYTES * before : HASH_BYTES * (before + count)])
-
-
-def _reason(alert: Any) -> str:
-    # What a web server says in its own words is not told on.
-    return str(alert.error.message()) if alert.error.value() else "it does not answer as a web seed does"
-
-
-def _http_status(alert: Any) -> int:
-    return int(alert.error.value()) if alert.error.category().name() == "http" else 0
