@@ -26,6 +26,11 @@ class PackagerFailed(DllmError):
     code = "E_PACKAGER"
 
 
+def is_a_file(text: str) -> bool:
+    """Whether a file of that name is there."""
+    return Path(text).is_file()
+
+
 def names_a_package(text: str) -> bool:
     """Whether somebody who typed this means a package's folder, not a registered model: models' names have no
     slashes, and a folder of that name beside us counts if it has a manifest.
@@ -59,6 +64,60 @@ async def run_packager(words: Sequence[str], on_progress: Callable[[str], None])
             process.terminate()
             await process.wait()
     return _answer(out, exit_code, last)
+
+
+async def serve_packages(
+    words: Sequence[str],
+    on_ready: Callable[[dict[str, Any]], None],
+    on_progress: Callable[[str], None],
+    told: asyncio.Event,
+) -> None:
+    """Run a command of ``dllm-worker model`` that goes on until it is told to stop.
+
+    Args:
+        on_ready: called with its data, once it serves.
+        told: set when it is to stop.
+
+    Raises:
+        PackagerFailed: as `run_packager`; and when it ends by itself.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-m",
+            "local_worker.package_commands",
+            words[0],
+            "--lifeline",
+            "--json",
+            *words[1:],
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        limit=MAX_ANSWER_BYTES,
+        # A terminal's Ctrl-C is for us, who then tell it.
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    following = asyncio.create_task(_follow(process.stderr, on_progress))
+    stopping = asyncio.create_task(told.wait())
+    ending = asyncio.create_task(process.wait())
+    try:
+        line = await process.stdout.readline()
+        if not line or not line.startswith(b'{"ok": true'):
+            exit_code = await ending
+            _answer(line, exit_code, await following)
+        on_ready(_answer(line, 0, ""))
+        await asyncio.wait((stopping, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not told.is_set():
+            raise PackagerFailed(
+                f"the worker's program ended with {await ending}: {await following or 'no word'}"
+            )
+    finally:
+        stopping.cancel()
+        process.stdin.close()
+        await ending
+        await following
 
 
 async def _all_of(stream: asyncio.StreamReader) -> bytes:

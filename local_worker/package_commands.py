@@ -1,21 +1,20 @@
-"""``dllm-worker model``: cuts a model into a package of pieces, checks packages, builds chunks. No network, no keys."""
+"""``dllm-worker model``: cuts a model into a package of pieces, checks packages, builds chunks. No keys, and no network
+but for ``fetch`` and ``seed``.
+"""
 
 from __future__ import annotations
 
-import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from dllm_protocol.errors import UsageRefused
 from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, manifest_hash, probe_of
 from dllm_protocol.model_package.chunk import is_tied
 from dllm_protocol.model_package.layout import KIND_NAMES, piece_name
+from local_worker import swarm_commands
 from local_worker.command_output import Json, note, reported, say
+from local_worker.command_words import Expected, hash_from, interruptible
 from local_worker.layer_range import parse_layers
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.packages.assembling import assemble as assemble_chunk
@@ -26,9 +25,9 @@ from local_worker.packages.packing import pack as pack_model
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Package = Annotated[Path, typer.Argument(help="A package's folder.")]
-Expected = Annotated[
-    str | None, typer.Option("--manifest-hash", help="What its manifest's hash must be, in hexadecimal.")
-]
+
+app.command()(swarm_commands.fetch)
+app.command()(swarm_commands.seed)
 
 
 @app.command()
@@ -44,7 +43,7 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Cut a model into pieces that are named by their content, and write the manifest that names them."""
-    with reported(as_json), _interruptible():
+    with reported(as_json), interruptible():
         called = name or name_from_file(without_part(model))
         package = out or model.with_name(f"{without_part(model).stem}.package")
         terms = ManifestTerms(called, DEFAULT_RESERVE, chat_template, licence)
@@ -56,7 +55,7 @@ def pack(
 def show(package: Package, manifest_hash: Expected = None, as_json: Json = False) -> None:
     """What a package's manifest says; its pieces are not looked at."""
     with reported(as_json):
-        manifest = load_package(package, _hash(manifest_hash))
+        manifest = load_package(package, hash_from(manifest_hash))
         pieces = [
             {
                 "kind": KIND_NAMES[one.kind],
@@ -73,8 +72,8 @@ def show(package: Package, manifest_hash: Expected = None, as_json: Json = False
 @app.command()
 def verify(package: Package, manifest_hash: Expected = None, as_json: Json = False) -> None:
     """Compare every piece of a package with its manifest, to the byte."""
-    with reported(as_json), _interruptible():
-        manifest = load_package(package, _hash(manifest_hash))
+    with reported(as_json), interruptible():
+        manifest = load_package(package, hash_from(manifest_hash))
         progress = _say_progress("verifying")
         for number, piece in enumerate(manifest.pieces, start=1):
             progress(piece_name(piece.kind, piece.index), number, len(manifest.pieces))
@@ -91,8 +90,8 @@ def assemble(
     as_json: Json = False,
 ) -> None:
     """Build the file of a chunk, which llama.cpp loads, out of a package's pieces; each is checked as it is copied."""
-    with reported(as_json), _interruptible():
-        manifest = load_package(package, _hash(manifest_hash))
+    with reported(as_json), interruptible():
+        manifest = load_package(package, hash_from(manifest_hash))
         first, end = parse_layers(layers, manifest.layers)
         size_bytes = assemble_chunk(package, manifest, first, end, out).size_bytes
         told = {"chunk": str(out), "first_layer": first, "end_layer": end, "size_bytes": size_bytes}
@@ -123,30 +122,6 @@ def _described(manifest: Manifest) -> dict[str, Any]:
 
 def _say_progress(doing: str) -> Any:
     return lambda name, number, count: note(f"{doing} {name} ({number}/{count})")
-
-
-def _hash(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise UsageRefused(f"{text[:80]!r} is no hash of 64 hexadecimal digits")
-    return bytes.fromhex(text)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """A request to end is an ordinary way out, on which what was begun is cleared away."""
-
-    def end(_number: int, _frame: object) -> NoReturn:
-        raise SystemExit(130)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        raise SystemExit(130) from interrupt
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,7 @@ ALLOWED_SKIPS: dict[str, Callable[[], bool]] = {
     "needs the cometbft binary": lambda: not is_cometbft_here(),
     "needs Go with cosmos/ics23": lambda: not is_go_verifier_buildable(),
     "needs a GPU": lambda: not Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is None,
+    "needs libtorrent": lambda: sys.version_info >= (3, 14) and find_spec("libtorrent") is None,
     "needs an ordinary user": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
     "needs Linux": lambda: not Path("/proc/self").exists(),
 }

@@ -1,4 +1,4 @@
-"""`dllm model list|show|found|pack|verify|assemble`."""
+"""`dllm model list|show|found|pack|verify|assemble|fetch|seed`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,24 @@ app = group(
       dllm model pack FILE.gguf        pieces for machines that each hold a part of it
       dllm model verify FILE.package
       dllm model assemble FILE.package --layers 0:8 --out part.gguf
+      dllm model fetch NAME --layers 0:8 --peer HOST:PORT --out NAME.package
+      dllm model seed NAME.package --listen 0.0.0.0:6881
     """
 )
 
 PackageFolder = Annotated[Path, typer.Argument(help="A package's folder.")]
 Expected = Annotated[
     str | None, typer.Option("--manifest-hash", help="What its manifest's hash must be, in hexadecimal.")
+]
+
+UploadLimit = Annotated[
+    str | None, typer.Option("--upload-limit", help="Bytes a second to peers: 2M, 500k; else no limit.")
+]
+FindPeers = Annotated[
+    bool,
+    typer.Option(
+        "--find-peers", help="Ask the public DHT, and peers for peers; tells strangers what is fetched."
+    ),
 ]
 
 
@@ -154,6 +166,88 @@ async def assemble(
     """
     options = [f"--layers={layers}", f"--out={out}", *_option("--manifest-hash", manifest_hash)]
     return await _packager("assemble", str(package), *options)
+
+
+@command(app, "fetch")
+async def fetch(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MANIFEST|NAME", help="A package, a manifest's file, or a registered model."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The package's folder; a fetch that was stopped goes on in it.")
+    ],
+    layers: Annotated[
+        str, typer.Option("--layers", help="FIRST:END, END not included; either may be left out.")
+    ] = ":",
+    peer: Annotated[list[str] | None, typer.Option("--peer", help="host:port of somebody who seeds.")] = None,
+    web_seed: Annotated[
+        list[str] | None, typer.Option("--web-seed", help="Address of a package's folder behind HTTP.")
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", help="host:port where peers may come to meanwhile; else nowhere."),
+    ] = None,
+    upload_limit: UploadLimit = None,
+    download_limit: Annotated[
+        str | None, typer.Option("--download-limit", help="Bytes a second: 2M, 500k; else no limit.")
+    ] = None,
+    idle: Annotated[
+        int | None, typer.Option("--idle", help="Seconds without anything until it fails; else 120.")
+    ] = None,
+    find_peers: FindPeers = False,
+    manifest_hash: Expected = None,
+) -> Report:
+    """Fetch the pieces of some layers from peers and web seeds; each is compared with the manifest to the byte.
+
+    \b
+      dllm model fetch big --layers 8:16 --peer 192.0.2.7:6881 --out big.package
+      dllm model fetch big.manifest --web-seed https://host/big.package --out big.package
+
+    A registered model's manifest comes with a proof from the network.
+    """
+    from dllm_chat.cli.package_sources import manifest_file
+
+    options = [
+        *(f"--out={out}", f"--layers={layers}"),
+        *(f"--peer={one}" for one in peer or ()),
+        *(f"--web-seed={one}" for one in web_seed or ()),
+        *_option("--listen", listen),
+        *_option("--upload-limit", upload_limit),
+        *_option("--download-limit", download_limit),
+        *_option("--idle", idle),
+        *(["--find-peers"] if find_peers else []),
+    ]
+    async with manifest_file(model, manifest_hash) as (path, expected):
+        return await _packager("fetch", str(path), *options, *_option("--manifest-hash", expected))
+
+
+@command(app, "seed")
+async def seed(
+    packages: Annotated[list[Path], typer.Argument(help="Packages' folders.")],
+    listen: Annotated[str, typer.Option("--listen", help="host:port to listen on; port 0 takes a free one.")],
+    upload_limit: UploadLimit = None,
+    find_peers: FindPeers = False,
+) -> Report:
+    """Serve the pieces of packages to peers until told to stop; pieces that come meanwhile are served too.
+
+    \b
+      dllm model seed big.package --listen 0.0.0.0:6881 --upload-limit 2M
+    """
+    from dllm_chat.cli.long_running import announce, ended, told_to_stop
+    from dllm_chat.cli.output import progress
+    from dllm_chat.packages import serve_packages
+
+    words = ["seed", f"--listen={listen}", *_option("--upload-limit", upload_limit)]
+    words += ["--find-peers"] if find_peers else []
+    async with told_to_stop() as told:
+        await serve_packages(
+            [*words, "--", *map(str, packages)],
+            lambda data: announce(Report(data, fields(data))),
+            progress,
+            told,
+        )
+    raise ended()
 
 
 def _option(name: str, value: object) -> list[str]:

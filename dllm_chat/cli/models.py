@@ -21,8 +21,8 @@ STATUS = {
 }
 
 
-async def model_data(chain: Chain, name: str, height: int) -> dict[str, Any]:
-    """Manifest, owner and how many offer it.
+async def registered_model(chain: Chain, name: str, height: int) -> records.ModelRecord:
+    """A model's record.
 
     Raises:
         NotFound: proved that there is no such model.
@@ -31,6 +31,16 @@ async def model_data(chain: Chain, name: str, height: int) -> dict[str, Any]:
     if found is None:
         known = ", ".join(clean_line(one, 64) for one in await chain.reads.models(height)) or "none yet"
         raise NotFound(f"the network has no model {name[:64]!r}", hint=f"registered: {known}")
+    return found
+
+
+async def model_data(chain: Chain, name: str, height: int) -> dict[str, Any]:
+    """Manifest, owner and how many offer it.
+
+    Raises:
+        NotFound: proved that there is no such model.
+    """
+    found = await registered_model(chain, name, height)
     manifest = found.manifest
     live = await chain.reads.record(records.ProviderSet, state_keys.live_offers(name), height)
     return {

@@ -53,18 +53,35 @@ def load_package(package: Path, expected_hash: bytes | None = None) -> Manifest:
         MalformedBytes: the manifest is not canonical.
         VerificationFailed: it is another model's, or not that of a model in pieces.
     """
+    return load_manifest(package / MANIFEST_FILE, expected_hash)
+
+
+def load_manifest(path: Path, expected_hash: bytes | None = None) -> Manifest:
+    """The manifest in a file: a package's, or one that lies alone.
+
+    Raises:
+        As `load_package`.
+    """
     try:
-        with (package / MANIFEST_FILE).open("rb") as file:
+        # Not waiting for a writer: a pipe in the place of a manifest is read as what is in it now.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
             raw = file.read(MAX_MANIFEST_BYTES)
     except OSError as error:
+        what = (
+            f"{path.parent} is no package: its manifest cannot be read"
+            if path.name == MANIFEST_FILE
+            else f"{path} cannot be read"
+        )
         raise PackageNotFound(
-            f"{package} is no package: its manifest cannot be read ({error.strerror})",
+            f"{what} ({error.strerror})",
             hint="dllm model pack FILE.gguf makes one",
         ) from error
     manifest = Manifest.decode(raw)
     found = manifest_hash(manifest)
     if expected_hash is not None and found != expected_hash:
-        raise VerificationFailed(f"{package} has manifest {found.hex()}, {expected_hash.hex()} was wanted")
+        called = path.parent if path.name == MANIFEST_FILE else path
+        raise VerificationFailed(f"{called} has manifest {found.hex()}, {expected_hash.hex()} was wanted")
     check_chunked(manifest)
     return manifest
 

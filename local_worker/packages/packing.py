@@ -24,11 +24,11 @@ from dllm_protocol.model_manifest import (
     PIECE_HEADER,
     Manifest,
     Piece,
-    PieceRoot,
     version_for,
 )
 from dllm_protocol.model_package.layout import Model, PiecePlan, examine, piece_name, plan_pieces
 from dllm_protocol.model_package.probe import short_context_rows
+from dllm_protocol.model_package.torrent import PieceHashes
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.engine.errors import ModelRefused
@@ -45,6 +45,7 @@ from local_worker.packages.errors import OutputRefused
 from local_worker.packages.package import MANIFEST_FILE, PIECES_FOLDER, piece_path
 from local_worker.packages.probe_recording import ProbedModel, record_probe
 from local_worker.packages.sources import ModelSource, open_model
+from local_worker.packages.spans import store_spans
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
 
 _LOG_FILE = "engine.log"
@@ -123,13 +124,13 @@ def _with_probe(folder: Path, manifest: Manifest, probed: ProbedModel, progress:
 
 def _write_piece(folder: Path, plan: PiecePlan, source: ModelSource) -> Piece:
     """One piece, hashed while it is written, then named by its root."""
-    root = PieceRoot()
+    hashes = PieceHashes(plan.head.size_bytes)
     unnamed = folder / PIECES_FOLDER / ".new"
     descriptor = create_file(unnamed)
     try:
 
         def put(data: bytes) -> None:
-            root.update(data)
+            hashes.update(data)
             write_all(descriptor, data)
 
         put(plan.raw_head)
@@ -140,7 +141,8 @@ def _write_piece(folder: Path, plan: PiecePlan, source: ModelSource) -> Piece:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    piece = Piece(plan.kind, plan.index, root.size_bytes, root.root())
+    piece = Piece(plan.kind, plan.index, hashes.size_bytes, hashes.root())
+    store_spans(folder, piece, hashes.spans())
     unnamed.replace(piece_path(folder, piece))
     return piece
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from dllm_protocol.errors import DllmError
-from dllm_protocol.model_manifest import Manifest, Piece, PieceRoot
+from dllm_protocol.model_manifest import Manifest, Piece
 from dllm_protocol.model_package.layout import PiecePlan
 from dllm_protocol.model_package.probe import (
     LONG,
@@ -28,12 +28,14 @@ from dllm_protocol.model_package.probe import (
     plan_probe,
     probe_tokens,
 )
+from dllm_protocol.model_package.torrent import PieceHashes
 from local_worker.engine.client import Engine
 from local_worker.engine.errors import DecodeFailed, DecodeRefused, EngineGone, ModelRefused
 from local_worker.engine.messages import Hidden, Ids, Logits, RowOutput
 from local_worker.packages.assembling import assemble
 from local_worker.packages.disk import COPY_BYTES, create_file, write_all
 from local_worker.packages.package import piece_path
+from local_worker.packages.spans import store_spans
 
 CONTEXT_ROWS: Final = 256
 """llama.cpp's shortest context, and its step."""
@@ -109,10 +111,11 @@ async def record_probe(
                     _put(descriptor, plan, logits_name(side), logits.astype("<f4"))
                     _put(descriptor, plan, logit_ids_name(side), ids.astype("<i4"))
         os.fsync(descriptor)
-        piece = _piece_of(descriptor, plan)
+        piece, hashes = _piece_of(descriptor, plan)
     finally:
         os.close(descriptor)
         block.unlink(missing_ok=True)
+    store_spans(folder, piece, hashes.spans())
     unnamed.replace(piece_path(folder, piece))
     return piece
 
@@ -152,8 +155,8 @@ def _put(descriptor: int, plan: PiecePlan, name: str, values: _Values) -> None:
         data, at = data[written:], at + written
 
 
-def _piece_of(descriptor: int, plan: PiecePlan) -> Piece:
-    root = PieceRoot()
-    while data := os.pread(descriptor, COPY_BYTES, root.size_bytes):
-        root.update(data)
-    return Piece(plan.kind, plan.index, root.size_bytes, root.root())
+def _piece_of(descriptor: int, plan: PiecePlan) -> tuple[Piece, PieceHashes]:
+    hashes = PieceHashes(plan.head.size_bytes)
+    while data := os.pread(descriptor, COPY_BYTES, hashes.size_bytes):
+        hashes.update(data)
+    return Piece(plan.kind, plan.index, hashes.size_bytes, hashes.root()), hashes

@@ -22,6 +22,7 @@ VIOLATIONS = {
     "pure": ("dllm_protocol/bad.py", "from time import monotonic"),
     "textual": ("dllm_chat/cli/bad.py", "import dllm_chat.tui.bad"),
     "llama": ("local_worker/bad.py", "import llama_cpp"),
+    "libtorrent": ("local_worker/swarm/bad.py", "def start():\n    import libtorrent"),
 }
 
 
@@ -60,6 +61,8 @@ def test_a_planted_import_breaks_its_contract(contract: str, tmp_path: Path) -> 
         "full_node.state_machine",
         "local_worker.engine.llama",
         "local_worker.engine",
+        "local_worker.swarm.swarm",
+        "local_worker.swarm",
         "dllm_chat.tui.bad",
         "dllm_chat.tui",
     }
@@ -70,6 +73,7 @@ def test_a_planted_import_breaks_its_contract(contract: str, tmp_path: Path) -> 
         (folder / "__init__.py").touch()
     (tmp_path / "dllm_chat/tui/bad/__init__.py").write_text("import textual\n")
     (tmp_path / "local_worker/engine/llama/__init__.py").write_text("import llama_cpp\n")
+    (tmp_path / "local_worker/swarm/swarm/__init__.py").write_text("import libtorrent\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text("utf-8"))
     assert lint(tmp_path, "--contract", contract).returncode == 0
 
@@ -120,7 +124,7 @@ def test_a_room_below_the_tui_loads_no_textual(room: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["light_node", "dllm_chat.dispatch", "local_worker"])
-def test_nothing_loads_llama_outside_the_engine_process(package: str) -> None:
+def test_nothing_loads_llama_or_libtorrent_outside_their_processes(package: str) -> None:
     # Of the engine, the worker's service holds only the near end: the client and the starter of the process.
     code = (
         "import importlib, pkgutil\n"
@@ -131,4 +135,4 @@ def test_nothing_loads_llama_outside_the_engine_process(package: str) -> None:
         "    if not far and not found.name.endswith('__main__'):\n"
         "        importlib.import_module(found.name)"
     )
-    assert "llama_cpp" not in loaded_after(code)
+    assert not {"llama_cpp", "libtorrent"} & loaded_after(code)

@@ -23,14 +23,24 @@ from dllm_protocol.model_manifest import (
     version_for,
 )
 from dllm_protocol.model_package.chunk import is_tied, pieces_of_chunk, plan_chunk
+from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import check_piece, examine, plan_pieces
 from dllm_protocol.model_package.probe import ProbeShape, plan_probe, probe_shape
+from dllm_protocol.model_package.torrent import SPAN_BYTES_MIN, PieceHashes, check_spans
 from dllm_protocol.pricing import RowPrices
 from local_worker.engine import hidden
 from local_worker.engine.messages import DecodeRequest
-from local_worker.packages.package import load_package, piece_path, read_piece_head, verify_piece
+from local_worker.packages.package import (
+    load_manifest,
+    load_package,
+    piece_path,
+    read_piece_head,
+    verify_piece,
+)
 from local_worker.packages.probe_piece import read_probe
 from local_worker.packages.sources import open_model
+from local_worker.packages.spans import read_spans, spans_path, store_spans
+from local_worker.swarm.swarm import known_spans
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.node import through_file
 
@@ -155,6 +165,41 @@ def _manifest_of(pieces: tuple[Piece, ...]) -> Manifest:
     return Manifest(version, "m", "gemma3", LAYERS, 64, bytes(32), "plain", "x", prices, pieces)
 
 
+def _spans(data: bytes) -> None:
+    """Hashes of spans that a stranger sent, or that lie in a package; what is kept is read again."""
+    piece, _ = _spanned()
+    check_spans(piece, data)
+    with tempfile.TemporaryDirectory() as name:
+        store_spans(Path(name), piece, data)
+        if read_spans(Path(name), piece) != data:
+            raise AssertionError("hashes of spans are read again as others")
+
+
+def _stored_spans(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = spans_path(Path(name), _spanned()[0])
+        path.parent.mkdir()
+        path.write_bytes(data)
+        if read_spans(Path(name), _spanned()[0]) is None:
+            raise PieceRefused("these are no spans of the piece")
+
+
+def _told_spans(data: bytes) -> None:
+    """What libtorrent keeps of a piece's tree, whatever a peer made it keep."""
+    known = known_spans({b"trees": [{b"mask": data[:15], b"hashes": data[15:]}]}, _spanned()[0])
+    if known:
+        check_spans(_spanned()[0], known)
+
+
+@cache
+def _spanned() -> tuple[Piece, bytes]:
+    """A piece of three spans, and their hashes."""
+    data = bytes(2 * SPAN_BYTES_MIN + 5)
+    hashes = PieceHashes(len(data))
+    hashes.update(data)
+    return Piece(PIECE_BLOCK, 0, len(data), hashes.root()), hashes.spans()
+
+
 def _manifest() -> bytes:
     return _manifest_of(
         tuple(Piece(*key, len(raw), piece_root([raw])) for key, raw in _pieces().items())
@@ -184,6 +229,18 @@ def decoders() -> list[Decoder]:
             through_file(lambda path: load_package(path.parent), "manifest"),
             _manifest(),
         ),
+        ("dllm_protocol.model_package.torrent.check_spans", _spans, _spanned()[1]),
+        (
+            "local_worker.packages.spans.read_spans",
+            _stored_spans,
+            _spanned()[1],
+        ),
+        (
+            "local_worker.swarm.swarm.known_spans",
+            _told_spans,
+            b"111111" + b"0" * 9 + bytes(96) + _spanned()[1],
+        ),
+        ("local_worker.packages.package.load_manifest", through_file(load_manifest, "wanted"), _manifest()),
         ("local_worker.packages.sources.open_model", through_file(_opened, "m.gguf"), small_file()),
         (
             "local_worker.engine.hidden.read_forward",

@@ -21,6 +21,7 @@ WANTED = {
     "session list", "session close", "provider list", "provider show",
     "validator list", "validator show", "validator stake", "validator unstake", "validator collect",
     "model list", "model show", "model found", "model pack", "model verify", "model assemble",
+    "model fetch", "model seed",
     "worker on", "worker off", "worker status",
     "receipt list", "receipt show", "receipt verify",
     "network status", "network join", "network leave", "network bundle", "network invite",
