@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dllm_protocol.encoding import (
     ADDRESS,
+    BOOL,
     HASH,
     OPTIONAL_ADDRESS,
     PUBLIC_KEY,
@@ -178,6 +179,8 @@ class Decode(Record):
     top_k: int = wire(5, Unsigned(MAX_TOP_K))
     outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
     """Which rows' logits are wanted: one of the OUTPUTS_ constants."""
+    quiet: int = wire(7, BOOL)
+    """1: a stage that hands these rows on need not say Done. Whoever answers the client does all the same."""
 
 
 @record
@@ -232,6 +235,8 @@ class Pong(Record):
     """Here."""
 
     nonce: int = wire(1, U32)
+    done: int = wire(2, U32)
+    """The newest request for rows that was carried out or refused; 0: none was."""
 
 
 @record
@@ -289,6 +294,8 @@ class Expect(Record):
     outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
     label: bytes = wire(7, HASH)
     """What the client calls all rows up to the last of these; `Ready.held_digest` gives it back."""
+    quiet: int = wire(8, BOOL)
+    """As in `Decode`."""
 
 
 @record

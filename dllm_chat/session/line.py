@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from dllm_chat.session.catching_up import CatchingUp, give_up_on
-from dllm_chat.session.decoder import RowLogits
+from dllm_chat.session.decoder import RowLogits, common_rows
 from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
 from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
@@ -40,6 +40,8 @@ from dllm_protocol.session.rows import charged
 from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
 
+TIMED_ROWS: Final = 4
+"""Of every so many rows one is told by every stage: so their pace is known, at a quarter of the messages."""
 LINK_TIMEOUT_S: Final = 10.0
 
 
@@ -178,8 +180,12 @@ class Line:
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
             self._require_pace()
         try:
-            request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST)
-            self._ear.time_row(request)
+            is_timed = len(self.held) % TIMED_ROWS == 0
+            request = await self._ask(
+                len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=not is_timed
+            )
+            if is_timed:
+                self._ear.time_row(request)
             return await self.row_of(request)
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
@@ -276,7 +282,7 @@ class Line:
                 continue  # found out again when it is to link up
 
     async def _decode(self, ids: list[int], kind: int, top_k: int) -> RowLogits:
-        common = min(_common(self.held, ids), len(ids) - 1)
+        common = min(common_rows(self.held, ids), len(ids) - 1)
         for leg in self.legs:
             leg.rows = min(leg.rows, common)
         first = max(leg.rows for leg in self.legs)
@@ -301,8 +307,13 @@ class Line:
             self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._next_request
         )
 
-    async def _ask(self, first: int, ids: list[int], kind: int, top_k: int, outputs: int) -> int:
+    async def _ask(
+        self, first: int, ids: list[int], kind: int, top_k: int, outputs: int, *, is_quiet: bool = False
+    ) -> int:
         """Ask every stage for rows; returns the request's number, the same at all of them.
+
+        Args:
+            is_quiet: only the last stage says that it is done.
 
         Raises:
             DepositUsedUp: nobody was asked.
@@ -323,6 +334,7 @@ class Line:
                     outputs=outputs,
                     request=request,
                     gives_logits=leg is last,
+                    quiet=is_quiet and leg is not last,
                 )
             else:
                 frame = leg.leg.expect(
@@ -334,8 +346,9 @@ class Line:
                     outputs=outputs,
                     label=label,
                     gives_logits=leg is last,
+                    quiet=is_quiet and leg is not last,
                 )
-            leg.asked(request, first, len(ids))
+            leg.asked(request, first, len(ids), is_quiet=is_quiet and leg is not last)
             frames.append(frame)
         self._ear.outputs[request] = deque()
         self.held += ids
@@ -386,11 +399,3 @@ class Line:
     async def _send(self, leg: StageLeg, frame: bytes) -> None:
         self._store()
         await leg.send(frame)
-
-
-def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
-        if one != other:
-            return index
-    return min(len(held), len(wanted))

@@ -181,6 +181,7 @@ class LineEar:
             case Unlinked() if message.generation == self._generation:
                 self._lost_link(leg, message.message)
             case Pong():
+                leg.assume_done(message.done)
                 self._note_pong(leg)
             case Goodbye():
                 self._failure = StageFailed(leg.provider, f"a stage said goodbye: {message.message}")
@@ -188,6 +189,9 @@ class LineEar:
                 pass  # the ledger has taken it
 
     def _answered(self, leg: StageLeg, message: Done | Refused) -> None:
+        if leg is self._legs[-1] and isinstance(message, Done):
+            for one in self._legs[:-1]:
+                one.assume_done(message.request)
         if message.request == self._timed and isinstance(message, Done):
             now_s = self._clock_s()
             self._pace.note(self._legs.index(leg), now_s - self._handed_s)

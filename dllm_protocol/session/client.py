@@ -142,19 +142,21 @@ class ClientLeg:
         outputs: int = OUTPUTS_LAST,
         request: int | None = None,
         gives_logits: bool = True,
+        quiet: bool = False,
     ) -> tuple[int, bytes]:
         """(request number, frame) that asks for rows, with the voucher before them where one is due.
 
         Args:
             request: its number, above all before it; None counts on.
             gives_logits: False at a stage that is not the last.
+            quiet: such a stage need not say that it is done; see `assume_done`.
 
         Raises:
             DepositUsedUp: the ledger could not promise them; nothing changed.
         """
         voucher = self._ledger.use(self.provider, charged(kind, len(ids), outputs), self.transcript.head)
         request = self._number(Done, request)
-        message = Decode(request, first_position, pack_ids(ids), kind, top_k, outputs)
+        message = Decode(request, first_position, pack_ids(ids), kind, top_k, outputs, int(quiet))
         self._pending[request] = _pending(kind, len(ids), outputs, first_position, gives_logits=gives_logits)
         self.transcript.absorb_decode(message)
         return request, self._seal(*self._pay(voucher), message)
@@ -170,6 +172,7 @@ class ClientLeg:
         outputs: int,
         label: bytes,
         gives_logits: bool,
+        quiet: bool = False,
     ) -> bytes:
         """Frame that does the same at a stage behind the first, which gets the rows from the one before it.
 
@@ -178,7 +181,7 @@ class ClientLeg:
         """
         voucher = self._ledger.use(self.provider, charged(kind, rows, outputs), self.transcript.head)
         self._number(Done, request)
-        message = Expect(request, first_position, rows, kind, top_k, outputs, label)
+        message = Expect(request, first_position, rows, kind, top_k, outputs, label, int(quiet))
         self._pending[request] = _pending(kind, rows, outputs, first_position, gives_logits=gives_logits)
         self.transcript.absorb_expect(message)
         return self._seal(*self._pay(voucher), message)
@@ -187,6 +190,11 @@ class ClientLeg:
         """Frame that has rows sent to the next stage once more."""
         self._number(Done, request)
         return self._seal(Resend(request, first_position, rows))
+
+    def assume_done(self, request: int) -> None:
+        """A quiet request was carried out, as somebody behind this stage has shown."""
+        self._pending.pop(request, None)
+        self._asked.pop(request, None)
 
     def neighbours(self, generation: int, previous: bytes, next_provider: bytes, form: int) -> bytes:
         """Frame that says who serves before and behind from now on; answered with Linked or Unlinked."""

@@ -118,6 +118,7 @@ class ProviderLeg:
         self._last_request = 0
         self._unacknowledged: deque[WindowAck] = deque()
         self._generation = 0
+        self._done_request = 0
 
     def receive(self, frame: bytes) -> Iterator[Order]:
         """Open a frame and yield what is to be done, message by message.
@@ -161,7 +162,7 @@ class ProviderLeg:
             case Cancel():
                 return CancelRequest(message.request)
             case Ping():
-                return Reply(self._seal(Pong(message.nonce)))
+                return Reply(self._seal(Pong(message.nonce, self._done_request)))
             case Goodbye():
                 return Farewell(message.message)
             case _:
@@ -203,6 +204,7 @@ class ProviderLeg:
             message.kind,
             message.top_k,
             message.outputs or OUTPUTS_LAST,
+            bool(message.quiet),
         )
 
     def _charge(self, request: int, rows: RowCounts) -> Reply | None:
@@ -230,6 +232,7 @@ class ProviderLeg:
             message.top_k,
             message.outputs,
             message.label,
+            bool(message.quiet),
         )
 
     def _take_resend(self, message: Resend) -> Order:
@@ -318,14 +321,23 @@ class ProviderLeg:
         """Frame with the logits of a row; with ``last``, also Done."""
         message = Output(request, position, pack_ids(ids), pack_floats(logits), pack_floats((log_sum_exp,)))
         self._chains.absorb_output(message)
-        return self._seal(message, Done(request)) if last else self._seal(message)
+        return self._seal(message, self._done(request)) if last else self._seal(message)
 
     def done(self, request: int) -> bytes:
         """Frame that ends a request."""
-        return self._seal(Done(request))
+        return self._seal(self._done(request))
+
+    def handed_on(self, request: int) -> None:
+        """A request ended of whose end the client wants to hear only when it asks for a sign of life."""
+        self._done(request)
+
+    def _done(self, request: int) -> Done:
+        self._done_request = request
+        return Done(request)
 
     def refuse(self, request: int, reason: int, text: str, decoded_rows: int) -> bytes:
         """Frame that refuses a request or ends it early."""
+        self._done_request = max(self._done_request, request)
         return self._seal(Refused(request, reason, text[:200], decoded_rows))
 
     def linked(self, generation: int, form: int, round_trip_us: int, bytes_per_s: int) -> bytes:

@@ -62,6 +62,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a stage that does nothing for failed sooner."""
     for room in (line, line_ear, catching_up):
         monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(line_ear, "BEAT_S", 0.2)
 
 
 def signal_engine(worker: Worker, number: signal.Signals) -> None:
