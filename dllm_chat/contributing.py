@@ -19,6 +19,7 @@ from dllm_chat.config import Config
 from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
+from dllm_chat.serving_from import ServingFrom
 from dllm_chat.session.events import ServedSlice, WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
@@ -65,7 +66,9 @@ class Contributing:
         self._wallet = wallet
         self._config = config
 
-    async def start(self, chain: Chain, bundle: NetworkBundle, model_file: Path | None) -> None:
+    async def start(
+        self, chain: Chain, bundle: NetworkBundle, model_file: Path | None, server: ServingFrom | None = None
+    ) -> None:
         """Register the worker's provider under our account where it is new, then start the worker.
 
         Raises:
@@ -85,11 +88,11 @@ class Contributing:
         await self._register(chain, bundle, keys, brings_model=model is not None)
         owner = encode_address(chain.prefix, chain.purse.account)
         if self._lease is not None:
-            await self._lease.request(
-                {"op": "worker_on", "owner": owner, "model": str(model.absolute()) if model else ""}
-            )
+            named = str(model.absolute()) if model else ""
+            asked: dict[str, Any] = {"op": "worker_on", "owner": owner, "model": named}
+            await self._lease.request(asked | ({"server": server.request()} if server else {}))
             return
-        self._spawn(bundle, owner, model, relay)
+        self._spawn(bundle, owner, model, server, relay)
 
     async def stop(self) -> None:
         """Drain and stop; returns when the process is gone."""
@@ -124,6 +127,8 @@ class Contributing:
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
             problem=clean_line(str(found.get("problem", "")), 200),
+            backend=clean_line(str(found.get("backend", "")), 20),
+            backend_url=clean_line(str(found.get("backend_url", "")), 512),
             endpoints=_endpoints(found),
             slices=served_slices(found),
         )
@@ -170,13 +175,20 @@ class Contributing:
             )
         await chain.sender.send(purse, actions)
 
-    def _spawn(self, bundle: NetworkBundle, owner: str, model: Path | None, relay: str) -> None:
+    def _spawn(
+        self,
+        bundle: NetworkBundle,
+        owner: str,
+        model: Path | None,
+        server: ServingFrom | None,
+        relay: str,
+    ) -> None:
         """Start the worker on its own: it outlives this program, until `stop`."""
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
         with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
             subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(self._home, bundle_file, owner=owner, model=model, relay=relay),
+                worker_command(self._home, bundle_file, owner=owner, model=model, server=server, relay=relay),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -229,6 +241,7 @@ def worker_command(
     *,
     owner: str = "",
     model: Path | None = None,
+    server: ServingFrom | None = None,
     relay: str = "",
     package: Path | None = None,
     lifeline: bool = False,
@@ -253,6 +266,8 @@ def worker_command(
         command += ["--package", str(package)]
     else:
         command += ["--model", str(model or packaged_model())]
+    if server is not None:
+        command += server.options()
     if relay:
         command += ["--relay", relay]
     return [*command, "--lifeline"] if lifeline else command

@@ -37,6 +37,7 @@ class Tag(enum.Enum):
     PROBE_TURN = b"probe-turn"  # whether a client probes in a window, and whom
     VOCABULARY = b"vocabulary"  # identity of a tokenizer's pieces
     OFFER_BOOK = b"offer-book"  # hash of a frozen book's canonical list
+    HOLDER_BOOK = b"holder-book"  # hash of the canonical list of holders that is frozen with it
     PROVIDER = b"provider"  # provider id from owner and operator
     SESSION = b"session"  # session id from account and session key
     ROUTE = b"route"  # hash of a route record

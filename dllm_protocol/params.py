@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dllm_protocol.actions import ACTION_NUMBERS, OpenSession, SetOffer, WithdrawOffer
+from dllm_protocol.actions import (
+    ACTION_NUMBERS,
+    OpenSession,
+    SetHolding,
+    SetOffer,
+    WithdrawHolding,
+    WithdrawOffer,
+)
 from dllm_protocol.consensus_params import BLOCK_MAX_BYTES, BLOCK_MAX_BYTES_LIMIT
 from dllm_protocol.encoding import PPM as SHARE
 from dllm_protocol.encoding import U32, U64, UDLLM, ListOf, Nested, Record, Unsigned, record, wire
@@ -20,7 +27,8 @@ class ActionWeight(Record):
     action: int = wire(1, U32)
     weight: int = wire(2, U32)
     weight_per_offer: int = wire(3, U32)
-    """Besides, for each offer in the newest book of the model that the action names; 0 for actions that name none."""
+    """Besides, for each offer or further holder in the newest books of the model that the action names; 0 for actions
+    that name none."""
 
 
 @record
@@ -110,7 +118,8 @@ BLOCK_WEIGHT_MAX = 10_000_000
 """Most weight of all transactions in a block, so that dear actions make shorter blocks."""
 
 OffersOf = Callable[[str], int]
-"""How many offers stand in the newest frozen book of a model, by its name; 0 where there is no book."""
+"""How many stand in the newest frozen books of a model, by its name: those with an offer, and the other holders; 0
+where there is no book."""
 
 
 def weight_of(schedule: FeeSchedule, transaction: Transaction, size_bytes: int, offers_of: OffersOf) -> int:
@@ -132,7 +141,7 @@ def weighed_models(schedule: FeeSchedule, actions: Iterable[Record]) -> frozense
     )
 
 
-_OVER_A_BOOK = (OpenSession, SetOffer, WithdrawOffer)
+_OVER_A_BOOK = (OpenSession, SetOffer, WithdrawOffer, SetHolding, WithdrawHolding)
 
 
 def _weight_of_action(schedule: FeeSchedule, action: Record, offers_of: OffersOf) -> int:
@@ -173,6 +182,8 @@ DEFAULT_FEES = FeeSchedule(
             (25, 2000, 10),
             (26, 1000, 0),
             (27, 5000, 0),
+            (28, 3000, 10),
+            (29, 2000, 10),
             (30, 5000, 80),
             (31, 1500, 0),
             (32, 3000, 0),

@@ -7,6 +7,7 @@ not stored: absence stands for an empty account, pool or set.
 
 from __future__ import annotations
 
+from dllm_protocol.actions.holders import SPEED
 from dllm_protocol.actions.providers import ENDPOINT, REGION
 from dllm_protocol.encoding import (
     ADDRESS,
@@ -127,6 +128,23 @@ class Offer(Record):
 
 
 @record
+class Holding(Record):
+    """What a provider says of itself for a model's placement."""
+
+    provider: bytes = wire(1, ADDRESS)
+    model: str = wire(2, NAME)
+    speed_layer_rows_s: int = wire(3, SPEED)
+    """Rows a second through one layer."""
+    memory_layers: int = wire(4, Unsigned(MAX_LAYERS))
+    """The most layers that it can hold."""
+    first_layer: int = wire(5, Unsigned(MAX_LAYERS))
+    end_layer: int = wire(6, Unsigned(MAX_LAYERS))
+    """Where it serves, or will once it has loaded; 0 and 0 while it waits."""
+    since_epoch: int = wire(7, U64)
+    """When it first named this slice."""
+
+
+@record
 class ModelRecord(Record):
     """A registered model."""
 
@@ -152,7 +170,7 @@ class ProviderSet(Record):
 
 @record
 class OfferBookHead(Record):
-    """The proved record of a frozen book."""
+    """The proved record of a frozen book, and of the holder book beside it."""
 
     model: str = wire(1, NAME)
     epoch: int = wire(2, U64)
@@ -162,6 +180,15 @@ class OfferBookHead(Record):
     """1 once live offers changed after the freeze."""
     previous_epoch: int = wire(6, U64)
     """Epoch of the book before; its list is still served."""
+    holders_hash: bytes = wire(7, HASH)
+    """Of the holder book, which is frozen with it."""
+    holders: int = wire(8, U32)
+    """How many it lists: whoever offers, and whoever loads or waits."""
+
+    @property
+    def listed(self) -> int:
+        """How many the longer of the two lists names: what actions that work through them are weighed by."""
+        return max(self.offers, self.holders)
 
 
 @record

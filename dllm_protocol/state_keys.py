@@ -71,6 +71,21 @@ def offer_list(model_name: str, epoch: int) -> bytes:
     return b"offer_list/%s/%d" % (model_name.encode(), epoch)
 
 
+def holding(model_name: str, provider_id: bytes) -> bytes:
+    """→ `records.Holding`."""
+    return b"holding/" + model_name.encode() + b"/" + provider_id.hex().encode()
+
+
+def live_holders(model_name: str) -> bytes:
+    """→ `records.ProviderSet` of those with a holding for the model now."""
+    return b"live_holders/" + model_name.encode()
+
+
+def holder_list(model_name: str, epoch: int) -> bytes:
+    """→ `holder_book.HolderBook`, the canonical list itself; its hash stands in the head of the offer book."""
+    return b"holder_list/%s/%d" % (model_name.encode(), epoch)
+
+
 def session(session_id: bytes) -> bytes:
     """→ `records.Session`."""
     return b"session/" + session_id.hex().encode()

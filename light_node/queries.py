@@ -6,13 +6,16 @@ tip, so that the header that proves it is there already.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from dllm_protocol import records, state_keys
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import NotFound
 from dllm_protocol.header import Header
+from dllm_protocol.holder_book import HolderBook, check_holder_book
 from dllm_protocol.ics23 import verify_membership, verify_non_membership
 from dllm_protocol.offer_book import OfferBook, check_book
 from light_node.answers import QueryAnswer
@@ -25,6 +28,7 @@ PROOF_BLOCK_TIMEOUT_S = 10.0
 """How long a read waits for the header that proves the newest state of a young chain."""
 
 R = TypeVar("R", bound=Record)
+B = TypeVar("B", OfferBook, HolderBook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +177,45 @@ class ProvedReads:
             BookRefused: the node's list is not the one whose hash was proved.
         """
         asked = await self.provable_height() if height is None else height
+        head = await self._book_head(model_name, epoch, asked)
+        key = state_keys.offer_list(model_name, head.epoch)
+        check = partial(check_book, model=model_name, epoch=head.epoch, expected_hash=head.book_hash)
+        return await self._listed(f"offer book {model_name}@{head.epoch}", key, asked, check)
+
+    async def holder_book(
+        self,
+        model_name: str,
+        epoch: int | None = None,
+        height: int | None = None,
+        *,
+        known: tuple[HolderBook, bytes] | None = None,
+    ) -> tuple[HolderBook, bytes]:
+        """Return everything that placement decides over, and its proved hash: who serves, loads and waits.
+
+        Args and errors as of `offer_book`, beside which it is frozen; and
+
+        Args:
+            known: what an earlier call returned; it is returned again while its hash is the proved one.
+        """
+        asked = await self.provable_height() if height is None else height
+        head = await self._book_head(model_name, epoch, asked)
+        if known is not None and known[1] == head.holders_hash:
+            return known
+        key = state_keys.holder_list(model_name, head.epoch)
+        check = partial(
+            check_holder_book, model=model_name, epoch=head.epoch, expected_hash=head.holders_hash
+        )
+        what = f"holder book {model_name}@{head.epoch}"
+        return await self._listed(what, key, asked, check), head.holders_hash
+
+    async def _book_head(self, model_name: str, epoch: int | None, height: int) -> records.OfferBookHead:
+        """The proved record of a frozen book."""
         key = (
             state_keys.latest_offer_book(model_name)
             if epoch is None
             else state_keys.offer_book(model_name, epoch)
         )
-        head = await self.record(records.OfferBookHead, key, asked)
+        head = await self.record(records.OfferBookHead, key, height)
         if head is None:
             wanted = "any epoch" if epoch is None else f"epoch {epoch}"
             raise NotFound(f"model {model_name} has no offer book for {wanted}", hint="nobody offers it yet")
@@ -186,16 +223,19 @@ class ProvedReads:
             raise AnswerRefused(
                 f"the book's record is for {head.model}@{head.epoch}, asked {model_name}@{epoch}"
             )
-        # Of the same height as its hash, so that a new epoch in between is not taken for a lie.
-        list_key = state_keys.offer_list(model_name, head.epoch)
+        return head
 
-        async def listed_by(source: Source) -> OfferBook:
-            answer = await source.abci_query(STORE_PATH, list_key, asked, prove=False)
+    async def _listed(self, what: str, key: bytes, height: int, check: Callable[[bytes], B]) -> B:
+        """A list that any node may serve: of the same height as its hash, so that a new epoch in between is not taken
+        for a lie."""
+
+        async def listed_by(source: Source) -> B:
+            answer = await source.abci_query(STORE_PATH, key, height, prove=False)
             if answer.code or not answer.value:
                 raise SourceRefusal(
-                    f"the node does not serve offer book {model_name}@{head.epoch}: {answer.log[:200]}",
+                    f"the node does not serve {what}: {answer.log[:200]}",
                     hint="old books are not kept; ask for the newest",
                 )
-            return check_book(answer.value, model=model_name, epoch=head.epoch, expected_hash=head.book_hash)
+            return check(answer.value)
 
         return await self.client.ask(listed_by)

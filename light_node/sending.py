@@ -107,9 +107,9 @@ class Sender:
         return fee_of(params, self._chain_id, signer, actions, memo, offers_of=lambda model: books[model])
 
     async def _offers_in(self, model_name: str) -> int:
-        """How many offers the newest book of a model has, proved."""
+        """How many offers and further holders the newest books of a model have, proved."""
         head = await self._reads.record(OfferBookHead, state_keys.latest_offer_book(model_name))
-        return 0 if head is None else head.offers
+        return 0 if head is None else head.listed
 
     async def send(
         self,

@@ -15,6 +15,7 @@ from dllm_protocol.address import address_of
 from dllm_protocol.bundle import SignedBundle
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import DllmError, NotFound
+from dllm_protocol.holder_book import HolderBook
 from dllm_protocol.params import Params
 from dllm_protocol.refusals import SequenceGap
 from dllm_protocol.signing import Signer
@@ -54,6 +55,16 @@ class Chain(Protocol):
     async def model_names(self) -> tuple[str, ...]: ...
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None: ...
+
+    async def holding(self, model: str, provider: bytes) -> records.Holding | None: ...
+
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        """The record of the newest books of a model; None before the first."""
+        ...
+
+    async def holder_book(self, model: str) -> HolderBook | None:
+        """The newest holder book; None before the first."""
+        ...
 
     async def is_in_book(self, model: str, provider: bytes) -> bool:
         """Whether a provider stands in the model's newest frozen offer book."""
@@ -117,6 +128,7 @@ class LightChain:
         self._reads = ProvedReads(client)
         self._sender = Sender(self.chain_id, self._reads, self.params)
         self._sending = asyncio.Lock()
+        self._holders: tuple[HolderBook, bytes] | None = None
 
     @classmethod
     def open(
@@ -171,6 +183,23 @@ class LightChain:
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         """See `Chain`."""
         return await self._reads.record(records.Offer, state_keys.offer(model, provider))
+
+    async def holding(self, model: str, provider: bytes) -> records.Holding | None:
+        """See `Chain`."""
+        return await self._reads.record(records.Holding, state_keys.holding(model, provider))
+
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        """See `Chain`."""
+        return await self._reads.record(records.OfferBookHead, state_keys.latest_offer_book(model))
+
+    async def holder_book(self, model: str) -> HolderBook | None:
+        """See `Chain`; a list that has not changed is not fetched again."""
+        known = self._holders if self._holders is not None and self._holders[0].model == model else None
+        try:
+            self._holders = await self._reads.holder_book(model, known=known)
+        except NotFound:
+            return None
+        return self._holders[0]
 
     async def is_in_book(self, model: str, provider: bytes) -> bool:
         """See `Chain`."""

@@ -19,6 +19,7 @@ from local_worker.files import is_running, locked_home
 from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
+from local_worker.remote_engine.options import remote_server
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
@@ -30,6 +31,12 @@ MAX_BUNDLE_BYTES = 16 << 20
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(packages, name="model")
 
+ModelFile = Annotated[Path | None, typer.Option(help="The GGUF file to serve; else the installation's own.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")]
+Backend = Annotated[str, typer.Option(help="llama.cpp, or openai: a server that runs already, at --url.")]
+Url = Annotated[str | None, typer.Option(help="That server's address, as http://127.0.0.1:8000/v1.")]
+KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file (0600) with its key.")]
+RemoteModel = Annotated[str | None, typer.Option("--remote-model", help="Its name for the model.")]
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
 Sequences = Annotated[
     int | None, typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256)
@@ -62,8 +69,11 @@ Layers = Annotated[
     list[str] | None,
     typer.Option(
         help="FIRST:END, END not included: serve these layers only. Several times: each as a provider of its own. "
-        "A file is cut into pieces first, once."
+        "auto: those where the network gains most. A file is cut into pieces first, once."
     ),
+]
+MostLayers = Annotated[
+    int | None, typer.Option(help="With --layers auto: no more than this many.", min=1, max=512)
 ]
 Announce = Annotated[
     list[str] | None,
@@ -139,11 +149,10 @@ def manifest(
 def start(
     home: Home,
     bundle: Annotated[Path, typer.Option(help="The network's bundle.")],
-    model: Annotated[
-        Path | None, typer.Option(help="The GGUF file to serve; else the installation's own.")
-    ] = None,
+    model: ModelFile = None,
     package: Package = None,
     layers: Layers = None,
+    most_layers: MostLayers = None,
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Listen = None,
     announce: Announce = None,
@@ -159,12 +168,14 @@ def start(
     context: Context = None,
     gpu_layers: GpuLayers = "auto",
     threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
+    backend: Backend = "llama.cpp",
+    url: Url = None,
+    api_key_file: KeyFile = None,
+    remote_model: RemoteModel = None,
     claim_at: Annotated[int, typer.Option(help="Claim when this many udllm are unclaimed.", min=1)] = 500_000,
     vanished_s: Annotated[int, typer.Option(help="Claim when the client is away so long.", min=1)] = 60,
     metrics_listen: MetricsListen = "",
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning or error.", envvar="DLLM_LOG_LEVEL")
-    ] = "info",
+    log_level: LogLevel = "info",
     log_format: Annotated[str, typer.Option(help="json or logfmt.", envvar="DLLM_LOG_FORMAT")] = "json",
     lifeline: Annotated[bool, typer.Option(help="Stop when stdin ends.")] = False,
     as_json: Json = False,
@@ -175,16 +186,20 @@ def start(
             raise UsageRefused("--model and --package are two models", hint="leave one of them away")
         relays = relays_of(relay or (), plain_allowed=plain_relay)
         typed = (layers or (), listen or (), announce or (), prices or (), capacity)
-        slices = slices_of(*typed, relays=len(relays))
+        slices = slices_of(*typed, relays=len(relays), most_layers=most_layers)
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
         policy = ClaimPolicy()
         file = package or model or packaged_model()
+        in_parts = package is not None or bool(layers)
+        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=in_parts)
         options = ServiceOptions(
             home=home,
             engine=EngineOptions(
-                file, home / "engine.log", context, sequences, threads, gpu_layers_of(gpu_layers)
+                *(file, home / "engine.log", context, sequences, threads),
+                gpu_layers=gpu_layers_of(gpu_layers),
+                remote=remote,
             ),
             package=package,
             slices=slices,
@@ -215,7 +230,10 @@ def _say_ready(now: Status, as_json: bool) -> None:
         "model": now.model,
         "layers": list(now.layers),
         "endpoints": list(now.endpoints),
+        "backend": now.backend,
     }
+    if now.backend_url:
+        told["backend_url"] = now.backend_url
     if len(now.slices) > 1:
         told["slices"] = [
             {"provider": one.provider, "layers": list(one.layers), "endpoints": list(one.endpoints)}

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from local_worker.engine.client import Engine
 from local_worker.engine.errors import DecodeFailed, EngineGone, ModelRefused
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
+from local_worker.remote_engine.engine import RemoteEngine
+from local_worker.remote_engine.options import RemoteServer
 from local_worker.self_test import SelfTestFailed
 
 _log = logging.getLogger(__name__)
 
+REMOTE_CONTEXT_ROWS, REMOTE_SEQUENCES = 4096, 4
+"""Where a server computes, and nothing was said of its memory."""
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 60.0
@@ -36,6 +41,8 @@ class EngineOptions:
     """Layers on graphics cards; None: all that fit."""
     memory_share: int = 1
     """Among how many engines that start together free memory is divided."""
+    remote: RemoteServer | None = None
+    """Who computes the rows; None: llama.cpp here."""
 
 
 class EngineHost:
@@ -46,15 +53,15 @@ class EngineHost:
         self._options = options
         self.on_new_engine: Callable[[], None] = _nothing
         """Called when an engine has replaced one that ended: what the old one held is gone."""
-        self.check: Callable[[Engine], Awaitable[None]] = _no_check
+        self.check: Callable[[ServingEngine], Awaitable[None]] = _no_check
         """Awaited with an engine that is to replace one that ended, before anybody is given it."""
-        self._engine: Engine | None = None
+        self._engine: ServingEngine | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.restarts = 0
         self.refused: ModelRefused | SelfTestFailed | None = None
         """Why no engine can be had any more: the model file changed under it, or it computes wrongly."""
 
-    async def start(self) -> Engine:
+    async def start(self) -> ServingEngine:
         """Start the first engine.
 
         Raises:
@@ -80,7 +87,7 @@ class EngineHost:
             raise EngineGone("no engine was started yet")
         return self._engine.info
 
-    def current(self) -> Engine:
+    def current(self) -> ServingEngine:
         """The engine that runs now.
 
         Raises:
@@ -110,8 +117,16 @@ class EngineHost:
         if self._engine is not None:
             await self._engine.close()
 
-    async def _launch(self) -> Engine:
+    async def _launch(self) -> ServingEngine:
         options = self._options
+        if options.remote is not None:
+            return await RemoteEngine.start(
+                options.model_path,
+                options.remote,
+                context_rows=options.context_rows or REMOTE_CONTEXT_ROWS,
+                sequences=options.sequences or REMOTE_SEQUENCES,
+                log_path=options.log_path,
+            )
         # The next engine holds what the first one could: sessions were promised it.
         told = self._engine.info if self._engine is not None else None
         return await Engine.start(
@@ -154,7 +169,7 @@ class EngineHost:
             self.on_new_engine()
 
 
-async def _no_check(_engine: Engine) -> None:
+async def _no_check(_engine: ServingEngine) -> None:
     """What is asked of an engine while nobody knows how to judge it."""
 
 

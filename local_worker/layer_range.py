@@ -6,6 +6,8 @@ import re
 
 from dllm_protocol.errors import UsageRefused
 
+AUTO_LAYERS = "auto"
+"""The network chooses."""
 _LAYERS = re.compile(r"([0-9]{1,4})?:([0-9]{1,4})?")
 
 

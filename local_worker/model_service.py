@@ -11,8 +11,8 @@ from dllm_protocol.chat_templates import template_named
 from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, weights_of
 from dllm_protocol.vocabulary import Vocabulary
 from local_worker.chain import Chain
-from local_worker.engine.client import Engine
 from local_worker.engine.errors import ModelRefused
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
 from local_worker.model_files import check_model, check_package, file_piece, make_manifest
 from local_worker.vocabulary import canonical_vocabulary, guess_chat_template
@@ -98,7 +98,7 @@ class PackagedModel:
         return Manifest.decode(made.encode())
 
 
-async def describe(path: Path, engine: Engine) -> LoadedModel:
+async def describe(path: Path, engine: ServingEngine) -> LoadedModel:
     """Hash a whole model's file beside the engine's answer about its vocabulary.
 
     Raises:

@@ -11,6 +11,7 @@ from dllm_protocol.actions import (
     Heartbeat,
     RegisterModel,
     RegisterProvider,
+    SetHolding,
     SetOffer,
     UpdateProvider,
     WithdrawOffer,
@@ -82,17 +83,44 @@ class Registration:
             ModelNotRegistered, NotRegistered: somebody with more say has to act first.
             TransactionRefused: the chain's reason.
         """
+        offer = self._offer(manifest, terms, layers)
+        await self._send(offer, manifest, endpoints, terms, may_register_model)
+        self._model = manifest.name
+
+    async def hold(
+        self,
+        holding: SetHolding,
+        manifest: Manifest,
+        endpoints: Sequence[str],
+        terms: OfferTerms,
+        *,
+        may_register_model: bool,
+    ) -> None:
+        """Say what this worker can hold, and which slice it serves or will; its records first, as `announce`.
+
+        Raises:
+            As `announce`.
+        """
+        await self._send(holding, manifest, endpoints, terms, may_register_model)
+
+    async def _send(
+        self,
+        action: Record,
+        manifest: Manifest,
+        endpoints: Sequence[str],
+        terms: OfferTerms,
+        may_register_model: bool,
+    ) -> None:
         for left in reversed(range(ANNOUNCE_TRIES)):
             try:
                 actions = await self._records(manifest, endpoints, terms, may_register_model)
-                await self._chain.send((*actions, self._offer(manifest, terms, layers)))
-                break
+                await self._chain.send((*actions, action))
+                return
             except AlreadyExists:
                 if not left:
                     raise
                 # The other's transaction may wait for its block still: what it did is proved in a moment.
                 await asyncio.sleep(ANNOUNCE_PAUSE_S)
-        self._model = manifest.name
 
     async def _records(
         self, manifest: Manifest, endpoints: Sequence[str], terms: OfferTerms, may_register_model: bool

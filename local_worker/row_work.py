@@ -31,6 +31,7 @@ from local_worker.workbench import Workbench
 
 MAX_WAITING_DECODES = 8
 MAX_TOP_K = 128
+_WANTED: dict[int, Literal["none", "last", "all"]] = {OUTPUTS_NONE: "none", OUTPUTS_ALL: "all"}
 
 _REASONS: tuple[tuple[type[DllmError], int], ...] = (
     (errors.ContextFull, REFUSED_CONTEXT),
@@ -181,7 +182,7 @@ class RowWork:
                 return await sequence.pass_on(first, hidden)
             if isinstance(order, DecodeRows):
                 return await sequence.enter(first, order.ids)
-        wanted: Literal["last", "all"] = "all" if order.outputs == OUTPUTS_ALL else "last"
+        wanted = _WANTED.get(order.outputs, "last")
         top_k = min(order.top_k, MAX_TOP_K)
         if hidden is not None:
             return await sequence.leave(first, hidden, top_k=top_k, outputs=wanted)

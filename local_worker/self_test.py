@@ -28,8 +28,8 @@ from dllm_protocol.probing.closeness import (
     compare_hidden,
     compare_logits,
 )
-from local_worker.engine.client import Engine
 from local_worker.engine.errors import DecodeCancelled, DecodeFailed, EngineBusy, EngineFull, EngineGone
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import MAX_TOP_K, Hidden, RowOutput
 from local_worker.packages.probe_piece import Probe
 
@@ -63,7 +63,7 @@ class SelfTestResult:
         return "exact" if self.is_exact else f"within {self.worst.error:.1g}"
 
 
-async def self_test(engine: Engine, probe: Probe) -> SelfTestResult:
+async def self_test(engine: ServingEngine, probe: Probe) -> SelfTestResult:
     """Send the probe's rows through an engine, in a sequence of their own, and compare what leaves.
 
     Raises:
@@ -97,7 +97,7 @@ async def self_test(engine: Engine, probe: Probe) -> SelfTestResult:
     return SelfTestResult(compared.is_exact, compared.worst)
 
 
-async def _answer(engine: Engine, probe: Probe) -> tuple[Hidden | None, list[RowOutput]]:
+async def _answer(engine: ServingEngine, probe: Probe) -> tuple[Hidden | None, list[RowOutput]]:
     """What leaves: hidden states, or the logits of every row."""
     tokens = probe_tokens(engine.info.vocab_size) if probe.entering is None else []
     top_k = min(MAX_TOP_K, engine.info.vocab_size)
@@ -136,7 +136,7 @@ class SelfTester:
         self,
         probe: Probe | None,
         *,
-        engine: Callable[[], Engine],
+        engine: Callable[[], ServingEngine],
         is_idle: Callable[[], bool],
         make_room: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -161,7 +161,7 @@ class SelfTester:
         """Whether there is anything to test."""
         return self._probe is not None
 
-    async def test(self, engine: Engine) -> None:
+    async def test(self, engine: ServingEngine) -> None:
         """Test an engine that has just loaded.
 
         Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from dllm_protocol.session.transcript import NO_TRANSCRIPT, held_digest
 from local_worker.engine.errors import EngineBusy
-from local_worker.engine.sequence import Sequence
+from local_worker.engine.interface import ServingSequence
 from local_worker.engine_host import EngineHost
 
 MAX_LABELS = 1024
@@ -22,7 +22,7 @@ RECENT_S = 2.0
 class Held:
     """A session's rows in the engine."""
 
-    sequence: Sequence
+    sequence: ServingSequence
     ids: list[int] = field(default_factory=list)
     """Token ids of the rows held, by position; empty at a stage that sees none."""
     labels: list[tuple[int, bytes]] = field(default_factory=list)

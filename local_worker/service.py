@@ -17,9 +17,11 @@ from dllm_protocol.exposition import Family
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.metrics import MetricsServer
 from light_node.relay.urls import RelayUrl
+from local_worker.auto_slice import AutoSlice, with_port
 from local_worker.chain import Chain
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import WorkerKeys
+from local_worker.layer_range import AUTO_LAYERS
 from local_worker.metrics import worker_families
 from local_worker.restored import mark_slices
 from local_worker.self_test import SelfTestFailed
@@ -81,6 +83,8 @@ class Service:
         self._options = options
         self.status_file = StatusFile(options.home)
         self.status = Status(pid=os.getpid(), chain_id=chains[0].chain_id)
+        if options.engine.remote is not None:
+            self.status.backend, self.status.backend_url = "openai", options.engine.remote.url
         mark_slices(options.home)
         setting = SliceSetting(
             engine=replace(options.engine, memory_share=len(options.slices)),
@@ -90,14 +94,22 @@ class Service:
             limits=options.limits,
             relays=options.relays,
         )
-        self.slices = tuple(
-            Slice(slice_home(options.home, number), one, setting, model, own_keys, chain)
-            for number, (one, model, own_keys, chain) in enumerate(
-                zip(options.slices, _models(options), keys, chains, strict=True), start=1
+        homes = [slice_home(options.home, number) for number in range(1, len(keys) + 1)]
+        self._parts: tuple[Slice | AutoSlice, ...] = tuple(
+            AutoSlice(home, with_port(one), setting, model, own_keys, chain)
+            if isinstance(model, SharedPackage)
+            else Slice(home, one, setting, model, own_keys, chain)
+            for home, one, model, own_keys, chain in zip(
+                homes, options.slices, _models(options), keys, chains, strict=True
             )
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._doors = AsyncExitStack()
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """Those whose layers were named."""
+        return tuple(one for one in self._parts if isinstance(one, Slice))
 
     async def run(
         self,
@@ -135,10 +147,10 @@ class Service:
             ModelRefused, EngineGone, ModelMismatch, NotRegistered, TransactionRefused, …
         """
         self.status.state = "loading"
-        await _together([one.load() for one in self.slices])
+        await _together([one.load() for one in self._parts])
         self.status.state = "registering"
         # One after another: the first registers a model that is new, the others find it.
-        for one in self.slices:
+        for one in self._parts:
             await one.offer()
         self.status.state = "serving"
 
@@ -151,9 +163,9 @@ class Service:
     async def _families(self) -> Iterable[Family]:
         return worker_families(
             await self._current_status(),
-            rows=sum(one.meter.rows for one in self.slices),
-            waiting_calls=sum(one.waiting_calls for one in self.slices),
-            answering=sum(one.answering for one in self.slices),
+            rows=sum(one.meter.rows for one in self._parts),
+            waiting_calls=sum(one.waiting_calls for one in self._parts),
+            answering=sum(one.answering for one in self._parts),
         )
 
     async def _leave(self, *, at_once: bool = False) -> None:
@@ -163,16 +175,16 @@ class Service:
             at_once: answer nothing more, because what is computed is wrong.
         """
         self.status.state = "draining"
-        for one in self.slices:
+        for one in self._parts:
             one.drain()
         deadline = time.monotonic() + (0.0 if at_once else DRAIN_S)
-        while any(one.busy for one in self.slices) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while any(one.busy for one in self._parts) and time.monotonic() < deadline:  # noqa: ASYNC110
             # Many sessions end on their own; no single event says that all of them have.
             await asyncio.sleep(0.05)
-        await asyncio.gather(*(one.close_door() for one in self.slices))
-        await asyncio.gather(*(self._farewell(one) for one in self.slices))
+        await asyncio.gather(*(one.close_door() for one in self._parts))
+        await asyncio.gather(*(self._farewell(one) for one in self._parts))
 
-    async def _farewell(self, one: Slice) -> None:
+    async def _farewell(self, one: Slice | AutoSlice) -> None:
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await one.farewell()
@@ -185,17 +197,17 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(one.end() for one in self.slices))
+        await asyncio.gather(*(one.end() for one in self._parts))
         if self.status.state != "failed":
             self.status.state = "stopped"
         self.status_file.write(await self._current_status())
-        await asyncio.gather(*(one.close() for one in self.slices))
+        await asyncio.gather(*(one.close() for one in self._parts))
 
     async def _until_over(self, stop: asyncio.Event) -> None:
         """Wait for the wish to stop, or for a defect that ends the worker."""
         over = [asyncio.create_task(_wait(stop))]
-        over += [asyncio.create_task(one.engine.wait_refused()) for one in self.slices]
-        running = [*self._tasks, *(task for one in self.slices for task in one.tasks)]
+        over += [asyncio.create_task(one.wait_refused()) for one in self._parts]
+        running = [*self._tasks, *(task for one in self._parts for task in one.tasks)]
         done, _ = await asyncio.wait((*over, *running), return_when=asyncio.FIRST_COMPLETED)
         for task in over:
             task.cancel()
@@ -220,12 +232,12 @@ class Service:
         self._tasks.append(asyncio.create_task(work))
 
     async def _current_status(self) -> Status:
-        self.status.take(await asyncio.gather(*(one.status() for one in self.slices)))
+        self.status.take(await asyncio.gather(*(one.status() for one in self._parts)))
         return self.status
 
 
-def _models(options: ServiceOptions) -> list[SliceModel]:
-    """Where each slice's model comes from."""
+def _models(options: ServiceOptions) -> Sequence[SliceModel | SharedPackage]:
+    """Where each slice's model comes from; a package where the layers are still to be chosen."""
     if not options.in_pieces:
         whole = WholeFile(options.engine.model_path, options.model_name, options.chat_template)
         return [whole] * len(options.slices)
@@ -237,7 +249,9 @@ def _models(options: ServiceOptions) -> list[SliceModel]:
         options.chat_template,
     )
     return [
-        PackagedLayers(package, one.layers or ":", slice_home(options.home, number))
+        package
+        if one.layers == AUTO_LAYERS
+        else PackagedLayers(package, one.layers or ":", slice_home(options.home, number))
         for number, one in enumerate(options.slices, start=1)
     ]
 

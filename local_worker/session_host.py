@@ -116,7 +116,7 @@ class SessionHost:
     async def _send_ready(self) -> None:
         engine = self._bench.engine.current()
         rows, digest = self._bench.pool.held(self.session)
-        top_k = min(MAX_TOP_K, engine.info.vocab_size)
+        top_k = min(MAX_TOP_K, engine.max_top_k, engine.info.vocab_size)
         frame = self.leg.ready(
             context_rows=self._bench.context_rows, held_rows=rows, held_digest=digest, top_k=top_k
         )

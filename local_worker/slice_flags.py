@@ -10,7 +10,7 @@ from dllm_protocol.errors import UsageRefused
 from dllm_protocol.pricing import RowPrices
 from light_node.relay.errors import BadRelayAddress
 from light_node.relay.urls import RelayUrl, relay_url
-from local_worker.layer_range import check_layer_range
+from local_worker.layer_range import AUTO_LAYERS, check_layer_range
 from local_worker.registration import OfferTerms
 from local_worker.relays import RELAYS_MAX
 from local_worker.slice_service import MAX_SLICES, SliceOptions
@@ -30,6 +30,7 @@ def slices_of(
     capacity_sessions: int,
     *,
     relays: int = 0,
+    most_layers: int | None = None,
 ) -> tuple[SliceOptions, ...]:
     """One slice for each range of layers; one of the whole model where none was named.
 
@@ -39,12 +40,18 @@ def slices_of(
         announce: endpoints for the chain; with several slices one for each.
         prices: one ask for all or one for each.
         relays: how many relays they are reached through.
+        most_layers: with `AUTO_LAYERS`, which stands alone.
 
     Raises:
         UsageRefused: naming the flag, what it has and what it must have.
     """
+    if AUTO_LAYERS in layers and len(layers) > 1:
+        raise UsageRefused("--layers auto stands alone: the network gives a worker one slice")
     for text in layers:
-        check_layer_range(text)
+        if text != AUTO_LAYERS:
+            check_layer_range(text)
+    if most_layers is not None and AUTO_LAYERS not in layers:
+        raise UsageRefused("--most-layers is for --layers auto", hint="name the layers, or leave it away")
     if len(layers) > MAX_SLICES:
         raise UsageRefused(
             f"--layers was given {len(layers)} times, a worker has at most {MAX_SLICES} slices"
@@ -67,7 +74,7 @@ def slices_of(
     else:
         announced = [()] * count
     return tuple(
-        SliceOptions(text, host, port, endpoints, OfferTerms(ask, capacity_sessions))
+        SliceOptions(text, host, port, endpoints, OfferTerms(ask, capacity_sessions), most_layers)
         for text, (host, port), endpoints, ask in zip(layers or [""], doors, announced, asks, strict=True)
     )
 

@@ -15,8 +15,8 @@ from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.model_package.chunk import check_layers
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.chain import Chain, wait_for_chain
-from local_worker.engine.client import Engine
 from local_worker.engine.errors import ModelRefused
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
 from local_worker.errors import ModelMismatch
 from local_worker.layer_range import parse_layers
@@ -64,7 +64,7 @@ class SliceModel(Protocol):
         """Have the file there, checked."""
         ...
 
-    async def identify(self, chain: Chain, engine: Engine) -> Served:
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
         """What the engine loaded, and under which registered manifest it is served."""
         ...
 
@@ -80,7 +80,7 @@ class WholeFile:
     async def prepare(self, chain: Chain) -> None:
         """Nothing: it is hashed while the engine loads it."""
 
-    async def identify(self, chain: Chain, engine: Engine) -> Served:
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
         """See `SliceModel`.
 
         Raises:
@@ -177,7 +177,7 @@ class PackagedLayers:
         async with self._package.busy:
             await in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
 
-    async def identify(self, chain: Chain, engine: Engine) -> Served:
+    async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
         """See `SliceModel`.
 
         Raises:

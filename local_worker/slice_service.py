@@ -16,7 +16,7 @@ from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
 from light_node.relay.urls import RelayUrl
 from local_worker.chain import Chain, wait_for_chain
-from local_worker.engine.client import Engine
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.memory import MemoryWatch
@@ -49,13 +49,15 @@ class SliceOptions:
     """What one slice was told."""
 
     layers: str = ""
-    """``FIRST:END`` of a model in pieces; empty: all of it."""
+    """``FIRST:END`` of a model in pieces, or `AUTO_LAYERS`; empty: all of it."""
     host: str | None = "127.0.0.1"
     """None: listens nowhere, and is reached through relays only."""
     port: int = 0
     announced: tuple[str, ...] = ()
     """Endpoints for the chain; where empty, ``ws://host:port`` as listened on. Those at relays follow them."""
     offer: OfferTerms = field(default_factory=OfferTerms)
+    most_layers: int | None = None
+    """Where the network chooses the layers: no more than this many, however many fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +141,11 @@ class Slice:
     async def _serve(self, link: Link) -> None:
         await self._loaded()[1].on_connection(link)
 
-    async def _load_engine(self) -> Engine:
+    async def _load_engine(self) -> ServingEngine:
         await self._model.prepare(self._chain)
         return await self.engine.start()
 
-    async def _check(self, served: Served, engine: Engine) -> None:
+    async def _check(self, served: Served, engine: ServingEngine) -> None:
         """What a slice must show between its engine's start and its offer.
 
         Raises:
@@ -194,6 +196,14 @@ class Slice:
     def _loaded(self) -> tuple[Served, StageServer]:
         assert self._served is not None and self._server is not None, "load() comes first"
         return self._served, self._server
+
+    async def wait_refused(self) -> None:
+        """Wait for ever, or until no engine can be had any more.
+
+        Raises:
+            ModelRefused: the model file changed under the worker.
+        """
+        await self.engine.wait_refused()
 
     # -- while it serves --------------------------------------------------------------------------------------
 

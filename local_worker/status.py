@@ -71,6 +71,10 @@ class Status:
     operator: str = ""
     model: str = ""
     layers: tuple[int, int] = (0, 0)
+    backend: str = "llama.cpp"
+    """What computes the rows: llama.cpp in a process of ours, or ``openai``, a server's completions interface."""
+    backend_url: str = ""
+    """That server's address; its key is nowhere in here."""
     endpoints: tuple[str, ...] = ()
     endpoint_states: dict[str, str] = field(default_factory=dict)
     """Of the endpoints of all slices."""

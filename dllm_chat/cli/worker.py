@@ -18,6 +18,7 @@ app = group(
     \b
       dllm worker on                   serves the model in the package
       dllm worker on --model FILE      registers and serves a GGUF file (dllm model found)
+      dllm worker on --model FILE --backend openai --url http://127.0.0.1:8000/v1
       dllm worker on --relay wss://HOST  without a port that others can reach
       dllm worker status
       dllm worker off                  finishes running answers, then stops
@@ -35,6 +36,16 @@ async def on(
             metavar="URL",
         ),
     ] = "",
+    backend: Annotated[
+        str, typer.Option("--backend", help="llama.cpp, or openai: a server of yours, at --url.")
+    ] = "llama.cpp",
+    url: Annotated[str, typer.Option("--url", help="That server, as http://127.0.0.1:8000/v1.")] = "",
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", help="A file (0600) with its key.")
+    ] = None,
+    remote_model: Annotated[
+        str, typer.Option("--remote-model", help="Its name for the model, if it has several.")
+    ] = "",
     stay: Annotated[bool, typer.Option("--stay", help="Wait here until Ctrl-C, then stop it.")] = False,
     password_file: PasswordFile = None,
     password_fd: PasswordFd = None,
@@ -44,8 +55,11 @@ async def on(
     The first time, this posts a bond from your account; it comes back when you leave.
     """
     from dllm_chat.cli.workers import switch_on
+    from dllm_chat.serving_from import ServingFrom
 
-    data = await switch_on(model, password_file, password_fd, relay=relay, stay=stay)
+    key_file = str(api_key_file.absolute()) if api_key_file else ""
+    server = ServingFrom.chosen(backend, url, key_file, remote_model)
+    data = await switch_on(model, password_file, password_fd, server=server, relay=relay, stay=stay)
     text = f"worker {data['state']}: {data['provider'] or 'registering'} {data['model']}".rstrip()
     return Report(data, f"{text}\n{data['note']}".rstrip())
 
@@ -73,6 +87,8 @@ def status() -> Report:
         "speed": f"{data['tokens_per_s']:.1f} tokens/s",
         "earned": f"{format_dllm(data['earned_udllm'])} DLLM",
     }
+    if data["backend_url"]:
+        shown["backend"] = f"{data['backend']}, {data['backend_url']}"
     if data["endpoints"]:
         shown["endpoints"] = "\n".join(f"{one}: {state}" for one, state in data["endpoints"].items())
     if data["problem"]:

@@ -11,6 +11,7 @@ from typing import Any
 from dllm_chat.cli.output import note, progress
 from dllm_chat.cli.service import paying, settings, watching
 from dllm_chat.contributing import Contributing, WorkerFailed
+from dllm_chat.serving_from import ServingFrom
 from dllm_chat.session.events import WorkerStatus
 from dllm_chat.session.networks import joined_network
 from dllm_chat.session.service import ChatService
@@ -25,11 +26,18 @@ POLL_S = 0.2
 
 
 async def switch_on(
-    model: Path | None, password_file: Path | None, password_fd: int | None, *, relay: str, stay: bool
+    model: Path | None,
+    password_file: Path | None,
+    password_fd: int | None,
+    *,
+    server: ServingFrom | None,
+    relay: str,
+    stay: bool,
 ) -> dict[str, Any]:
     """Start the worker; with ``stay``, hold the network until Ctrl-C.
 
     Args:
+        server: what computes the rows instead of the worker itself.
         relay: through which it is reached; where empty, that of the settings.
 
     Raises:
@@ -40,7 +48,7 @@ async def switch_on(
             "--relay is for a network of others, and none is joined", hint="dllm network join BUNDLE"
         )
     async with paying(password_file, password_fd, chat_key_will_do=False, relay=relay or None) as service:
-        await service.worker_on(_absolute(model))
+        await service.worker_on(_absolute(model), server)
         embedded = service.badge == "LOCAL"
         found = await _serving(service)
         if stay:

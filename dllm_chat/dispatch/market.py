@@ -16,6 +16,7 @@ from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import Params
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows, whole_of
+from dllm_protocol.probing.questions import QUESTION_ROWS
 from dllm_protocol.ranked_book import rank, rules_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, Offer, Route, RouteStage
 from dllm_protocol.session.ledger import WINDOW_DRAFTED_ROWS, WINDOW_KEPT_ROWS
@@ -155,13 +156,16 @@ def make_quote(
 
 
 def _most(
-    stages: Iterable[RouteStage], prompt_bytes: int, max_tokens: int, in_vain: int, share_ppm: int
+    stages: Sequence[RouteStage], prompt_bytes: int, max_tokens: int, in_vain: int, share_ppm: int
 ) -> int:
     """What an answer costs at most: every stage fails after its last token, and so many rows are drafted in vain."""
     prompt_rows = prompt_bytes + 16
     kept_rows = max_tokens + WINDOW_KEPT_ROWS  # vouchers run ahead by up to a window
     if in_vain:
         kept_rows += in_vain + WINDOW_DRAFTED_ROWS
+    if len(stages) > 1:
+        # A question is asked of the line first, and then with each standby in it.
+        kept_rows += (1 + len(stages)) * QUESTION_ROWS
     most = 0
     for one in stages:
         most += payment_of(_dearer(one.stage.prices, in_vain), prompt_rows, kept_rows, 0)

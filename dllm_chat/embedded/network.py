@@ -20,6 +20,7 @@ from dllm_chat.embedded.clock import FLOOR_FILE, MAX_AHEAD_NS, JumpWatch
 from dllm_chat.embedded.processes import Child
 from dllm_chat.embedded.wire import EmbeddedFailed
 from dllm_chat.paths import make_private_folder, write_private
+from dllm_chat.serving_from import ServingFrom
 from dllm_chat.wallet.play_wallet import bind_play_wallet, create_play_wallet
 from dllm_protocol.bundle import BUNDLE_VERSION, NetworkBundle, SignedBundle
 from dllm_protocol.errors import DllmError, MalformedBytes
@@ -96,12 +97,14 @@ class LocalNetwork:
         if self._node is not None:
             await self._node.stop()
 
-    async def worker_on(self, owner: str, model: str) -> None:
+    async def worker_on(self, owner: str, model: str, server: ServingFrom | None = None) -> None:
         """Start the person's own worker."""
         child = self._workers.get("worker-own")
         if child is not None and child.running:
             return
-        await self._start_worker("worker-own", owner=owner, model=Path(model) if model else None)
+        await self._start_worker(
+            "worker-own", owner=owner, model=Path(model) if model else None, server=server
+        )
 
     async def worker_off(self) -> None:
         """Drain and stop the person's own worker."""
@@ -206,7 +209,9 @@ class LocalNetwork:
                 raise EmbeddedFailed("the local chain makes no new blocks", hint=f"see {self._home / 'logs'}")
             await asyncio.sleep(_POLL_S)
 
-    async def _start_worker(self, name: str, *, owner: str = "", model: Path | None = None) -> None:
+    async def _start_worker(
+        self, name: str, *, owner: str = "", model: Path | None = None, server: ServingFrom | None = None
+    ) -> None:
         home = self._home / name
         # Beside the status, what its light node trusted: that may have expired, and the bundle names our newest header.
         for stale in (home / STATUS_FILE, *home.glob("light.db*")):
@@ -214,9 +219,8 @@ class LocalNetwork:
         bundle_file = self._home / WORKER_BUNDLE
         if not bundle_file.exists() or name == "worker-1":
             await self._write_worker_bundle(bundle_file)
-        child = Child(
-            name, worker_command(home, bundle_file, owner=owner, model=model, lifeline=True), self._log(name)
-        )
+        command = worker_command(home, bundle_file, owner=owner, model=model, server=server, lifeline=True)
+        child = Child(name, command, self._log(name))
         self._workers[name] = child
         await child.start()
 

@@ -28,6 +28,7 @@ from dllm_chat.embedded.wire import (
     send_line,
 )
 from dllm_chat.paths import LockBusy, file_lock, make_private_folder, write_private
+from dllm_chat.serving_from import ServingFrom
 from dllm_protocol.errors import DllmError
 from light_node.log_file import log_to
 
@@ -145,7 +146,9 @@ class Supervisor:
             match request.get("op"):
                 case "worker_on":
                     await self._network.worker_on(
-                        str(request.get("owner", "")), str(request.get("model", ""))
+                        str(request.get("owner", "")),
+                        str(request.get("model", "")),
+                        ServingFrom.of_request(request.get("server")),
                     )
                 case "worker_off":
                     await self._network.worker_off()

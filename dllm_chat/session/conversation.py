@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from dllm_chat.dispatch.market import (
+    BYTES_PER_TOKEN,
     Market,
     foresee,
     limits_of,
@@ -166,6 +167,7 @@ class Conversation:
         self, decoder: Decoder, messages: Sequence[ChatMessage], market: Market
     ) -> AsyncGenerator[AskEvent]:
         vocabulary, decoder = await self._vocabulary(decoder, market)
+        decoder = await self._with_questions(decoder, messages, market, len(vocabulary.pieces))
         self.turn = Turn(
             leg=decoder,
             next_leg=self._next_decoder,
@@ -184,6 +186,21 @@ class Conversation:
             self._serving.warm_standbys()
         for event in self._drain():
             yield event
+
+    async def _with_questions(
+        self, decoder: Decoder, messages: Sequence[ChatMessage], market: Market, vocab_size: int
+    ) -> Decoder:
+        """Standbys of a new session show what they can, where the quote has room for that."""
+        if len(self._serving.saved.route.stages) == 1 or decoder.held:
+            return decoder
+        try:
+            return await self._serving.question_standbys(
+                rows=prompt_bytes(messages) // BYTES_PER_TOKEN + self._options.max_tokens // 2,
+                vocab_size=vocab_size,
+                architecture=market.manifest.architecture,
+            )
+        except DepositUsedUp as failure:
+            return await self._refilled(failure)
 
     def _speculation(self) -> Speculation | None:
         """Guesses within what was quoted."""
@@ -205,7 +222,7 @@ class Conversation:
         quote = make_quote(
             market,
             stages,
-            prompt_bytes=sum(len(message.text.encode()) + 16 for message in messages),
+            prompt_bytes=prompt_bytes(messages),
             options=self._options,
             share_ppm=params.community_share_ppm,
             prefix=self._chain.prefix,
@@ -330,3 +347,8 @@ def _stage_left(stage: RouteStage, failed: Collection[bytes]) -> RouteStage:
     if stage.standby is None or stage.standby.provider in failed:
         return replace(stage, standby=None)
     return RouteStage(stage.standby, None) if stage.stage.provider in failed else stage
+
+
+def prompt_bytes(messages: Sequence[ChatMessage]) -> int:
+    """Size of a conversation as text, with room for what its template adds."""
+    return sum(len(message.text.encode()) + 16 for message in messages)

@@ -208,6 +208,9 @@ class WorkerStatus:
     earned_udllm: int
     """Claimed and unclaimed, since it was switched on."""
     problem: str
+    backend: str = ""
+    """What computes its rows: ``llama.cpp``, or ``openai`` at ``backend_url``."""
+    backend_url: str = ""
     slices: tuple[ServedSlice, ...] = ()
     """All that it serves; ``model`` and ``provider`` are those of the first."""
     endpoints: dict[str, str] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from dllm_protocol.messages import (
     OUTPUTS_NONE,
     ROW_DRAFTED,
     ROW_KEPT,
+    ROW_PROMPT,
     ROW_REPLAYED,
     VocabularyPart,
     unpack_ids,
@@ -98,8 +99,6 @@ class Line:
     def is_cancelling(self) -> bool:
         """Whether a stage may still be at work on something that was cancelled."""
         return bool(self._ear.cancelled)
-
-    # -- standing in line
 
     async def link(self, forms: Sequence[int] = ()) -> None:
         """Have each stage link up with the next one.
@@ -202,6 +201,17 @@ class Line:
         del self.held[position:]
         return await self._ask(position, list(ids), ROW_DRAFTED, top_k, OUTPUTS_ALL)
 
+    async def question(self, ids: list[int], top_k: int) -> list[RowLogits]:
+        """The logits behind each of a few rows; nothing may be held before, and nothing is afterwards."""
+        del self.held[:]
+        request = await self._ask(0, ids, ROW_PROMPT, top_k, OUTPUTS_ALL)
+        rows = [await self.row_of(request) for _ in ids]
+        await self._all_done(request)
+        del self.held[:]
+        for leg in self.legs:
+            leg.rows = 0
+        return rows
+
     async def row_of(self, request: int) -> RowLogits:
         """See `Decoder`."""
         outputs, last = self._ear.outputs[request], self.legs[-1]
@@ -257,8 +267,6 @@ class Line:
         """See `Decoder`."""
         await asyncio.gather(*(leg.close(reason) for leg in self.legs))
 
-    # -- handing legs over to another line
-
     async def give_up(self) -> None:
         """Cancel whatever stages are still asked for: another line goes on with those that live."""
         for leg in self.legs:
@@ -266,8 +274,6 @@ class Line:
                 await give_up_on(self._ear, leg)
             except StageFailed:
                 continue  # found out again when it is to link up
-
-    # -- inside
 
     async def _decode(self, ids: list[int], kind: int, top_k: int) -> RowLogits:
         common = min(_common(self.held, ids), len(ids) - 1)

@@ -17,8 +17,10 @@ from dllm_chat.session.leg import OpenLeg
 from dllm_chat.session.line import Line
 from dllm_chat.session.saved import SavedSession
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
+from dllm_chat.session.standby_questions import question_standbys
 from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import Ledger
 from dllm_protocol.session.transcript import RowLabel
@@ -184,6 +186,44 @@ class Lineup:
         leg.read(lambda _, __: None, lambda: None)  # so that its end is noticed
         return leg
 
+    async def question_standbys(self, *, rows: int, vocab_size: int, architecture: str) -> Decoder:
+        """Before the first rows of a longer line: ask standbys whose turn it is what the line answers, too.
+
+        Args:
+            rows: that each stage will serve in this answer, about.
+            vocab_size, architecture: the model's.
+        """
+        line = self.decoder
+        if not isinstance(line, Line) or line.held or any(leg.rows for leg in line.legs):
+            if self.decoder is None:
+                raise NoProvider("there is no line")
+            return self.decoder
+        stages = self.saved.route.stages
+        left = tuple(replace(one, standby=self._askable(one)) for one in stages)
+        try:
+            found = await question_standbys(
+                line,
+                left,
+                secret=self._log.secret,
+                rows=rows,
+                vocab_size=vocab_size,
+                architecture=architecture,
+                dial=self._warm,
+                line_of=self._linked,
+            )
+        except StageFailed as failure:
+            decoder, _ = await self.replace(failure)
+            return decoder
+        for provider, leg in found.fit.items():
+            self._spares[provider] = asyncio.create_task(_at_once(leg))
+        for provider in found.unfit:
+            self._fail(provider)
+        return found.line
+
+    def _askable(self, stage: RouteStage) -> BookEntry | None:
+        standby = stage.standby
+        return standby if standby is not None and standby.provider in self._candidates(stage) else None
+
     # -- going on
 
     async def replace(self, failure: LegFailed) -> tuple[Decoder, list[tuple[bytes, bytes]]]:
@@ -330,3 +370,7 @@ class Lineup:
         await asyncio.gather(*(leg.close(reason) for leg in idle))
         if self.decoder is not None:
             await self.decoder.close(reason)
+
+
+async def _at_once(leg: StageLeg) -> StageLeg:
+    return leg

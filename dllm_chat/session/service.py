@@ -13,6 +13,7 @@ from dllm_chat.config import Config
 from dllm_chat.dispatch.market import NoProvider
 from dllm_chat.dispatch.sessions import Closed, Sessions, in_sessions_udllm
 from dllm_chat.paths import LockBusy, Paths
+from dllm_chat.serving_from import ServingFrom
 from dllm_chat.session.answering import finish_answer
 from dllm_chat.session.connection import Connection, connect
 from dllm_chat.session.conversation import Chain, Conversation
@@ -315,9 +316,9 @@ class ChatService:
 
     # -- contributing -----------------------------------------------------------------------------------------
 
-    async def worker_on(self, model_file: Path | None = None) -> None:
-        """See `ChatDoor`."""
-        await self.connection.worker_on(self.chain, model_file)
+    async def worker_on(self, model_file: Path | None = None, server: ServingFrom | None = None) -> None:
+        """See `ChatDoor`; ``server`` computes the rows where one is named."""
+        await self.connection.worker_on(self.chain, model_file, server)
 
     async def worker_off(self) -> None:
         """See `ChatDoor`."""

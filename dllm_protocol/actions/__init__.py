@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dllm_protocol.actions.accounts import GrantChatKey, Transfer
+from dllm_protocol.actions.holders import SetHolding, WithdrawHolding
 from dllm_protocol.actions.models import RegisterModel
 from dllm_protocol.actions.providers import (
     BondProvider,
@@ -30,6 +31,8 @@ ACTION_NUMBERS: dict[int, type[Record]] = {
     25: WithdrawOffer,
     26: Heartbeat,
     27: ReportContradiction,
+    28: SetHolding,
+    29: WithdrawHolding,
     30: OpenSession,
     31: TopUpSession,
     32: ClaimVoucher,
@@ -54,6 +57,7 @@ __all__ = [
     "RegisterModel",
     "RegisterProvider",
     "ReportContradiction",
+    "SetHolding",
     "SetOffer",
     "Stake",
     "TopUpSession",
@@ -61,5 +65,6 @@ __all__ = [
     "UnbondProvider",
     "Unstake",
     "UpdateProvider",
+    "WithdrawHolding",
     "WithdrawOffer",
 ]

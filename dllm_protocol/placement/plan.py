@@ -97,7 +97,11 @@ class EpochPlan:
 
     def order(self, one: Holder) -> bytes:
         """Where a provider stands in this epoch's order (compare as bytes)."""
-        return tagged_hash(Tag.PLACEMENT_TURN, self._seed, one.provider)
+        return self.order_of(one.provider)
+
+    def order_of(self, provider: bytes) -> bytes:
+        """The same by a provider's id."""
+        return tagged_hash(Tag.PLACEMENT_TURN, self._seed, provider)
 
     @cached_property
     def _staying(self) -> Copies:
@@ -160,6 +164,24 @@ class EpochPlan:
         for one, held in turns:
             decision = self._move(one, held)
             yield one, decision
+
+    def may_leave(self, one: Holder, layers: Iterable[int]) -> bool:
+        """Whether a provider that stops to serve some layers leaves a holder behind for each of them.
+
+        Of the holders of a layer who serve and have no turn to move in this epoch, the first in the epoch's order
+        keeps it; the next epoch has another order. So two last holders who both want to go do not go together.
+        """
+        mine = self.order(one)
+        before = (
+            other for other in self._keepers if other.provider != one.provider and self.order(other) < mine
+        )
+        kept = layer_rates_mrows_s(before, self._layers)
+        return all(kept[layer] for layer in layers)
+
+    @cached_property
+    def _keepers(self) -> list[Holder]:
+        moving = {one.provider for one, _ in self.turns}
+        return [one for one in self._holders if one.is_serving and one.provider not in moving]
 
     def _arrive(self, one: Holder, held: Slice) -> None:
         self._count(one, held, 1)

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dllm_protocol.hashing import Tag, tagged_hash
-from dllm_protocol.placement.holders import Holder, PlacementRules, check_holders
+from dllm_protocol.placement.holders import Holder, PlacementRules
 from dllm_protocol.placement.plan import Decision, EpochPlan, Why
-from dllm_protocol.placement.supply import layer_rates_mrows_s
 
 DEFAULT_RULES = PlacementRules()
 
@@ -69,15 +68,9 @@ def may_leave(
     """
     if me.held is None or not me.is_serving:
         return True
-    known = check_holders([*(one for one in others if one.provider != me.provider), me], layers)
+    known = [*(one for one in others if one.provider != me.provider), me]
     plan = EpochPlan(known, layers=layers, epoch=epoch, seed=seed, rules=rules)
-    moving = {one.provider for one, _ in plan.turns}
-    mine = plan.order(me)
-    keepers = [
-        one for one in known if one.is_serving and one.provider not in moving and plan.order(one) < mine
-    ]
-    kept = layer_rates_mrows_s(keepers, layers)
-    return all(kept[me.held.first_layer : me.held.end_layer])
+    return plan.may_leave(me, range(me.held.first_layer, me.held.end_layer))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dllm_protocol.errors import MalformedBytes
 from dllm_protocol.refusals import BadValue
 from full_node.state_machine.accounts.handlers import grant_chat_key, transfer
 from full_node.state_machine.context import ActionContext
+from full_node.state_machine.holders.handlers import set_holding, withdraw_holding
 from full_node.state_machine.models.handlers import register_model
 from full_node.state_machine.providers.handlers import (
     bond_provider,
@@ -38,6 +39,8 @@ HANDLERS: dict[type[Record], Callable[[ActionContext, Any], None]] = {
     actions.WithdrawOffer: withdraw_offer,
     actions.Heartbeat: heartbeat,
     actions.ReportContradiction: report_contradiction,
+    actions.SetHolding: set_holding,
+    actions.WithdrawHolding: withdraw_holding,
     actions.OpenSession: open_session,
     actions.TopUpSession: top_up_session,
     actions.ClaimVoucher: claim_voucher,

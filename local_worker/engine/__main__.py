@@ -21,8 +21,10 @@ from local_worker.engine.llama import LlamaModel, LlamaVocabulary, library_folde
 from local_worker.engine.messages import failure_frame, vocabulary_frame
 from local_worker.engine.scheduler import SLICE_ROWS
 from local_worker.engine.server import Server
+from local_worker.engine.words_only import WordsOnly
 from local_worker.memory import free_memory
 
+WORDS_CONTEXT_ROWS = 4096
 _MAX_WRITTEN_BYTES = 1 << 24
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -31,7 +33,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 def main(arguments: list[str] | None = None) -> int:
     """Serve one model over an inherited socket: 0 when the parent closed it, 2 refused model, 3 nonsense heard.
 
-    With ``--vocabulary-only`` it says what tokens a file has, which may be without tensors, and ends.
+    With ``--vocabulary-only`` it says what tokens a file has, which may be without tensors, and ends. With
+    ``--words-only`` it serves the tokenizer and loads no weights.
     """
     parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
@@ -42,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory-share", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocabulary-only", action="store_true")
+    parser.add_argument("--words-only", action="store_true")
     chosen = parser.parse_args(arguments)
     _bind_to_parent()
     connection = socket.socket(fileno=chosen.socket_fd)
@@ -67,12 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _load(chosen: argparse.Namespace) -> LlamaModel:
+def _load(chosen: argparse.Namespace) -> LlamaModel | WordsOnly:
     """The model, as much of it on graphics cards as was asked for or fits; without them where they fail.
 
     Raises:
         NoRoom, ModelRefused
     """
+    if chosen.words_only:
+        return WordsOnly(chosen.model, context_rows=chosen.context_rows or WORDS_CONTEXT_ROWS)
     wish = Wish(chosen.sequences, chosen.context_rows, chosen.gpu_layers, chosen.memory_share)
     cards = graphics_cards(library_folder()) if wish.gpu_layers else []
     fitting = fit(chosen.model, wish, free_memory(), cards)

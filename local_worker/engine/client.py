@@ -22,6 +22,7 @@ from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind,
 from local_worker.engine.hidden import read_hidden
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
+    MAX_TOP_K,
     EngineInfo,
     EngineVocabulary,
     read_failure,
@@ -57,6 +58,7 @@ class Engine(asyncio.Protocol):
     """
 
     info: EngineInfo
+    max_top_k = MAX_TOP_K
 
     def __init__(self, process: EngineProcess) -> None:
         self._process = process
@@ -89,6 +91,7 @@ class Engine(asyncio.Protocol):
         gpu_layers: int | None = None,
         memory_share: int = 1,
         load_timeout_s: float = _LOAD_TIMEOUT_S,
+        words_only: bool = False,
     ) -> Engine:
         """Start a process that has loaded ``model_path``.
 
@@ -99,6 +102,7 @@ class Engine(asyncio.Protocol):
             log_path: where llama.cpp's own words go (appended, 0600, bounded).
             gpu_layers: layers on graphics cards, where llama.cpp was built for them; None: all that fit.
             memory_share: among how many engines that start together free memory is divided.
+            words_only: load no weights; it tokenises and has no sequences.
 
         Raises:
             ModelRefused: the engine says why.
@@ -113,7 +117,8 @@ class Engine(asyncio.Protocol):
                     "threads": threads or default_threads(),
                     "gpu-layers": gpu_layers,
                     "memory-share": memory_share,
-                }
+                },
+                words_only=words_only,
             ),
             log_path,
         )
@@ -137,8 +142,8 @@ class Engine(asyncio.Protocol):
             raise self._nonsense("vocabulary")
         return answer
 
-    async def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text; control tokens inside it are read as plain text, no begin token is added.
+    async def tokenize(self, text: str, *, marked: bool = False) -> list[int]:
+        """Token ids of a text, no begin token before it; control tokens in it are text unless ``marked`` as such.
 
         Raises:
             DecodeRefused: a text above 4 MiB.
@@ -146,7 +151,7 @@ class Engine(asyncio.Protocol):
         data = text.encode()
         if len(data) > MAX_TEXT_BYTES:
             raise errors.DecodeRefused(f"a text of {len(data)} bytes is above {MAX_TEXT_BYTES}")
-        answer = await self._ask(Kind.TOKENIZE, data)
+        answer = await self._ask(Kind.TOKENIZE_MARKED if marked else Kind.TOKENIZE, data)
         if not isinstance(answer, list):
             raise self._nonsense("tokenize")
         return answer
@@ -291,6 +296,7 @@ class Engine(asyncio.Protocol):
         self._closed.set()
 
 
-def _options(numbers: dict[str, int | None]) -> tuple[str, ...]:
+def _options(numbers: dict[str, int | None], *, words_only: bool) -> tuple[str, ...]:
     """The engine's command line; what is None is left to it."""
-    return tuple(f"--{name}={number}" for name, number in numbers.items() if number is not None)
+    given = tuple(f"--{name}={number}" for name, number in numbers.items() if number is not None)
+    return (*given, "--words-only") if words_only else given

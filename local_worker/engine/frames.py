@@ -35,6 +35,7 @@ class Kind(IntEnum):
     TOKENIZE = 4
     VOCABULARY = 5
     FORWARD = 6
+    TOKENIZE_MARKED = 7
     READY = 16
     ROWS = 17
     FAILED = 18

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -103,6 +103,8 @@ class LlamaVocabulary:
 
     def __init__(self, vocab: llama_cpp.llama_vocab_p) -> None:
         self._vocab = vocab
+        self.meta: Callable[[str], str] = lambda _: ""
+        """What the file's header says under a key; empty where it says nothing."""
         self.size: int = llama_cpp.llama_vocab_n_tokens(vocab)
 
     @classmethod
@@ -113,18 +115,21 @@ class LlamaVocabulary:
             ModelRefused: not a GGUF, or one without a tokenizer.
         """
         library = _Library()
-        vocab = llama_cpp.llama_model_get_vocab(library.load(path, vocab_only=True))
+        model = library.load(path, vocab_only=True)
+        vocab = llama_cpp.llama_model_get_vocab(model)
         library.let_go()
         if vocab is None or llama_cpp.llama_vocab_type(vocab) not in _TOKENIZERS:
             raise ModelRefused(f"{path.name} has no vocabulary")
-        return cls(vocab)
+        words = cls(vocab)
+        words.meta = lambda key: _meta(model, key)
+        return words
 
-    def tokenize(self, text: bytes) -> Ids:
-        """Ids of a text; nothing in it is read as a control token, no begin token is put before it."""
+    def tokenize(self, text: bytes, *, marked: bool = False) -> Ids:
+        """Ids of a text, no begin token before it; control tokens in it are text unless they are ``marked`` as such."""
         room = len(text) + 2
         ids = np.empty(room, dtype=np.int32)
         buffer = ids.ctypes.data_as(_INT32)
-        count = llama_cpp.llama_tokenize(self._vocab, text, len(text), buffer, room, False, False)
+        count = llama_cpp.llama_tokenize(self._vocab, text, len(text), buffer, room, False, marked)
         if count < 0:
             raise BatchFailed(f"{len(text)} bytes of text gave {-count} tokens")
         return ids[:count]
@@ -321,13 +326,13 @@ class LlamaModel:
         """Drop all rows of a sequence from position ``rows`` on; False where the model's memory cannot."""
         return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, rows, -1))
 
-    def tokenize(self, text: bytes) -> Ids:
-        """Ids of a text; nothing in it is read as a control token, no begin token is put before it.
+    def tokenize(self, text: bytes, *, marked: bool = False) -> Ids:
+        """See `LlamaVocabulary.tokenize`.
 
         Raises:
             BatchFailed: a chunk without a vocabulary.
         """
-        return self._speaking().tokenize(text)
+        return self._speaking().tokenize(text, marked=marked)
 
     def vocabulary(self) -> EngineVocabulary:
         """Every token's bytes and attributes.

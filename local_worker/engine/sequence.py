@@ -64,14 +64,14 @@ class Sequence:
         self.held_rows = 0
 
     async def decode(
-        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["last", "all"]
+        self, first_position: int, ids: Ordered[int], *, top_k: int, outputs: Literal["none", "last", "all"]
     ) -> list[RowOutput]:
         """Cut the sequence back to ``first_position`` rows, decode ``ids`` from there on, return the outputs.
 
         Args:
             first_position: at most ``held_rows``; what the cache holds before it is reused.
             top_k: logits of each row, 1 to 1024 (fewer where the vocabulary is smaller).
-            outputs: of the last row, or of all rows in order.
+            outputs: of the last row, or of all rows in order; with ``none`` nobody will look at what comes.
 
         Raises:
             ContextFull: more rows than the context holds; nothing changed.
@@ -102,7 +102,7 @@ class Sequence:
         return np.concatenate((await self._run(first_position, hidden, 1, False)).hidden)
 
     async def leave(
-        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["last", "all"]
+        self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["none", "last", "all"]
     ) -> list[RowOutput]:
         """The same in a model's last chunk: hidden states in [rows, n_embd], logits out.
 

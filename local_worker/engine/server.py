@@ -24,6 +24,7 @@ from local_worker.engine.messages import (
 )
 from local_worker.engine.rows import BatchFailed
 from local_worker.engine.scheduler import Scheduler
+from local_worker.engine.words_only import WordsOnly
 
 _READ_BYTES = 1 << 20
 
@@ -31,7 +32,7 @@ _READ_BYTES = 1 << 20
 class Server:
     """One model served to one parent over one socket."""
 
-    def __init__(self, connection: socket.socket, model: LlamaModel) -> None:
+    def __init__(self, connection: socket.socket, model: LlamaModel | WordsOnly) -> None:
         self._connection = connection
         self._model = model
         self._scheduler = Scheduler(model)
@@ -105,8 +106,8 @@ class Server:
             sequence = struct.unpack("<I", body)[0]
             self._gathering.forget(sequence)
             return self._scheduler.clear(sequence)
-        if kind is Kind.TOKENIZE and len(body) <= MAX_TEXT_BYTES:
-            return [self._tokenize(call, body)]
+        if kind in (Kind.TOKENIZE, Kind.TOKENIZE_MARKED) and len(body) <= MAX_TEXT_BYTES:
+            return [self._tokenize(call, body, marked=kind is Kind.TOKENIZE_MARKED)]
         if kind is Kind.VOCABULARY:
             return [self._vocabulary(call)]
         raise FrameRefused(f"a {kind.name} of {len(body)} bytes is no request")
@@ -123,9 +124,9 @@ class Server:
                 return failure_frame(call, Failure.DECODE_REFUSED, str(error))
         return self._pieces[:5] + struct.pack("<I", call) + self._pieces[9:]
 
-    def _tokenize(self, call: int, text: bytes) -> bytes:
+    def _tokenize(self, call: int, text: bytes, *, marked: bool) -> bytes:
         try:
-            ids = self._model.tokenize(text) if text else np.empty(0, dtype=np.int32)
+            ids = self._model.tokenize(text, marked=marked) if text else np.empty(0, dtype=np.int32)
         except BatchFailed as error:
             return failure_frame(call, Failure.DECODE_REFUSED, str(error))
         return tokens_frame(call, ids)

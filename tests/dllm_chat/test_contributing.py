@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from dllm_chat.config import Config
 from dllm_chat.contributing import (
     LOCK_FILE,
@@ -16,6 +18,8 @@ from dllm_chat.contributing import (
     served_slices,
     worker_command,
 )
+from dllm_chat.serving_from import ServingFrom
+from dllm_protocol.errors import UsageRefused
 
 STATUS = {
     "pid": os.getpid(),
@@ -91,3 +95,32 @@ def test_where_it_answers_is_shown_with_clean_words_and_bounded(tmp_path: Path) 
         assert len(endpoints) == 8 and "\x1b" not in "".join(endpoints)
         (tmp_path / "worker" / STATUS_FILE).write_text(json.dumps(STATUS | {"endpoint_states": [1]}))
         assert found.status().endpoints == {}
+
+
+def test_a_workers_command_names_the_server_that_computes_its_rows(tmp_path: Path) -> None:
+    server = ServingFrom.chosen("openai", "http://127.0.0.1:8000/v1", "/keys/mine", "big")
+    assert server is not None and ServingFrom.of_request(server.request()) == server
+    command = worker_command(tmp_path, tmp_path / "bundle", server=server)
+    named = ["--url=http://127.0.0.1:8000/v1", "--api-key-file=/keys/mine", "--remote-model=big"]
+    assert command[-5:] == ["--backend", "openai", *named]
+    assert ServingFrom.of_request(None) is ServingFrom.of_request({}) is None
+    assert "--backend" not in worker_command(tmp_path, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    "words", [("openai", "", "", ""), ("ollama", "http://x/v1", "", ""), ("llama.cpp", "http://x/v1", "", "")]
+)
+def test_a_server_is_named_with_its_backend_or_not_at_all(words: tuple[str, str, str, str]) -> None:
+    with pytest.raises(UsageRefused):
+        ServingFrom.chosen(*words)
+    assert ServingFrom.chosen("llama.cpp", "", "", "") is None
+
+
+def test_the_status_says_which_server_computes_the_rows(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:8000/v1"
+    found = contributing(
+        tmp_path / "worker", {"pid": os.getpid(), "backend": "openai", "backend_url": url + "\x1b"}
+    )
+    with (tmp_path / "worker" / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (found.status().backend, found.status().backend_url) == ("openai", url)

@@ -22,6 +22,7 @@ FORMAT_MODULES = (
     "params",
     "pricing",
     "voucher",
+    "holder_book",
     "offer_book",
     "genesis",
     "bundle",

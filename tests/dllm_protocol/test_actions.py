@@ -20,6 +20,8 @@ NUMBERS = {
     25: "WithdrawOffer",
     26: "Heartbeat",
     27: "ReportContradiction",
+    28: "SetHolding",
+    29: "WithdrawHolding",
     30: "OpenSession",
     31: "TopUpSession",
     32: "ClaimVoucher",

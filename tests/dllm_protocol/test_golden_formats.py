@@ -41,7 +41,7 @@ def test_recorded_actions_are_read_and_written(vector: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("vector", RECORDED["state"], ids=lambda vector: vector["key"][:40])
 def test_recorded_state_is_read_and_written(vector: dict[str, str]) -> None:
-    home = "offer_book" if vector["type"] == "OfferBook" else "records"
+    home = {"OfferBook": "offer_book", "HolderBook": "holder_book"}.get(vector["type"], "records")
     home = "params" if vector["type"] == "Params" else home
     record_type: type[Record] = getattr(importlib.import_module(f"dllm_protocol.{home}"), vector["type"])
     raw = bytes.fromhex(vector["bytes"])

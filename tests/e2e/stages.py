@@ -35,7 +35,7 @@ from local_worker.store import Store
 from local_worker.workbench import Workbench
 from tests.local_worker.doubles import ChainDouble
 from tests.local_worker.packages.chains import packed
-from tests.local_worker.packages.tiny_models import Shape, write_model
+from tests.local_worker.packages.tiny_models import VOCABULARY, Shape, write_model
 
 CONTEXT_ROWS = 512
 DEPOSIT_UDLLM = 10**9
@@ -201,6 +201,8 @@ class Asking:
 
     def __init__(self, chain: Any, saved: SavedSession) -> None:
         self.log = TokenLog()
+        self.questions = False
+        """Whether standbys are asked what they can."""
         self.served: list[bytes] = []
         self.changes: list[tuple[bytes, bytes]] = []
         self.margins: list[float] = []
@@ -217,6 +219,10 @@ class Asking:
         """Greedy tokens behind a prompt, one after the other."""
         ids, kind = list(prompt), ROW_PROMPT
         decoder = await self.lineup.open()
+        if self.questions:
+            decoder = await self.lineup.question_standbys(
+                rows=10**6, vocab_size=VOCABULARY, architecture="llama"
+            )
         row = None
         for number in range(count):
             while row is None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dllm_protocol.probing.questions import QUESTION_ROWS
+from local_worker.engine.messages import Hidden
+from local_worker.engine.sequence import Sequence
 from tests.e2e.stages import Stages, stages_of, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
@@ -133,3 +136,41 @@ async def test_sessions_side_by_side_do_not_disturb_each_other(stages: Stages) -
         assert answer == await whole_answer(stages, prompt, 12)
     for asking in askings:
         await asking.leave()
+
+
+async def test_standbys_that_answer_questions_are_paid_for_them_and_nothing_else(stages: Stages) -> None:
+    cuts = ((0, 1), (1, 3), (3, 4))
+    serving = [await stages.start(*cut) for cut in cuts]
+    standbys = [await stages.start(*cut) for cut in cuts]
+    asking = stages.client(1, list(zip(serving, standbys, strict=True)))
+    asking.questions = True
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    for standby in standbys:
+        leg = asking.lineup.ledger.leg(standby.provider)
+        assert (leg.used.kept, leg.used.total, standby.rows) == (QUESTION_ROWS,) * 2 + (QUESTION_ROWS,)
+    # The others answer the first question, and those with the standbys of other stages in the line.
+    rows = len(PROMPT) + COUNT - 1
+    assert [worker.rows - rows for worker in serving] == [3 * QUESTION_ROWS] * 3
+    assert asking.lineup.saved.failed == () and asking.served == [one.provider for one in serving]
+    await asking.leave()
+
+
+async def test_a_standby_that_answers_otherwise_is_left_out(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts = ((0, 1), (1, 3), (3, 4))
+    serving = [await stages.start(*cut) for cut in cuts]
+    standbys = [await stages.start(*cut) for cut in cuts]
+    asking = stages.client(1, list(zip(serving, standbys, strict=True)))
+    asking.questions = True
+    idle = standbys[1]
+    run = Sequence.pass_on
+
+    async def nothing(self: Sequence, first_position: int, hidden: Hidden) -> Hidden:
+        computed = await run(self, first_position, hidden)
+        return hidden if self._engine is idle.engine.current() else computed
+
+    monkeypatch.setattr(Sequence, "pass_on", nothing)
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    assert asking.lineup.saved.failed == (idle.provider,)
+    await asking.leave()

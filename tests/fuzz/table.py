@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.fuzz import abci, carried, chat, light, models, node, protocol, records, worker
+from tests.fuzz import abci, carried, chat, light, models, node, protocol, records, remote, worker
 from tests.fuzz.decoder import Decoder
 
 
@@ -13,7 +13,7 @@ def decoders() -> tuple[Decoder, ...]:
     """All decoders of the five packages, by name."""
     found = [
         one
-        for part in (protocol, records, light, node, abci, worker, models, chat, carried)
+        for part in (protocol, records, light, node, abci, worker, remote, models, chat, carried)
         for one in part.decoders()
     ]
     return tuple(sorted(found, key=lambda one: one.name))

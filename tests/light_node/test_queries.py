@@ -9,6 +9,7 @@ import pytest
 
 from dllm_protocol import records, state_keys
 from dllm_protocol.errors import DllmError, NotFound, VerificationFailed
+from dllm_protocol.holder_book import HolderBook, HolderEntry, holders_hash
 from dllm_protocol.ics23 import ProofInvalid
 from dllm_protocol.offer_book import BookEntry, BookRefused, OfferBook, book_hash
 from dllm_protocol.pricing import RowPrices
@@ -31,19 +32,26 @@ def _book(epoch: int = 3, offers: int = 3) -> OfferBook:
     return OfferBook(MODEL, epoch, entries)
 
 
+def _holders(holders: int = 4) -> HolderBook:
+    entries = (HolderEntry(bytes([n]) * 20, ALICE, 500 * n, 4, 0, 4, 1, 1) for n in range(1, holders + 1))
+    return HolderBook(MODEL, 3, tuple(entries))
+
+
 @pytest.fixture
 def chain() -> SignedChain:
     """A chain whose state has accounts and an offer book."""
     made = SignedChain(("a", "b", "c"))
     made.grow(2)
     book = _book()
-    head = records.OfferBookHead(MODEL, 3, book_hash(book), 3, 0, 2)
+    holders = _holders()
+    head = records.OfferBookHead(MODEL, 3, book_hash(book), 3, 0, 2, holders_hash(holders), 4)
     made.add(
         changes={
             state_keys.account(ALICE): records.Account(5_000_000, 1).encode(),
             state_keys.account(BOB): records.Account(7, 0).encode(),
             state_keys.latest_offer_book(MODEL): head.encode(),
             state_keys.offer_list(MODEL, 3): book.encode(),
+            state_keys.holder_list(MODEL, 3): holders.encode(),
         }
     )
     made.grow(1)
@@ -212,6 +220,29 @@ async def test_a_shortened_offer_list_is_refused(
         await ProvedReads(make_client(ListLiar(chain))).offer_book(MODEL)
     assert isinstance(caught.value, VerificationFailed)
     assert book_hash(_book()).hex()[:16] in caught.value.message
+
+
+async def test_the_holder_book_is_held_against_its_proved_hash(make_client: MakeClient) -> None:
+    reads = ProvedReads(make_client())
+    assert await reads.holder_book(MODEL) == (_holders(), holders_hash(_holders()))
+    with pytest.raises(NotFound, match="epoch 9"):
+        await reads.holder_book(MODEL, 9)
+    with pytest.raises(SourceRefusal, match="does not serve holder book guide@3"):
+        await _reads_without_lists(make_client).holder_book(MODEL)
+
+
+@pytest.mark.parametrize("served", [_holders(3), _holders(5), _holders(0), replace(_holders(), epoch=2)])
+async def test_an_altered_list_of_holders_is_refused(
+    make_client: MakeClient, chain: SignedChain, served: HolderBook
+) -> None:
+    class ListLiar(ChainSource):
+        async def abci_query(self, path: str, data: bytes, height: int, *, prove: bool) -> QueryAnswer:
+            answer = await super().abci_query(path, data, height, prove=prove)
+            return answer if prove else replace(answer, value=served.encode())
+
+    with pytest.raises(BookRefused) as caught:
+        await ProvedReads(make_client(ListLiar(chain))).holder_book(MODEL)
+    assert holders_hash(_holders()).hex()[:16] in caught.value.message
 
 
 async def test_a_chain_of_one_block_proves_the_state_of_genesis(

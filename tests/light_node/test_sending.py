@@ -120,7 +120,11 @@ class NodeWithBook(LyingNode):
             return NETWORK_PARAMS
         assert key == state_keys.latest_offer_book("guide-1")
         self.books_read += 1
-        return None if self.offers is None else OfferBookHead("guide-1", 3, b"h" * 32, self.offers, 0, 2)
+        return (
+            None
+            if self.offers is None
+            else OfferBookHead("guide-1", 3, b"h" * 32, self.offers, 0, 2, b"h" * 32, self.offers)
+        )
 
     async def send(self, raw: bytes) -> bytes:
         self.included.append(raw)

@@ -13,13 +13,16 @@ from dllm_protocol.actions import (
     CloseSession,
     RegisterModel,
     RegisterProvider,
+    SetHolding,
     SetOffer,
     UpdateProvider,
+    WithdrawHolding,
 )
 from dllm_protocol.address import provider_id_of
 from dllm_protocol.assignment import route_hash, session_id_of
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import TransactionRefused
+from dllm_protocol.holder_book import HolderBook, HolderEntry
 from dllm_protocol.model_manifest import manifest_hash
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.params import Params
@@ -42,6 +45,10 @@ class ChainDouble:
     models: dict[str, records.ModelRecord] = field(default_factory=dict)
     providers: dict[bytes, records.Provider] = field(default_factory=dict)
     offers: dict[bytes, records.Offer] = field(default_factory=dict)
+    holdings: dict[bytes, records.Holding] = field(default_factory=dict)
+    others: list[HolderEntry] = field(default_factory=list)
+    """Holders beside those that this chain was told of."""
+    head: records.OfferBookHead | None = None
     sessions: dict[bytes, tuple[Session, Route]] = field(default_factory=dict)
     sent: list[Record] = field(default_factory=list)
     refuse_next: list[TransactionRefused] = field(default_factory=list)
@@ -68,6 +75,41 @@ class ChainDouble:
 
     async def offer(self, model: str, provider: bytes) -> records.Offer | None:
         return self.offers.get(provider)
+
+    async def holding(self, model: str, provider: bytes) -> records.Holding | None:
+        return self.holdings.get(provider)
+
+    async def book_head(self, model: str) -> records.OfferBookHead | None:
+        return self.head
+
+    async def holder_book(self, model: str) -> HolderBook | None:
+        """As if a book were frozen with every action."""
+        entries = [
+            HolderEntry(
+                one.provider,
+                self.providers[one.provider].owner,
+                one.speed_layer_rows_s,
+                one.memory_layers,
+                one.first_layer,
+                one.end_layer,
+                one.since_epoch,
+                int(self._offers_exactly(one)),
+            )
+            for one in self.holdings.values()
+        ]
+        entries += self.others
+        if not entries:
+            return None
+        return HolderBook(model, self.epoch, tuple(sorted(entries, key=lambda one: one.provider)))
+
+    @property
+    def epoch(self) -> int:
+        return (self.now_ms - self.genesis_time_ms) // self.params.epoch_ms
+
+    def _offers_exactly(self, holding: records.Holding) -> bool:
+        offer = self.offers.get(holding.provider)
+        slice_ = (holding.first_layer, holding.end_layer)
+        return offer is not None and (offer.first_layer, offer.end_layer) == slice_
 
     async def is_in_book(self, model: str, provider: bytes) -> bool:
         self.epochs_until_book -= 1
@@ -132,6 +174,18 @@ class ChainDouble:
                     action.capacity_sessions,
                     0,
                 )
+            case SetHolding():
+                self.holdings[action.provider] = records.Holding(
+                    action.provider,
+                    action.model,
+                    action.speed_layer_rows_s,
+                    action.memory_layers,
+                    action.first_layer,
+                    action.end_layer,
+                    self.epoch,
+                )
+            case WithdrawHolding():
+                del self.holdings[action.provider]
             case ClaimVoucher():
                 voucher = action.voucher.voucher
                 self.change(voucher.session, voucher_n=voucher.n, legs=voucher.legs)

@@ -9,10 +9,22 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from dllm_chat.embedded.chain import make_genesis
+from dllm_protocol.address import address_of
+from dllm_protocol.bundle import NetworkBundle, SignedBundle
 from dllm_protocol.model_manifest import Manifest
 from local_worker.cli import app
 from local_worker.keys import key_file
 from local_worker.status import Status, StatusFile
+
+
+def _bundle() -> bytes:
+    key = bytes([2]) * 32
+    genesis = make_genesis(
+        wallet=address_of(key), workers=[], validator=key, genesis_time_ms=1_790_000_000_000, nonce=bytes(32)
+    )
+    network = NetworkBundle(1, genesis, 1, bytes(32), ("ws://127.0.0.1:1/websocket",), (), (), "")
+    return SignedBundle(network, b"", b"").encode()
 
 
 def run(*words: str) -> Result:
@@ -113,3 +125,23 @@ def test_a_manifest_of_a_file(tmp_path: Path, tiny_model: Path) -> None:
     made = Manifest.decode(out.read_bytes())
     assert (told["name"], told["layers"], told["chat_template"]) == ("tiny-model", 2, "chatml")
     assert made.pieces[0].size_bytes == tiny_model.stat().st_size
+
+
+def test_a_servers_options_are_checked_before_anything_starts(tmp_path: Path) -> None:
+    home, bundle, key = str(tmp_path / "w"), tmp_path / "bundle", tmp_path / "key"
+    data("init", "--home", home)
+    bundle.write_bytes(_bundle())
+    key.write_text("sk-secret")
+    key.chmod(0o644)
+    start = ("start", "--home", home, "--bundle", str(bundle))
+    for words, told in (
+        (("--backend", "openai"), "needs --url"),
+        (("--backend", "ollama"), "no backend 'ollama'"),
+        (("--url", "http://127.0.0.1:8000/v1"), "are for --backend openai"),
+        (("--backend", "openai", "--url", "http://x/v1", "--layers", "0:2"), "whole models"),
+        (("--backend", "openai", "--url", "http://me:sk-secret@x/v1"), "without password"),
+        (("--backend", "openai", "--url", "http://x/v1", "--api-key-file", str(key)), "read by others"),
+    ):
+        code, error = failure(*start, *words)
+        assert (code, error["code"]) == (2, "E_USAGE") and told in error["message"]
+        assert "sk-secret" not in json.dumps(error)

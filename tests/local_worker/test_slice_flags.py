@@ -53,3 +53,12 @@ def test_flags_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(UsageRefused, match=said):
         slices_of(layers, listen, announce, prices, 16)
+
+
+def test_layers_that_the_network_chooses_stand_alone() -> None:
+    (one,) = slices_of(("auto",), ANY, (), (), 16, most_layers=12)
+    assert (one.layers, one.most_layers) == ("auto", 12)
+    with pytest.raises(UsageRefused, match="--layers auto stands alone"):
+        slices_of(("auto", "0:4"), ANY, (), (), 16)
+    with pytest.raises(UsageRefused, match="--most-layers is for --layers auto"):
+        slices_of(("0:4",), ANY, (), (), 16, most_layers=12)

@@ -12,6 +12,7 @@ from light_node.channel.limits import ChannelLimits
 from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
+from local_worker.remote_engine.options import RemoteServer
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
 from local_worker.slice_service import Slice, SliceOptions, slice_home
@@ -48,8 +49,10 @@ async def running_worker(
     *,
     package: Path | None = None,
     layers: Sequence[str] = (),
+    most_layers: int | None = None,
     sequences: int = 2,
     claims: ClaimPolicy | None = None,
+    remote: RemoteServer | None = None,
     relays: tuple[RelayUrl, ...] = (),
     host: str | None = "127.0.0.1",
 ) -> AsyncIterator[RunningWorker]:
@@ -59,13 +62,13 @@ async def running_worker(
         package: serve this instead of ``model``.
         layers: a slice for each, of the package, or of the model cut into one.
     """
-    slices = tuple(SliceOptions(text, host) for text in layers or [""])
+    slices = tuple(SliceOptions(text, host, most_layers=most_layers) for text in layers or [""])
     homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
     keys = [load_keys(one) if key_file(one).exists() else create_keys(one) for one in homes]
     chain = chain or ChainDouble(keys[0].operator_address)
     options = ServiceOptions(
         home=home,
-        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1),
+        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote),
         package=package,
         slices=slices,
         may_register_model=True,
@@ -84,7 +87,7 @@ async def running_worker(
         waiting.cancel()
         task.result()
     port = int(service.status.endpoints[0].rpartition(":")[2]) if host and not relays else 0
-    provider = service.slices[0].registration.provider
+    provider = service._parts[0].registration.provider
     try:
         yield RunningWorker(service, chain, provider, port, stop, task)
     finally:

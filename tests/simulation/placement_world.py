@@ -1,22 +1,25 @@
-"""A network of providers that join, serve, move, leave and crash, each deciding by `dllm_protocol.placement` alone.
+"""A network of providers that join, serve, move, leave and crash, each taking the steps that a worker takes:
+`local_worker.placing` over the holder book that a chain would freeze.
 
-All that happens in an epoch is decided over the list as it was at its beginning: who joins knows nothing of the others
-who join, who leaves nothing of the others who leave. Whoever moves or joins loads for one epoch, in which it serves
-nothing. The seed decides everything: a run is replayed with it.
+All that happens in an epoch is decided over the book as it was at its beginning: who joins knows nothing of the others
+who join, who leaves nothing of the others who leave. Whoever moves or joins fetches for one epoch; one that moves
+serves its old slice until it may switch. The seed decides everything: a run is replayed with it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from dllm_protocol.hashing import sha256
+from dllm_protocol.holder_book import HolderBook, HolderEntry
 from dllm_protocol.placement.holders import Holder, PlacementRules
-from dllm_protocol.placement.plan import EpochPlan, Why
-from dllm_protocol.placement.rule import DEFAULT_RULES, decide, may_leave, placement_seed
+from dllm_protocol.placement.plan import Why
+from dllm_protocol.placement.rule import DEFAULT_RULES
 from dllm_protocol.placement.slices import Slice
 from dllm_protocol.placement.supply import layer_rates_mrows_s
+from local_worker.placing import Act, EpochView, Own, Step
 
 # (layers that fit, row-layers a second, how many of a hundred): from a laptop to a large card.
 KINDS = ((5, 1500, 20), (8, 4000, 30), (11, 9000, 25), (22, 16_000, 15), (30, 40_000, 10))
@@ -39,6 +42,7 @@ class Counts:
     joins: int = 0
     crashes: int = 0
     left: int = 0
+    given_up: int = 0
     reasons: dict[Why, int] = field(default_factory=dict)
 
 
@@ -56,8 +60,8 @@ class PlacementWorld:
         self.epoch = 0
         self.holders: dict[bytes, Holder] = {}
         self.leaving: set[bytes] = set()
-        self.kept: dict[bytes, Slice] = {}
-        """What a provider that loads has of what it held before."""
+        self.old: dict[bytes, Slice] = {}
+        """What a provider that fetches another slice serves until it switches."""
         self.counts = Counts()
         self.taken_away: list[int] = []
         """Layers that lost their last copy by decisions rather than by a crash: there must be none."""
@@ -75,56 +79,77 @@ class PlacementWorld:
         )
 
     def step(self, newcomers: Iterable[Holder] = (), *, leavers: int = 0, crashes: int = 0) -> None:
-        """One epoch: decisions over the list as it is, then crashes, then what was loaded serves."""
-        book = tuple(self.holders.values())
+        """One epoch: every worker's step over the book as it is, then crashes."""
+        view = EpochView(self.book(), epoch=self.epoch, layers=self.layers, rules=self.rules)
         before = self.possessed()
-        seed = placement_seed(sha256(repr((self.seed, len(book))).encode()), self.epoch)
-        self._leave(book, leavers, seed)
-        changed = self._moves(book, seed) | self._joins(book, newcomers, seed)
-        self.holders.update(changed)
+        left = self._leaving_now(view, leavers)
+        steps = {provider: view.step_of(self.own(one)) for provider, one in self.holders.items()}
+        joined = [(one, view.step_of(self.own(one))) for one in newcomers]
+        self.counts.joins += len(joined)
+        for provider, step in steps.items():
+            if provider not in left:
+                self._do(self.holders[provider], step)
+        for provider in left:
+            self._remove(provider)
+            self.counts.left += 1
+        for one, step in joined:
+            if step.slice is not None:
+                self._fetch(one, step.slice)
         self.taken_away += sorted(before - self.possessed())
         self._crash(crashes)
-        for provider, holder in self.holders.items():
-            if not holder.is_serving and provider not in changed:
-                self.holders[provider] = replace(holder, is_serving=True)
-                self.kept.pop(provider, None)
         self.epoch += 1
 
-    def _moves(self, book: Sequence[Holder], seed: bytes) -> dict[bytes, Holder]:
-        plan = EpochPlan(book, layers=self.layers, epoch=self.epoch, seed=seed, rules=self.rules)
-        moved = {}
-        for one, decision in plan.decisions():
-            if decision.held is None or decision.held == one.held or one.provider not in self.holders:
-                continue
-            moved[one.provider] = self._loading(one, decision.held)
+    def book(self) -> HolderBook:
+        """What the chain would freeze now."""
+        entries = (
+            HolderEntry(
+                one.provider,
+                one.owner,
+                one.speed_layer_rows_s,
+                one.memory_layers,
+                one.held.first_layer if one.held else 0,
+                one.held.end_layer if one.held else 0,
+                one.since_epoch,
+                int(one.is_serving),
+            )
+            for one in self.holders.values()
+        )
+        return HolderBook("model", self.epoch, tuple(sorted(entries, key=lambda one: one.provider)))
+
+    def own(self, one: Holder) -> Own:
+        """What a provider knows of itself. All of a slice is on its disk one epoch after it was chosen."""
+        came = one.held is None or one.is_serving
+        return Own(
+            one.provider,
+            one.owner,
+            one.speed_layer_rows_s,
+            one.memory_layers,
+            serving=one.held if came else self.old.get(one.provider),
+            coming=None if came else one.held,
+            ready_epoch=None if came or self.epoch <= one.since_epoch else one.since_epoch + 1,
+        )
+
+    def _do(self, one: Holder, step: Step) -> None:
+        if step.act is Act.FETCH and step.slice is not None:
+            self._fetch(one, step.slice)
             self.counts.moves += 1
-            self.counts.reasons[decision.why] = self.counts.reasons.get(decision.why, 0) + 1
-        return moved
+            self.counts.reasons[step.why] = self.counts.reasons.get(step.why, 0) + 1
+        elif step.act in (Act.SWITCH, Act.GIVE_UP):
+            self.counts.given_up += step.act is Act.GIVE_UP
+            self.holders[one.provider] = replace(one, held=step.slice, is_serving=step.slice is not None)
+            self.old.pop(one.provider, None)
 
-    def _joins(self, book: Sequence[Holder], newcomers: Iterable[Holder], seed: bytes) -> dict[bytes, Holder]:
-        joined = {}
-        for one in newcomers:
-            decision = decide(one, book, layers=self.layers, epoch=self.epoch, seed=seed, rules=self.rules)
-            self.counts.joins += 1
-            if decision.held is not None:
-                joined[one.provider] = self._loading(one, decision.held)
-        return joined
-
-    def _loading(self, one: Holder, held: Slice) -> Holder:
+    def _fetch(self, one: Holder, held: Slice) -> None:
         if one.held is not None:
-            first, end = max(one.held.first_layer, held.first_layer), min(one.held.end_layer, held.end_layer)
-            if first < end:
-                self.kept[one.provider] = Slice(first, end)
-        return replace(one, held=held, since_epoch=self.epoch, is_serving=False)
+            self.old[one.provider] = one.held
+        self.holders[one.provider] = replace(one, held=held, since_epoch=self.epoch, is_serving=False)
 
-    def _leave(self, book: Sequence[Holder], leavers: int, seed: bytes) -> None:
+    def _leaving_now(self, view: EpochView, leavers: int) -> list[bytes]:
         staying = sorted(set(self.holders) - self.leaving)
         self.leaving |= set(self.rng.sample(staying, min(leavers, len(staying))))
-        for provider in sorted(self.leaving):
-            one = self.holders[provider]
-            if may_leave(one, book, layers=self.layers, epoch=self.epoch, seed=seed, rules=self.rules):
-                self._remove(provider)
-                self.counts.left += 1
+        return [
+            provider for provider in sorted(self.leaving) if view.may_leave(self.own(self.holders[provider]))
+        ]
 
     def _crash(self, crashes: int) -> None:
         for provider in self.rng.sample(sorted(self.holders), min(crashes, len(self.holders))):
@@ -134,7 +159,7 @@ class PlacementWorld:
     def _remove(self, provider: bytes) -> None:
         del self.holders[provider]
         self.leaving.discard(provider)
-        self.kept.pop(provider, None)
+        self.old.pop(provider, None)
 
     def churn(self, epochs: int, churn: Churn) -> None:
         """Epochs in which some join, some leave and some crash."""
@@ -161,17 +186,17 @@ class PlacementWorld:
         raise AssertionError(f"seed {self.seed}: moves do not end; so far {self.counts}")
 
     def possessed(self) -> set[int]:
-        """Layers of which somebody has a copy."""
+        """Layers that somebody serves."""
         found: set[int] = set()
-        for one in self.holders.values():
-            held = one.held if one.is_serving else self.kept.get(one.provider)
-            if held is not None:
-                found.update(range(held.first_layer, held.end_layer))
+        for one in self.serving():
+            if one.held is not None:
+                found.update(range(one.held.first_layer, one.held.end_layer))
         return found
 
     def serving(self) -> list[Holder]:
-        """Who serves now."""
-        return [one for one in self.holders.values() if one.is_serving]
+        """Who serves now, with what it serves."""
+        at_work = [one for one in self.holders.values() if one.is_serving]
+        return at_work + [replace(self.holders[provider], held=old) for provider, old in self.old.items()]
 
     def weakest_mrows_s(self) -> int:
         """What the weakest layer carries now."""

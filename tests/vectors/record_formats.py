@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from dllm_protocol import state_keys
@@ -20,6 +21,7 @@ from dllm_protocol.actions import (
     RegisterModel,
     RegisterProvider,
     ReportContradiction,
+    SetHolding,
     SetOffer,
     Stake,
     TopUpSession,
@@ -27,6 +29,7 @@ from dllm_protocol.actions import (
     UnbondProvider,
     Unstake,
     UpdateProvider,
+    WithdrawHolding,
     WithdrawOffer,
 )
 from dllm_protocol.actions.validators import prove_key
@@ -42,6 +45,7 @@ from dllm_protocol.genesis import (
     chain_id_of,
     genesis_hash,
 )
+from dllm_protocol.holder_book import HolderBook, HolderEntry, holders_hash
 from dllm_protocol.model_manifest import Manifest, Piece, manifest_hash, piece_root
 from dllm_protocol.offer_book import BookEntry, OfferBook, book_hash
 from dllm_protocol.params import NETWORK_PARAMS
@@ -54,6 +58,7 @@ from dllm_protocol.records import (
     CandidateList,
     Chain,
     ChatKey,
+    Holding,
     ModelRecord,
     ModelSet,
     Offer,
@@ -149,6 +154,22 @@ BOOK = OfferBook(
         )
     ),
 )
+HOLDERS = HolderBook(
+    "guide-1",
+    12,
+    tuple(
+        sorted(
+            (
+                HolderEntry(PROVIDER_ID, EARNER, 14_000, 4, 0, 4, 10, 1),
+                HolderEntry(STANDBY_ID, STANDBY_OWNER, 9_000, 3, 1, 4, 12, 0),
+                HolderEntry(FULL_ID, STANDBY_OWNER, 0, 0, 0, 4, 0, 1),
+            ),
+            key=lambda entry: entry.provider,
+        )
+    ),
+)
+"""Who serves, who loads another slice than it offers, and who never said anything of itself."""
+HEAD = OfferBookHead("guide-1", 12, book_hash(BOOK), 3, 1, 11, holders_hash(HOLDERS), 3)
 RULES = rules_of(MANIFEST, NETWORK_PARAMS)
 ROUTE = make_route(
     rank(BOOK, RULES),
@@ -228,6 +249,8 @@ ACTIONS: tuple[Record, ...] = (
     WithdrawOffer(PROVIDER_ID, "guide-1"),
     Heartbeat(PROVIDER_ID),
     ReportContradiction(ACK, OTHER_ACK),
+    SetHolding(PROVIDER_ID, "guide-1", 14_000, 3, 1, 4),
+    WithdrawHolding(PROVIDER_ID, "guide-1"),
     OpenSession("guide-1", SESSION_KEY.public_key, RESERVE, (STANDBY_ID,), 1_000_000),
     TopUpSession(SESSION_ID, 7),
     ClaimVoucher(VOUCHER),
@@ -270,10 +293,19 @@ STORED: tuple[tuple[bytes, Record], ...] = (
     ),
     (state_keys.providers_of(EARNER), ProviderSet((PROVIDER_ID,))),
     (state_keys.offer("guide-1", PROVIDER_ID), Offer(PROVIDER_ID, "guide-1", 0, 4, PRICES, 4, 1)),
+    (state_keys.holding("guide-1", PROVIDER_ID), Holding(PROVIDER_ID, "guide-1", 14_000, 4, 0, 4, 10)),
+    (state_keys.live_holders("guide-1"), ProviderSet((PROVIDER_ID,))),
+    (state_keys.holder_list("guide-1", 12), HOLDERS),
     (state_keys.live_offers("guide-1"), ProviderSet((PROVIDER_ID,))),
     (state_keys.offers_of(PROVIDER_ID), ModelSet(("guide-1",))),
-    (state_keys.latest_offer_book("guide-1"), OfferBookHead("guide-1", 12, book_hash(BOOK), 2, 1, 11)),
-    (state_keys.offer_book("guide-1", 12), OfferBookHead("guide-1", 12, book_hash(BOOK), 2, 0, 11)),
+    (
+        state_keys.latest_offer_book("guide-1"),
+        HEAD,
+    ),
+    (
+        state_keys.offer_book("guide-1", 12),
+        replace(HEAD, stale=0),
+    ),
     (state_keys.offer_list("guide-1", 12), BOOK),
     (state_keys.offer_list("guide-1", 13), SLICED_BOOK),
     (state_keys.route(SESSION_ID), ROUTE),
@@ -326,6 +358,7 @@ def examples() -> dict[str, object]:
         "genesis hash": genesis_hash(GENESIS).hex(),
         "chain id": CHAIN_ID,
         "offer book hash": book_hash(BOOK).hex(),
+        "holder book hash": holders_hash(HOLDERS).hex(),
         "session id": SESSION_ID.hex(),
         "route hash": route_hash(ROUTE).hex() if ROUTE else "",
         "transaction hash": transaction_hash(TRANSACTION.encode()).hex(),

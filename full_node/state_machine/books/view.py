@@ -32,12 +32,12 @@ def book(state: StateReader, model_name: str, epoch: int) -> OfferBook | None:
 
 
 def offers_in_force(state: StateReader, model_name: str) -> int:
-    """How many offers stand in a model's newest book; 0 before the first.
+    """How many offers and further holders stand in a model's newest books; 0 before the first.
 
     Books freeze at the end of a block, so that the figure is the same in the whole of the next one.
     """
     newest = head(state, model_name)
-    return 0 if newest is None else newest.offers
+    return 0 if newest is None else newest.listed
 
 
 def ranked(state: StateReader, model_name: str, rules: RouteRules) -> RankedBook | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dllm_protocol.actions import SetOffer, WithdrawOffer
 from dllm_protocol.records import Offer
-from dllm_protocol.refusals import BadValue, BondTooSmall, UnknownOffer
+from dllm_protocol.refusals import BadValue, UnknownOffer
 from full_node.state_machine.books.changes import mark_stale
 from full_node.state_machine.context import ActionContext
 from full_node.state_machine.models.view import active_model
@@ -18,13 +18,7 @@ def set_offer(ctx: ActionContext, action: SetOffer) -> None:
     # CHECK
     provider = view.provider(ctx.state, action.provider)
     rules.check_owner_or_operator(provider, ctx.sender)
-    if provider.jailed:
-        raise BondTooSmall(
-            f"the provider is jailed: its bond is {provider.bond_udllm} udllm after a slash, "
-            f"{ctx.params.provider_bond_udllm} are needed",
-            hint="bond again first",
-        )
-    rules.check_bond(provider.bond_udllm, ctx.params)
+    rules.check_may_offer(provider, ctx.params)
     rules.check_offer(action, active_model(ctx.state, action.model))
     earlier = view.offer(ctx.state, action.model, action.provider)
     standing = len(view.live_offers(ctx.state, action.model))

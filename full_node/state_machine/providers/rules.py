@@ -34,6 +34,17 @@ def check_bond(bond_udllm: int, params: Params) -> None:
         )
 
 
+def check_may_offer(provider: Provider, params: Params) -> None:
+    """Raises BondTooSmall for a provider that is jailed or not fully bonded."""
+    if provider.jailed:
+        raise BondTooSmall(
+            f"the provider is jailed: its bond is {provider.bond_udllm} udllm after a slash, "
+            f"{params.provider_bond_udllm} are needed",
+            hint="bond again first",
+        )
+    check_bond(provider.bond_udllm, params)
+
+
 def check_offer(action: SetOffer, model: ModelRecord) -> None:
     """Raises BadValue or PriceAboveReserve, naming what is wrong with an offer's terms."""
     layers = model.manifest.layers

@@ -23,6 +23,7 @@ from dllm_protocol.model_manifest import PIECE_FILE, Manifest, Piece
 from dllm_protocol.offer_book import BookEntry, OfferBook
 from dllm_protocol.params import NETWORK_PARAMS
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows, part_of
+from dllm_protocol.probing.questions import QUESTION_ROWS
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord, RouteStage
 from dllm_protocol.session.ledger import WINDOW_DRAFTED_ROWS, WINDOW_KEPT_ROWS
 
@@ -171,7 +172,8 @@ def test_a_route_of_several_stages_is_foreseen_and_quoted_stage_by_stage() -> No
     prompt_rows, half = 116, 50
     assert quote.likely_cost_udllm == sum(-(-price * (prompt_rows + half) // 1000) for price in (7, 20))
     # Every leg once, and the one with a standby twice: whoever takes over decodes all rows again.
-    kept_rows, all_rows = 100 + WINDOW_KEPT_ROWS, 316 + 100
+    # Three questions: of the line, and of it with either standby.
+    kept_rows, all_rows = 100 + WINDOW_KEPT_ROWS + 3 * QUESTION_ROWS, 316 + 100
     most = [-(-price * (316 + kept_rows) // 1000) for price in (7, 20)]
     assert quote.max_cost_udllm == sum(most) + -(-29 * (all_rows + kept_rows) // 1000)
     whole = foresee(market, (SLICES[1].provider, SLICES[2].provider), NETWORK_PARAMS)

@@ -8,6 +8,7 @@ import pytest
 
 from dllm_protocol import state_keys
 from dllm_protocol.actions import Heartbeat, Transfer, WithdrawOffer
+from dllm_protocol.holder_book import holders_hash
 from dllm_protocol.offer_book import book_hash, check_book
 from dllm_protocol.records import OfferBookHead
 from dllm_protocol.reputation import NO_EVIDENCE, score_ppm
@@ -41,7 +42,7 @@ def tick(world: World, epochs: int = 1) -> None:
 def test_the_first_offer_freezes_at_once(world: World) -> None:
     world.provide("bob")
     head, book = world.head(), world.book()
-    assert head == OfferBookHead(MODEL, 0, book_hash(book), 1, 0, 0)
+    assert head == OfferBookHead(MODEL, 0, book_hash(book), 1, 0, 0, holders_hash(world.holders()), 1)
     assert world.record(state_keys.offer_book(MODEL, 0), OfferBookHead) == head
     entry = book.entries[0]
     assert (entry.provider, entry.owner, entry.prices) == (BOB, address("bob"), PRICES)

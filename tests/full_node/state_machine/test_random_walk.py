@@ -20,11 +20,13 @@ from dllm_protocol.actions import (
     Heartbeat,
     Rating,
     ReportContradiction,
+    SetHolding,
     SetOffer,
     TopUpSession,
     Transfer,
     UnbondProvider,
     UpdateProvider,
+    WithdrawHolding,
     WithdrawOffer,
 )
 from dllm_protocol.assignment import leg_entries
@@ -116,6 +118,14 @@ class Walk(RuleBasedStateMachine):
     @rule(owner=NAMES)
     def withdraw(self, owner: str) -> None:
         self.send(owner, WithdrawOffer(provider_id(owner), MODEL))
+
+    @rule(owner=NAMES, speed=st.integers(0, 2), memory=st.integers(0, LAYERS + 1), layers=SLICES)
+    def hold(self, owner: str, speed: int, memory: int, layers: tuple[int, int]) -> None:
+        self.send(owner, SetHolding(provider_id(owner), MODEL, speed, memory, *layers))
+
+    @rule(owner=NAMES)
+    def hold_no_more(self, owner: str) -> None:
+        self.send(owner, WithdrawHolding(provider_id(owner), MODEL))
 
     @rule(owner=NAMES, wait=WAITS)
     def heartbeat(self, owner: str, wait: int) -> None:

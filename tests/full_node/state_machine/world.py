@@ -20,6 +20,7 @@ from dllm_protocol.genesis import (
     GenesisValidator,
     chain_id_of,
 )
+from dllm_protocol.holder_book import HolderBook
 from dllm_protocol.model_manifest import (
     MANIFEST_VERSION,
     PIECE_BLOCK,
@@ -346,6 +347,9 @@ class World:
     def book(self, model: str = MODEL) -> OfferBook:
         """The newest book."""
         return self.record(state_keys.offer_list(model, self.head(model).epoch), OfferBook)
+
+    def holders(self, model: str = MODEL) -> HolderBook:
+        return self.record(state_keys.holder_list(model, self.head(model).epoch), HolderBook)
 
     def record(self, key: bytes, record_type: type[R]) -> R:
         """A record that is there."""

@@ -112,7 +112,7 @@ def spoken(chain: Sequence[LlamaModel], seed: int = 1, *, only_last: bool = Fals
                 Rows(part.sequence, part.first_position, rows, part.outputs)
                 for part, rows in zip(parts, leaving, strict=True)
             ]
-        said.append([np.array(part.inputs) for part in parts])
+        said.append([np.array(part.inputs, dtype=np.float32) for part in parts])
     return said
 
 

@@ -1,0 +1,1 @@
+"""Holders: what providers say of themselves for placement."""
