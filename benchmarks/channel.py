@@ -2,8 +2,8 @@
 
 The model is so small that a token takes its engines a few milliseconds; the difference between the two, divided by the
 four hops (client, three stages, client), is all that is not engine: processes woken, frames sealed and opened, now and
-then a voucher. ``channel/cpu`` is the CPU time of client and stages without their engines, in steady decoding, which other
-work on the machine changes less; what of it runs beside the engines delays nobody.
+then a voucher. ``channel/cpu`` is the CPU time of client and stages without their engines, in steady decoding; other
+work on the machine changes it less. What of it runs beside the engines delays nobody.
 """
 
 from __future__ import annotations
