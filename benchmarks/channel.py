@@ -2,8 +2,8 @@
 
 The model is so small that a token takes its engines a few milliseconds; the difference between the two, divided by the
 four hops (client, three stages, client), is all that is not engine: processes woken, frames sealed and opened, now and
-then a voucher. ``channel/cpu`` is the CPU time of client and stages without their engines, prompt included, which other
-work on the machine changes less; what of it runs beside the engines delays nobody.
+then a voucher. ``channel/cpu`` is the CPU time of client and stages without their engines, in steady decoding; other
+work on the machine changes it less. What of it runs beside the engines delays nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.chunk_models import SMALL
-from benchmarks.chunk_race import STRAIGHT, WARM_TOKENS, median_token_s, prompt_of, timed
+from benchmarks.chunk_race import STRAIGHT, WARM_TOKENS, median_token_s, prompt_of
 from benchmarks.engine_chain import Chain
 from benchmarks.runner import Result
 from benchmarks.stage_route import route_over
@@ -56,14 +56,18 @@ async def _measure() -> list[Result]:
             pids = [os.getpid(), *(process.pid for process in route.processes)]
             for number in range(1 + model.rounds):
                 prompt = prompt_of(number)
-                cpu_s = sum(map(cpu_seconds, pids))
-                _, at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
-                cpu_s = sum(map(cpu_seconds, pids)) - cpu_s
+                at_s: list[float] = []
+                began_s = 0.0
+                async for _ in client.tokens(prompt, WARM_TOKENS + model.tokens):
+                    at_s.append(time.perf_counter())
+                    if len(at_s) == WARM_TOKENS:
+                        began_s = sum(map(cpu_seconds, pids))
+                cpu_s = sum(map(cpu_seconds, pids)) - began_s
                 await client.leave()
                 step_s = await _bare(chain, prompt, WARM_TOKENS + model.tokens)
                 if number:
                     routes.append(median_token_s(at_s))
-                    cpu.append(cpu_s / len(at_s))
+                    cpu.append(cpu_s / model.tokens)
                     bare.append(step_s)
         await chain.close()
     hop_ms = (statistics.median(routes) - statistics.median(bare)) * 1000 / _HOPS

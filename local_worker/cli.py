@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,17 +191,13 @@ def start(
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network = _read_bundle(bundle)
         prefix = network.bundle.genesis.address_prefix
-        policy = ClaimPolicy()
         file = package or model or packaged_model()
         in_parts = package is not None or bool(layers)
         remote = remote_server(backend, url, api_key_file, remote_model, in_parts=in_parts)
+        local = EngineOptions(file, home / "engine.log", context, sequences, threads)
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(
-                *(file, home / "engine.log", context, sequences, threads),
-                gpu_layers=gpu_layers_of(gpu_layers),
-                remote=remote,
-            ),
+            engine=replace(local, gpu_layers=gpu_layers_of(gpu_layers), remote=remote),
             package=package,
             slices=slices,
             relays=relays,
@@ -208,16 +205,15 @@ def start(
             model_name=name,
             chat_template=chat_template,
             may_register_model=register_model or prefix == LOCAL_PREFIX,
-            claims=replace(policy, threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
+            claims=replace(ClaimPolicy(), threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
+        told = partial(_say_ready, as_json=as_json)
         run_worker(
-            options,
-            own_keys,
-            network,
+            *(options, own_keys, network),
             sources=tuple(rpc or ()),
             lifeline=lifeline,
-            on_ready=lambda now: _say_ready(now, as_json),
+            on_ready=told,
             log_level=log_level,
             log_format=log_format,
         )

@@ -183,7 +183,7 @@ class LlamaModel:
         self._library = _Library()
         self.architecture = self._checked_architecture(path)
         self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers)
-        self._gpu_layers, self._device = gpu_layers, device
+        self._on_card = (device, gpu_layers)
         self.role = _role(self._model, path)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         if vocab is None:
@@ -267,8 +267,7 @@ class LlamaModel:
         """Decode all parts in one batch of at most ``batch_rows`` rows; at most one part a sequence, in their order.
 
         Returns:
-            For each part an array [outputs, vocab_size] of f32 that is valid until the next call (no copy is made),
-            or hidden states of all its rows [rows, n_embd] where the chunk is not the last.
+            Of each part: f32 [outputs, vocab_size], valid until the next call, or hidden states of all its rows.
 
         Raises:
             BatchFailed: llama.cpp refused; the KV of these sequences is no longer to be relied on.
@@ -302,8 +301,7 @@ class LlamaModel:
 
     def _run(self, parts: Sequence[Rows]) -> None:
         rows = self._batch.n_tokens = self._rows.fill(parts, wants_all=self.role.gives_hidden)
-        code = llama_cpp.llama_decode(self._context, self._batch)
-        if code != 0:
+        if code := llama_cpp.llama_decode(self._context, self._batch):
             what = "found no room in the context" if code == _NO_KV_SLOT else f"failed with code {code}"
             raise BatchFailed(f"llama_decode of {rows} rows {what}")
 
@@ -379,13 +377,13 @@ class LlamaModel:
             first_layer=self.role.first_layer,
             end_layer=self.role.end_layer,
             model_layers=self.role.layers,
-            device=self._device if self._gpu_layers else "",
-            gpu_layers=min(self._gpu_layers, layers),
+            device=self._on_card[0],
+            gpu_layers=min(self._on_card[1], layers),
         )
 
 
 def _role(model: llama_cpp.llama_model_p, path: Path) -> Role:
-    """Which layers a file has, as whoever assembled it wrote down; a file that says nothing is a whole model."""
+    """Which layers a file has, as it says itself; one that says nothing is a whole model."""
     layers = llama_cpp.llama_model_n_layer(model)
     said = [_meta(model, key) for key in (FIRST_KEY, END_KEY, LAYERS_KEY)]
     if not any(said):
