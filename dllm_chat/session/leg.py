@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from dllm_chat.session.decoder import RowLogits, common_rows
-from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_vocabulary
-from dllm_chat.session.text_batches import text_batches
+from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_tokens, gather_vocabulary
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
     ChannelRefused,
@@ -110,15 +109,16 @@ class OpenLeg:
 
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
-        ids: list[list[int]] = []
-        for batch in text_batches(texts):
+
+        async def ask(batch: Sequence[bytes]) -> Tokens:
             request, frame = self._leg.tokenize(batch)
             await self._send(frame)
             message = await self._answer(request, Tokens)
-            if not isinstance(message, Tokens) or len(message.ids) != len(batch):
+            if not isinstance(message, Tokens):
                 raise LegFailed(f"{len(batch)} texts were to be tokenised, the answer does not fit")
-            ids += [unpack_ids(packed) for packed in message.ids]
-        return ids
+            return message
+
+        return await gather_tokens(texts, ask)
 
     async def vocabulary(self, expected_hash: bytes) -> Vocabulary:
         """The model's vocabulary, checked against the manifest.

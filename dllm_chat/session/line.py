@@ -17,12 +17,11 @@ from typing import Final
 
 from dllm_chat.session.catching_up import CatchingUp, give_up_on
 from dllm_chat.session.decoder import RowLogits, common_rows
-from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
+from dllm_chat.session.front_desk import LegFailed, gather_tokens, gather_vocabulary
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
 from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
 from dllm_chat.session.pace import Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
-from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.messages import (
     FORM_ANY,
     OUTPUTS_ALL,
@@ -32,8 +31,8 @@ from dllm_protocol.messages import (
     ROW_KEPT,
     ROW_PROMPT,
     ROW_REPLAYED,
+    Tokens,
     VocabularyPart,
-    unpack_ids,
 )
 from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, WINDOW_PROMPT_ROWS, Ledger
 from dllm_protocol.session.rows import charged
@@ -79,8 +78,7 @@ class Line:
         self._pace = Pace([leg.layers for leg in legs])
         self._ear = LineEar(legs, generation, self._pace, clock_s)
         self._losses = 0
-
-    # -- what is asked about the line
+        self._slice_rows = 1
 
     @property
     def context_rows(self) -> int:
@@ -122,25 +120,24 @@ class Line:
         leg = self.legs[index]
         return StageFailed(leg.provider, f"stage {index + 1} did not link up within {LINK_TIMEOUT_S:g} s")
 
-    # -- words
-
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """See `Decoder`."""
-        ids: list[list[int]] = []
         first = self.legs[0]
-        for batch in text_batches(texts):
+
+        async def ask(batch: Sequence[bytes]) -> Tokens:
             request, frame = first.leg.tokenize(batch)
             await self._send(first, frame)
             await self._ear.until(
                 partial(self._ear.answers.__contains__, request), ANSWER_TIMEOUT_S, self._mute
             )
-            answer = self._ear.answers.pop(request)
-            if len(answer.ids) != len(batch):
-                raise StageFailed(
-                    first.provider, f"{len(batch)} texts were to be tokenised, {len(answer.ids)} were"
-                )
-            ids += [unpack_ids(packed) for packed in answer.ids]
-        return ids
+            return self._ear.answers.pop(request)
+
+        try:
+            return await gather_tokens(texts, ask)
+        except StageFailed:
+            raise
+        except LegFailed as error:
+            raise StageFailed(first.provider, error.message) from error
 
     def _mute(self) -> StageFailed:
         return StageFailed(
@@ -162,8 +159,6 @@ class Line:
         except LegFailed as error:
             raise StageFailed(self.legs[0].provider, error.message, hint=error.hint) from error
 
-    # -- rows
-
     async def decode(self, ids: Sequence[int], *, kind: int, top_k: int) -> RowLogits:
         """See `Decoder`. Stages that hold fewer rows than others catch up first."""
         while True:
@@ -177,6 +172,7 @@ class Line:
         """See `Decoder`."""
         if position is not None:
             del self.held[position:]
+        self._slice_rows = 1
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
             self._require_pace()
         try:
@@ -223,7 +219,7 @@ class Line:
         outputs, last = self._ear.outputs[request], self.legs[-1]
         await self._ear.until(
             lambda: bool(outputs) or request not in last.unanswered,
-            ANSWER_TIMEOUT_S,
+            self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         if not outputs:
@@ -289,6 +285,7 @@ class Line:
         del self.held[first:]
         await self._catching_up().run()
         sent: deque[int] = deque()
+        self._slice_rows = min(WINDOW_PROMPT_ROWS, len(ids) - first)
         while True:
             part = ids[first : first + WINDOW_PROMPT_ROWS]
             first += len(part)
@@ -379,7 +376,7 @@ class Line:
     async def _all_done(self, request: int) -> None:
         await self._ear.until(
             lambda: all(request not in leg.unanswered for leg in self.legs),
-            ANSWER_TIMEOUT_S,
+            self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         self._ear.outputs.pop(request, None)

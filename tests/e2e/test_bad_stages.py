@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm_chat.session import catching_up, line, line_ear, pace
+from dllm_chat.session import line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
@@ -60,8 +60,9 @@ def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a stage that does nothing for failed sooner."""
-    for room in (line, line_ear, catching_up):
+    for room in (line, line_ear):
         monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(line_ear, "ROW_TIMEOUT_S", 0.0)
     monkeypatch.setattr(line_ear, "BEAT_S", 0.2)
 
 

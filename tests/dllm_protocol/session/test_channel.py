@@ -419,7 +419,7 @@ def test_what_nobody_asked_for_ends_the_channel() -> None:
         pair.client.receive(pair.provider.vocabulary_part(0, 9, b"v"))
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="without its ping"):
-        pair.client.receive(pair.provider._seal(Pong(7)))
+        pair.client.receive(pair.provider._seal(Pong(7, 0)))
 
 
 def test_a_ledger_that_was_put_back_promises_nothing_more() -> None:
