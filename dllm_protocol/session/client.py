@@ -248,6 +248,8 @@ class ClientLeg:
                 if any(len(packed) % 4 for packed in message.ids):
                     raise ChannelRefused("tokens came that are not whole 32-bit numbers")
             case Acknowledge():
+                if message.ack.ack.provider != self.provider:
+                    raise ChannelRefused("the ack is for the leg of another provider")
                 if message.ack.ack.outputs not in self._recent_outputs:
                     raise ChannelRefused("the ack commits to outputs that the provider never gave")
                 self._ledger.take_ack(message.ack, self._service_key)

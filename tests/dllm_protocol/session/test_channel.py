@@ -58,7 +58,7 @@ from dllm_protocol.session.provider import (
     VoucherRefused,
 )
 from dllm_protocol.signing import SeedSigner
-from dllm_protocol.voucher import WindowAck, contradict, sign_voucher
+from dllm_protocol.voucher import WindowAck, contradict, sign_ack, sign_voucher
 
 CHAIN = "test-00000000"
 PRICES = RowPrices(100, 1000, 1000, 100)
@@ -297,6 +297,28 @@ def test_an_ack_for_outputs_that_were_never_given_is_refused() -> None:
     pair.provider.output(decode.request, 0, [9], [1.0], 1.0, last=True)  # never reaches the client
     with pytest.raises(ChannelRefused):
         pair.client.receive(pair.provider.acknowledge())
+
+
+def test_a_provider_acknowledges_its_own_leg_only() -> None:
+    """Signed with its own key it would otherwise stand for the other stage's, whose true ack then came too late."""
+    pair, other = make_pair(), entry(2).provider
+    pair.ledger.use(other, RowCounts(0, 1, 0, 0), pair.client.transcript.head)
+    pair.deliver(pair.client.decode(0, [5], kind=ROW_KEPT, top_k=4)[1])
+    voucher = pair.provider.standing.voucher
+    assert voucher is not None
+    leg = next(leg for leg in voucher.voucher.legs if leg.provider == other)
+    ack = WindowAck(
+        CHAIN,
+        voucher.voucher.session,
+        other,
+        voucher.voucher.n,
+        voucher.voucher.transcript,
+        pair.client.transcript.outputs,
+        leg.cumulative_udllm,
+    )
+    with pytest.raises(ChannelRefused, match="the leg of another provider"):
+        pair.client.receive(pair.provider._seal(Acknowledge(sign_ack(pair.service, ack))))
+    assert pair.ledger.state.acks == ()
 
 
 def test_an_output_nobody_asked_for_ends_the_channel() -> None:
