@@ -305,7 +305,8 @@ class ClientLeg:
 
     def _take_refused(self, refused: Refused) -> None:
         pending = self._pending.pop(refused.request, None)
-        self._asked.pop(refused.request, None)
+        if self._asked.pop(refused.request, None) is None:
+            raise ChannelRefused(f"a refusal came for request {refused.request}, which is not open")
         if pending is not None:
             if refused.decoded_rows > pending.rows:
                 raise ChannelRefused(

@@ -435,6 +435,18 @@ def test_a_row_is_answered_once() -> None:
         pair.client.receive(pair.provider.output(1, 1, [9], [1.0], 0.0, last=False))
 
 
+def test_a_refusal_is_taken_once_and_for_what_was_asked_only() -> None:
+    """Whoever refuses what was never asked could fill the client's memory, or blame others without end."""
+    pair = make_pair()
+    with pytest.raises(ChannelRefused, match="request 9, which is not open"):
+        pair.client.receive(pair.provider.refuse(9, REFUSED_CANCELLED, "", 0))
+    pair = make_pair()
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4)[1])
+    pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, "", 0))
+    with pytest.raises(ChannelRefused, match="request 1, which is not open"):
+        pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, "", 0))
+
+
 def test_what_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="nobody asked"):
