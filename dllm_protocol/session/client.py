@@ -11,6 +11,7 @@ Whoever drives it stores ``ledger.state`` before sending what `decode` or `seal_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -96,7 +97,7 @@ class ClientLeg:
         self._requests = 0
         self._pending: dict[int, _Pending] = {}
         self._asked: dict[int, type[Record]] = {}
-        self._pings: set[int] = set()
+        self._pings: Counter[int] = Counter()
         self._parts_asked = 0
         self._newest_voucher_n = 0
         self._generation = 0
@@ -208,7 +209,7 @@ class ClientLeg:
 
     def ping(self, nonce: int) -> bytes:
         """Frame that asks for a sign of life."""
-        self._pings.add(nonce)
+        self._pings[nonce] += 1
         return self._seal(Ping(nonce))
 
     def goodbye(self, message: str) -> bytes:
@@ -260,7 +261,7 @@ class ClientLeg:
             case Pong():
                 if message.nonce not in self._pings:
                     raise ChannelRefused(f"pong {message.nonce} came without its ping")
-                self._pings.remove(message.nonce)
+                self._pings -= Counter((message.nonce,))
             case Linked() | Unlinked():
                 if message.generation > self._generation:
                     raise ChannelRefused(

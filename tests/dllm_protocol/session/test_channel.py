@@ -447,6 +447,17 @@ def test_a_refusal_is_taken_once_and_for_what_was_asked_only() -> None:
         pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, "", 0))
 
 
+def test_pings_that_overtake_their_answers_are_each_answered() -> None:
+    """A stage that is asked every second for a sign of life may be further away than a second."""
+    pair = make_pair()
+    answers = [order for _ in range(2) for order in pair.deliver(pair.client.ping(1))]
+    for answer in answers:
+        assert isinstance(answer, Reply)
+        assert pair.client.receive(answer.frame) == (Pong(1),)
+    with pytest.raises(ChannelRefused, match="without its ping"):
+        pair.client.receive(pair.provider._seal(Pong(1)))
+
+
 def test_what_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="nobody asked"):
