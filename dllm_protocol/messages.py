@@ -42,6 +42,8 @@ MAX_TOKENIZE_BYTES = 256 * 1024
 MAX_TOKENIZE_TEXTS = 64
 MAX_VOCABULARY_BYTES = 32 << 20
 VOCABULARY_PART_BYTES = 256 * 1024
+MAX_WORDS_BYTES = 300
+"""Of a reason in words, as UTF-8."""
 
 ROW_PROMPT, ROW_KEPT, ROW_DRAFTED, ROW_REPLAYED = 1, 2, 3, 4
 OUTPUTS_LAST, OUTPUTS_ALL, OUTPUTS_NONE, OUTPUTS_HELD = 1, 2, 3, 4
@@ -208,7 +210,7 @@ class Refused(Record):
     request: int = wire(1, U32)
     reason: int = wire(2, Unsigned(REFUSED_NEXT))
     """One of the REFUSED_ constants."""
-    message: str = wire(3, Text(300))
+    message: str = wire(3, Text(MAX_WORDS_BYTES))
     decoded_rows: int = wire(4, U32)
     """Rows of it that were decoded, and count."""
 
@@ -238,7 +240,7 @@ class Pong(Record):
 class Goodbye(Record):
     """The sender is about to close, and says why."""
 
-    message: str = wire(1, Text(300))
+    message: str = wire(1, Text(MAX_WORDS_BYTES))
 
 
 @record
@@ -273,7 +275,7 @@ class Unlinked(Record):
     """The provider does not reach its next stage, or lost it."""
 
     generation: int = wire(1, U32)
-    message: str = wire(2, Text(300))
+    message: str = wire(2, Text(MAX_WORDS_BYTES))
 
 
 @record

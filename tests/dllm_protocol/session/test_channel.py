@@ -21,11 +21,13 @@ from dllm_protocol.messages import (
     Acknowledge,
     Done,
     Frame,
+    Goodbye,
     Output,
     Pay,
     Pong,
     Ready,
     Refused,
+    Unlinked,
     unpack_ids,
 )
 from dllm_protocol.offer_book import BookEntry
@@ -456,6 +458,24 @@ def test_pings_that_overtake_their_answers_are_each_answered() -> None:
         assert pair.client.receive(answer.frame) == (Pong(1),)
     with pytest.raises(ChannelRefused, match="without its ping"):
         pair.client.receive(pair.provider._seal(Pong(1)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["\N{MUSICAL SYMBOL G CLEF}" * 120, "two\nlines \x1b[2J", "\udcff", ""],
+    ids=["long", "escapes", "surrogate", "none"],
+)
+def test_no_words_of_another_stage_keep_a_provider_from_speaking(words: str) -> None:
+    """A reason may quote whoever is at fault: his choice of words must not break the channel of who tells it."""
+    pair = make_pair()
+    pair.deliver(pair.client.neighbours(1, b"", b"", 0))
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4)[1])
+    (unlinked,) = pair.client.receive(pair.provider.unlinked(1, words))
+    (refused,) = pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, words, 0))
+    (goodbye,) = pair.client.receive(pair.provider.goodbye(words))
+    assert isinstance(unlinked, Unlinked) and isinstance(refused, Refused) and isinstance(goodbye, Goodbye)
+    assert unlinked.message == refused.message == goodbye.message
+    assert bool(unlinked.message) == bool(words)
 
 
 def test_what_nobody_asked_for_ends_the_channel() -> None:
