@@ -11,6 +11,7 @@ Whoever drives it stores ``ledger.state`` before sending what `decode` or `seal_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -96,7 +97,7 @@ class ClientLeg:
         self._requests = 0
         self._pending: dict[int, _Pending] = {}
         self._asked: dict[int, type[Record]] = {}
-        self._pings: set[int] = set()
+        self._pings: Counter[int] = Counter()
         self._parts_asked = 0
         self._newest_voucher_n = 0
         self._generation = 0
@@ -216,7 +217,7 @@ class ClientLeg:
 
     def ping(self, nonce: int) -> bytes:
         """Frame that asks for a sign of life."""
-        self._pings.add(nonce)
+        self._pings[nonce] += 1
         return self._seal(Ping(nonce))
 
     def goodbye(self, message: str) -> bytes:
@@ -256,6 +257,8 @@ class ClientLeg:
                 if any(len(packed) % 4 for packed in message.ids):
                     raise ChannelRefused("tokens came that are not whole 32-bit numbers")
             case Acknowledge():
+                if message.ack.ack.provider != self.provider:
+                    raise ChannelRefused("the ack is for the leg of another provider")
                 if message.ack.ack.outputs not in self._recent_outputs:
                     raise ChannelRefused("the ack commits to outputs that the provider never gave")
                 self._ledger.take_ack(message.ack, self._service_key)
@@ -266,7 +269,7 @@ class ClientLeg:
             case Pong():
                 if message.nonce not in self._pings:
                     raise ChannelRefused(f"pong {message.nonce} came without its ping")
-                self._pings.remove(message.nonce)
+                self._pings -= Counter((message.nonce,))
             case Linked() | Unlinked():
                 if message.generation > self._generation:
                     raise ChannelRefused(
@@ -311,7 +314,8 @@ class ClientLeg:
 
     def _take_refused(self, refused: Refused) -> None:
         pending = self._pending.pop(refused.request, None)
-        self._asked.pop(refused.request, None)
+        if self._asked.pop(refused.request, None) is None:
+            raise ChannelRefused(f"a refusal came for request {refused.request}, which is not open")
         if pending is not None:
             if refused.decoded_rows > pending.rows:
                 raise ChannelRefused(

@@ -21,6 +21,7 @@ from dllm_protocol.messages import (
     MAX_DECODE_ROWS,
     MAX_FRAME_BYTES,
     MAX_TOKENIZE_BYTES,
+    MAX_WORDS_BYTES,
     OUTPUTS_LAST,
     REFUSED_VOUCHER,
     ROW_DRAFTED,
@@ -337,8 +338,7 @@ class ProviderLeg:
 
     def refuse(self, request: int, reason: int, text: str, decoded_rows: int) -> bytes:
         """Frame that refuses a request or ends it early."""
-        self._done_request = max(self._done_request, request)
-        return self._seal(Refused(request, reason, text[:200], decoded_rows))
+        return self._seal(Refused(request, reason, _words(text), decoded_rows))
 
     def linked(self, generation: int, form: int, round_trip_us: int, bytes_per_s: int) -> bytes:
         """Frame that answers Neighbours: the next stage is reached, or there is none."""
@@ -346,7 +346,7 @@ class ProviderLeg:
 
     def unlinked(self, generation: int, text: str) -> bytes:
         """Frame that answers Neighbours, or says later that the next stage is not reached any more."""
-        return self._seal(Unlinked(generation, text[:200]))
+        return self._seal(Unlinked(generation, _words(text)))
 
     def take_back(self, order: DecodeRows | TakeRows, decoded_rows: int) -> None:
         """Of this request only the first rows were decoded: the others do not count as served."""
@@ -365,7 +365,7 @@ class ProviderLeg:
 
     def goodbye(self, message: str) -> bytes:
         """Frame before closing."""
-        return self._seal(Goodbye(message[:200]))
+        return self._seal(Goodbye(_words(message)))
 
     def _count(self, request: int) -> None:
         if request <= self._last_request:
@@ -374,3 +374,9 @@ class ProviderLeg:
 
     def _seal(self, *messages: Record) -> bytes:
         return self._stream.seal(Frame(messages).encode())
+
+
+def _words(text: str) -> str:
+    """As much of a text as a message takes. Another stage's words may be in it: no choice of them may break ours."""
+    printable = "".join(one if one.isprintable() else "?" for one in text[:MAX_WORDS_BYTES])
+    return printable.encode()[:MAX_WORDS_BYTES].decode(errors="ignore")
