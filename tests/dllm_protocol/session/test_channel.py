@@ -455,9 +455,9 @@ def test_pings_that_overtake_their_answers_are_each_answered() -> None:
     answers = [order for _ in range(2) for order in pair.deliver(pair.client.ping(1))]
     for answer in answers:
         assert isinstance(answer, Reply)
-        assert pair.client.receive(answer.frame) == (Pong(1),)
+        assert pair.client.receive(answer.frame) == (Pong(1, 0),)
     with pytest.raises(ChannelRefused, match="without its ping"):
-        pair.client.receive(pair.provider._seal(Pong(1)))
+        pair.client.receive(pair.provider._seal(Pong(1, 0)))
 
 
 @pytest.mark.parametrize(
