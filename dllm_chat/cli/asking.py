@@ -194,6 +194,7 @@ def answer_data(answer: Answer) -> dict[str, Any]:
         "badge": answer.badge,
         "chain_id": answer.chain_id,
         "providers": [share_data(share) for share in answer.providers],
+        "links": [{"form": one.form, "round_trip_us": one.round_trip_us} for one in answer.links],
         "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
         "cost_udllm": answer.cost_udllm,
         "fees_udllm": answer.fees_udllm,

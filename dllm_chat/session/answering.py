@@ -81,4 +81,5 @@ async def finish_answer(
         drafted_rows=turn.speculation.drafted if turn.speculation else 0,
         accepted_rows=turn.speculation.accepted if turn.speculation else 0,
         close_calls=turn.close_calls,
+        links=conversation.links,
     )

@@ -29,6 +29,7 @@ from dllm_chat.session.events import (
     Quote,
     QuoteReady,
     Routed,
+    StageLinkShown,
     TookOver,
 )
 from dllm_chat.session.front_desk import LegFailed, VocabularyRefused
@@ -104,6 +105,11 @@ class Conversation:
     def ledger(self) -> Ledger | None:
         """Its promises."""
         return self._lineup.ledger if self._lineup is not None else None
+
+    @property
+    def links(self) -> tuple[StageLinkShown, ...]:
+        """How hidden states went between stages."""
+        return self._serving.links
 
     @property
     def _serving(self) -> Lineup:

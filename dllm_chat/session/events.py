@@ -128,6 +128,15 @@ class TookOver:
 
 
 @dataclass(frozen=True, slots=True)
+class StageLinkShown:
+    """How hidden states went from one stage to the next."""
+
+    form: str
+    """``f32`` or ``bf16``, by the speed of the link as the stage before measured it."""
+    round_trip_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A finished (or stopped) answer."""
 
@@ -156,6 +165,8 @@ class Answer:
     """Those of them whose token was sampled."""
     close_calls: int = 0
     """Tokens of windows that another batch shape might have tipped over."""
+    links: tuple[StageLinkShown, ...] = ()
+    """From each stage to the next, as they were at the end; none where one stage serves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dllm_chat.dispatch.market import NoProvider
 from dllm_chat.session.decoder import Decoder
 from dllm_chat.session.dialing import dial, dial_stage
+from dllm_chat.session.events import StageLinkShown
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.leg import OpenLeg
 from dllm_chat.session.line import Line
@@ -20,6 +21,7 @@ from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.standby_questions import question_standbys
 from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.messages import FORM_BF16, FORM_F32
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import DepositUsedUp, Ledger
@@ -28,6 +30,7 @@ from dllm_protocol.session.transcript import RowLabel
 if TYPE_CHECKING:
     from dllm_chat.session.conversation import Chain
 
+FORM_NAMES = {FORM_F32: "f32", FORM_BF16: "bf16"}
 UNREACHED = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
 """What dialling a provider fails with."""
 
@@ -92,6 +95,15 @@ class Lineup:
         if isinstance(decoder, Line):
             return tuple(leg.provider for leg in decoder.legs)
         return (decoder.provider,) if isinstance(decoder, OpenLeg) else ()
+
+    @property
+    def links(self) -> tuple[StageLinkShown, ...]:
+        """How hidden states go from each stage to the next."""
+        legs = self.decoder.legs if isinstance(self.decoder, Line) else []
+        return tuple(
+            StageLinkShown(FORM_NAMES.get(leg.form, "?"), round(1e6 * leg.link_round_trip_s))
+            for leg in legs[:-1]
+        )
 
     async def open(self) -> Decoder:
         """Legs to the first provider of each stage that answers: its own, then its standby.

@@ -111,6 +111,7 @@ def test_three_providers_answer_and_are_paid_by_their_layers(devnet: RunningDevn
     told = devnet.home.dllm(*GREEDY, "--no-speculation")
     layers = [tuple(one["layers"]) for one in told["providers"]]
     assert layers == sorted(holders(devnet.status())) and len(layers) == 3
+    assert [one["form"] for one in told["links"]] == ["f32", "f32"], "links within a machine are fast"
     shown = devnet.home.dllm("receipt", "verify", told["receipt"])
     assert shown["consistent"], shown
     paid = {one["owner"]: one["paid_udllm"] for one in shown["owners"]}
