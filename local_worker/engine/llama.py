@@ -15,11 +15,10 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from dllm_protocol.model_package.chunk import END_KEY, FIRST_KEY, LAYERS_KEY
 from local_worker.engine.batch import BatchRows
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
-from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, Role, even_groups
+from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, even_groups, role_of
 from local_worker.engine.rows import BatchFailed, Rows, cut
 from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
@@ -184,7 +183,8 @@ class LlamaModel:
         self.architecture = self._checked_architecture(path)
         self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers)
         self._gpu_layers, self._device = gpu_layers, device
-        self.role = _role(self._model, path)
+        layers = llama_cpp.llama_model_n_layer(self._model)
+        self.role = role_of(path.name, layers, lambda key: _meta(self._model, key))
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         if vocab is None:
             raise ModelRefused(f"{path.name} has no vocabulary")
@@ -382,18 +382,6 @@ class LlamaModel:
             device=self._device if self._gpu_layers else "",
             gpu_layers=min(self._gpu_layers, layers),
         )
-
-
-def _role(model: llama_cpp.llama_model_p, path: Path) -> Role:
-    """Which layers a file has, as whoever assembled it wrote down; a file that says nothing is a whole model."""
-    layers = llama_cpp.llama_model_n_layer(model)
-    said = [_meta(model, key) for key in (FIRST_KEY, END_KEY, LAYERS_KEY)]
-    if not any(said):
-        return Role(0, layers, layers)
-    first, end, whole = (int(one) if one.isdecimal() and len(one) < 6 else -1 for one in said)
-    if not 0 <= first < end <= whole or end - first != layers:
-        raise ModelRefused(f"{path.name} has {layers} blocks and says that it is layers {said[0]}:{said[1]}")
-    return Role(first, end, whole)
 
 
 def _meta(model: llama_cpp.llama_model_p, key: str) -> str:
