@@ -201,17 +201,17 @@ def start(
 ) -> None:
     """Serve a model until a signal (or the lifeline's end) says stop; a second signal stops at once."""
     with reported(as_json), locked_home(_existing(home)):
+        file = _model_of(model, package)
         relays = relays_of(relay or (), plain_allowed=plain_relay)
         typed = (layers or (), listen or (), announce or (), prices or (), capacity)
         slices = slices_of(*typed, relays=len(relays), most_layers=most_layers)
-        is_packed, in_parts = package is not None, package is not None or bool(layers)
-        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=in_parts)
-        where = (peer or (), web_seed or (), seed, upload_limit)
+        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=bool(package or layers))
+        exchange = exchange_of(peer or (), web_seed or (), seed, upload_limit, package, layers)
         most = (context, sequences, threads, gpu_layers_of(gpu_layers))
         network, prefix = _read_network(bundle)
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(_model_of(model, package), home / "engine.log", *most, remote=remote),
+            engine=EngineOptions(file, home / "engine.log", *most, remote=remote),
             package=package,
             slices=slices,
             relays=relays,
@@ -220,7 +220,7 @@ def start(
             chat_template=chat_template,
             may_register_model=register_model or prefix == LOCAL_PREFIX,
             claims=replace(ClaimPolicy(), threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
-            exchange=exchange_of(*where, has_package=is_packed, in_parts=in_parts),
+            exchange=exchange,
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
         run_worker(

@@ -37,17 +37,31 @@ class Exchange:
         """Whether anybody may be asked for pieces."""
         return bool(self.sources.peers or self.sources.web_seeds)
 
-    async def fetch(self, manifest: Manifest, first_layer: int, end_layer: int, package: Path) -> None:
+    async def fetch(
+        self,
+        manifest: Manifest,
+        first_layer: int,
+        end_layer: int,
+        package: Path,
+        *,
+        header_only: bool = False,
+    ) -> None:
         """Have the pieces of the layers [first_layer, end_layer) in a package; those that are right are kept.
+
+        Args:
+            manifest: proved by the caller.
+            header_only: the header piece and no other, whatever the layers.
 
         Raises:
             As `ensure_pieces`.
         """
-        _log.info("pieces of layers %d:%d of %s are fetched", first_layer, end_layer, manifest.name)
+        what = "the header" if header_only else f"what is missing of layers {first_layer}:{end_layer}"
+        _log.info("%s of %s is fetched", what, manifest.name)
         done = await ensure_pieces(
             *(manifest, first_layer, end_layer, package),
             *(self.sources.peers, self.sources.web_seeds, self.limits),
             on_progress=_log.info,
+            header_only=header_only,
         )
         for source, reason in done.refused.items():
             _log.warning("%s is asked no more: %s", source, reason)
@@ -59,17 +73,15 @@ def exchange_of(
     web_seeds: Sequence[str],
     seed: str,
     upload_limit: str,
-    *,
-    has_package: bool,
-    in_parts: bool,
+    package: Path | None,
+    layers: Sequence[str] | None,
 ) -> Exchange:
     """The exchange as a person typed it.
 
     Args:
         seed: ``host:port`` to serve pieces at; empty: nowhere.
         upload_limit: bytes a second to peers, ``2M``; ``0`` is without limit.
-        has_package: a package's folder is named, into which pieces can come.
-        in_parts: layers or a package are served, so that there are pieces.
+        package: into which pieces can come; with neither it nor layers there are no pieces.
 
     Raises:
         UsageRefused: naming the flag.
@@ -77,9 +89,9 @@ def exchange_of(
     rate = rate_from(upload_limit)
     if rate and not seed:
         raise UsageRefused("--upload-limit is for --seed", hint="add --seed host:port, or leave it away")
-    if seed and not in_parts:
+    if seed and package is None and not layers:
         raise UsageRefused("--seed is for models in pieces", hint="name a package, or some layers")
-    if (peers or web_seeds) and not has_package:
+    if (peers or web_seeds) and package is None:
         raise UsageRefused(
             "--peer and --web-seed are for --package", hint="name a folder for the pieces: --package DIR"
         )

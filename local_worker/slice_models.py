@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from dllm_protocol.errors import DllmError, MalformedBytes
-from dllm_protocol.model_manifest import Manifest, probe_of
+from dllm_protocol.gguf.head import Head
+from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, probe_of
 from dllm_protocol.model_package.chunk import check_layers
 from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.vocabulary import vocabulary_hash
@@ -31,6 +32,7 @@ from local_worker.packages.package import (
     check_chunked,
     load_package,
     piece_path,
+    read_piece_head,
     verify_piece,
 )
 from local_worker.packages.packing import ManifestTerms
@@ -200,18 +202,41 @@ class SharedPackage:
                 # Read once more before the slice proves itself; here it can still be fetched.
                 _verify_probe(package, own, registered)
 
+        await self._with_pieces(build, first, end)
+
+    async def header(self, chain: Chain) -> Head:
+        """The head of the package's header piece, which is fetched before where it must be.
+
+        Raises:
+            As `found`, `read_piece_head` and, where there are sources, `Exchange.fetch`.
+        """
+        package, own, _ = await self.found(chain)
+        piece = next(one for one in own.pieces if one.kind == PIECE_HEADER)
+
+        def read(_: Progress) -> Head:
+            if self._exchange.has_sources:
+                verify_piece(package, piece)
+            return read_piece_head(package, piece)[0]
+
+        return await self._with_pieces(read, 0, own.layers, header_only=True)
+
+    async def _with_pieces(
+        self, work: Callable[[Progress], T], first: int, end: int, *, header_only: bool = False
+    ) -> T:
+        """Work that reads pieces of the layers [first, end); where it cannot, they are fetched, and it begins anew."""
+        assert self._found is not None, "found() comes first"
+        package, own, _ = self._found
+        has_sources = self._exchange.has_sources
         async with self.busy:
             try:
-                if not self._exchange.has_sources or (package / MANIFEST_FILE).exists():
-                    return await in_thread(build)
+                if not has_sources or (package / MANIFEST_FILE).exists():
+                    return await in_thread(work)
             except (PackageNotFound, PieceRefused, MalformedBytes) as lacking:
-                if not self._exchange.has_sources:
-                    raise _with_hint(
-                        lacking, f"{lacking.hint}; or {WHO_HAS_IT}".removeprefix("; or ")
-                    ) from lacking
+                if not has_sources:
+                    raise _with_hint(lacking, f"{lacking.hint}; or {WHO_HAS_IT}") from lacking
                 _log.warning("the package lacks something: %s", lacking.message)
-            await self._exchange.fetch(own, first, end, package)
-            return await in_thread(build)
+            await self._exchange.fetch(own, first, end, package, header_only=header_only)
+            return await in_thread(work)
 
     async def _pack(self) -> Path:
         model = self._model
@@ -294,7 +319,7 @@ def _verify_probe(package: Path, own: Manifest, registered: Manifest) -> None:
 
 def _with_hint(error: DllmError, hint: str) -> DllmError:
     """The same failure with other words on what to do."""
-    return type(error)(error.message, hint=hint)
+    return type(error)(error.message, hint=hint.removeprefix("; or "))
 
 
 def _context_rows(info: EngineInfo, manifest: Manifest) -> int:

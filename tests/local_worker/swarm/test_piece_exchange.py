@@ -138,6 +138,27 @@ async def test_pieces_that_are_damaged_or_missing_are_fetched_anew(made: Made, t
     assert piece_path(out, made.piece(PIECE_HEADER)).is_file()
 
 
+async def test_who_is_placed_by_the_network_fetches_the_header_and_then_its_slice(
+    made: Made, tmp_path: Path
+) -> None:
+    home, out = tmp_path / "w", tmp_path / "out"
+    chain = registry_of(made, home)
+    with serving(WebServer(made.folder)) as server:
+        async with running_worker(
+            *(home, NOWHERE, chain),
+            package=out,
+            layers=("auto",),
+            most_layers=2,
+            name=made.manifest.name,
+            exchange=asking(web_seeds=(server.url,)),
+        ) as worker:
+            first, end = worker.service.status.layers
+            assert end - first == 2
+            assert held(out) == made.roots(first, end), "no layer was fetched to find out how many fit"
+            asked = [path for path, _ in server.asked if path.startswith("pieces/")]
+            assert asked[0] == f"pieces/{made.piece(PIECE_HEADER).root.hex()}"
+
+
 async def test_a_wrong_byte_never_reaches_an_engine(made: Made, tmp_path: Path) -> None:
     home, out, wanted = tmp_path / "w", tmp_path / "out", block(made, 2).root.hex()
 
@@ -225,9 +246,8 @@ def test_flags_that_make_no_sense_are_refused_by_name() -> None:
     def typed(
         peers: tuple[str, ...] = (), seed: str = "", limit: str = "0", parts: str = "package"
     ) -> Exchange:
-        return exchange_of(
-            peers, (), seed, limit, has_package=parts == "package", in_parts=parts in ("package", "layers")
-        )
+        package = NOWHERE if parts == "package" else None
+        return exchange_of(peers, (), seed, limit, package, ["0:2"] if parts == "layers" else None)
 
     assert typed() == Exchange()
     assert typed(("127.0.0.1:6881",)).sources.peers == (("127.0.0.1", 6881),)
