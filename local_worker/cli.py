@@ -208,6 +208,7 @@ def start(
         remote = remote_server(backend, url, api_key_file, remote_model, in_parts=bool(package or layers))
         exchange = exchange_of(peer or (), web_seed or (), seed, upload_limit, package, layers)
         most = (context, sequences, threads, gpu_layers_of(gpu_layers))
+        own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network, prefix = _read_network(bundle)
         options = ServiceOptions(
             home=home,
@@ -224,12 +225,11 @@ def start(
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
         run_worker(
-            *(options, _all_keys(home, len(slices)), network),
+            *(options, own_keys, network),
             sources=tuple(rpc or ()),
             lifeline=lifeline,
             on_ready=lambda now: _say_ready(now, as_json),
-            log_level=log_level,
-            log_format=log_format,
+            log=(log_level, log_format),
         )
 
 
@@ -292,10 +292,6 @@ def _slice_homes(home: Path) -> list[Path]:
     while len(homes) < MAX_SLICES and key_file(slice_home(home, len(homes) + 1)).exists():
         homes.append(slice_home(home, len(homes) + 1))
     return homes
-
-
-def _all_keys(home: Path, slices: int) -> list[WorkerKeys]:
-    return [_keys_of(home, number) for number in range(1, slices + 1)]
 
 
 def _keys_of(home: Path, number: int) -> WorkerKeys:
