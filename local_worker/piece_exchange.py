@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.model_manifest import Manifest
 from local_worker.swarm import Limits, SeedingProcess, Sources, ensure_pieces
+from local_worker.swarm.errors import SwarmGone
 from local_worker.swarm.sources import Place, place_from, rate_from, resolved, sources_from
 
 _log = logging.getLogger(__name__)
@@ -57,12 +58,15 @@ class Exchange:
         """
         what = "the header" if header_only else f"what is missing of layers {first_layer}:{end_layer}"
         _log.info("%s of %s is fetched", what, manifest.name)
-        done = await ensure_pieces(
-            *(manifest, first_layer, end_layer, package),
-            *(self.sources.peers, self.sources.web_seeds, self.limits),
-            on_progress=_log.info,
-            header_only=header_only,
-        )
+        try:
+            done = await ensure_pieces(
+                *(manifest, first_layer, end_layer, package),
+                *(self.sources.peers, self.sources.web_seeds, self.limits),
+                on_progress=_log.info,
+                header_only=header_only,
+            )
+        except OSError as error:
+            raise SwarmGone(f"no process that fetches can be started: {error.strerror}") from error
         for source, reason in done.refused.items():
             _log.warning("%s is asked no more: %s", source, reason)
         _log.info("%d pieces are there, %d bytes of them were fetched", done.piece_count, done.fetched_bytes)
@@ -126,6 +130,8 @@ class PackageSeeding:
                 await self._serve()
             except DllmError as error:
                 self.problem = error.message
+            except OSError as error:
+                self.problem = f"no process that serves pieces can be started: {error.strerror}"
             finally:
                 self.seeds_at = ""
             pause_s = FIRST_PAUSE_S if time.monotonic() - began_s >= SOUND_S else pause_s

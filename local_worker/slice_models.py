@@ -45,7 +45,9 @@ _log = logging.getLogger(__name__)
 MODEL_FOLDER: Final = "model"
 """In a home: what can be made anew from the model, and is in no backup."""
 CHAIN_WAIT_S = 30.0
-WHO_HAS_IT: Final = "name who has its pieces with --peer or --web-seed, and the model with --name"
+WHO_HAS_IT: Final = (
+    "name who has its pieces with --peer or --web-seed, and for an empty folder the model with --name"
+)
 T = TypeVar("T")
 
 
@@ -173,7 +175,8 @@ class SharedPackage:
             try:
                 return await asyncio.to_thread(load_package, folder)
             except PackageNotFound as missing:
-                raise _with_hint(missing, f"{missing.hint}; or {WHO_HAS_IT}") from missing
+                self._say_who_has_it(missing)
+                raise
         if self._name is None:
             raise PackageNotFound(
                 f"{folder} is no package, and no model is named that could be fetched into it",
@@ -233,10 +236,16 @@ class SharedPackage:
                     return await in_thread(work)
             except (PackageNotFound, PieceRefused, MalformedBytes) as lacking:
                 if not has_sources:
-                    raise _with_hint(lacking, f"{lacking.hint}; or {WHO_HAS_IT}") from lacking
+                    self._say_who_has_it(lacking)
+                    raise
                 _log.warning("the package lacks something: %s", lacking.message)
             await self._exchange.fetch(own, first, end, package, header_only=header_only)
             return await in_thread(work)
+
+    def _say_who_has_it(self, error: DllmError) -> None:
+        """Add to a failure that a package, unlike a file that is cut here, can be fetched."""
+        if self._folder is not None:
+            error.hint = "; or ".join(words for words in (error.hint, WHO_HAS_IT) if words)
 
     async def _pack(self) -> Path:
         model = self._model
@@ -315,11 +324,6 @@ def _verify_probe(package: Path, own: Manifest, registered: Manifest) -> None:
         piece = probe_of(own)
     if piece is not None:
         verify_piece(package, piece)
-
-
-def _with_hint(error: DllmError, hint: str) -> DllmError:
-    """The same failure with other words on what to do."""
-    return type(error)(error.message, hint=hint.removeprefix("; or "))
 
 
 def _context_rows(info: EngineInfo, manifest: Manifest) -> int:
