@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dllm_protocol.errors import UsageRefused, VerificationFailed
-from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, Piece
+from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, Piece, probe_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord
 from local_worker.errors import ModelNotRegistered
 from local_worker.keys import create_keys
@@ -26,6 +26,8 @@ from local_worker.swarm.errors import SourcesLied
 from local_worker.swarm.sources import place_from
 from tests.local_worker.clients import Client
 from tests.local_worker.doubles import ChainDouble
+from tests.local_worker.packages.chains import packed
+from tests.local_worker.packages.tiny_models import SHAPES, write_model
 from tests.local_worker.swarm.rig import LOOPBACK, Made, WebServer, held, overwritten, seeding, serving
 from tests.local_worker.swarm.test_hosting import children
 from tests.local_worker.workers import running_worker
@@ -136,6 +138,27 @@ async def test_pieces_that_are_damaged_or_missing_are_fetched_anew(made: Made, t
     assert pieces == lacking, "the header and nothing else was right"
     verify_piece(out, block(made, 2))
     assert piece_path(out, made.piece(PIECE_HEADER)).is_file()
+
+
+async def test_a_probe_that_is_missing_is_fetched_too(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.gguf", SHAPES["llama"])
+    folder = tmp_path / "package"
+    # Packing asks an engine in a loop of its own.
+    manifest = await asyncio.to_thread(lambda: packed(model, folder, with_probe=True))
+    probe = probe_of(manifest)
+    assert probe is not None
+    home, out = tmp_path / "w", tmp_path / "out"
+    chain = registry_of(Made(folder, manifest), home)
+    with serving(WebServer(folder)) as server:
+        exchange = asking(web_seeds=(server.url,))
+        for _ in range(2):
+            async with running_worker(
+                home, NOWHERE, chain, package=out, layers=("1:3",), name=manifest.name, exchange=exchange
+            ) as worker:
+                assert (await worker.slice.status()).self_tests == 1
+            assert f"pieces/{probe.root.hex()}" in server.paths()
+            server.asked.clear()
+            piece_path(out, probe).unlink()
 
 
 async def test_who_is_placed_by_the_network_fetches_the_header_and_then_its_slice(
