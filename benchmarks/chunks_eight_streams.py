@@ -11,6 +11,8 @@ from benchmarks.chunk_race import STRAIGHT, STREAMS, WARM_TOKENS, prompt_of, rac
 from benchmarks.runner import Result
 
 NAME = "chunks-eight-streams"
+_PROMPT_ROWS = 8
+"""Few: eight long prompts at once would be waited for longer than a client waits for a stage."""
 
 
 def run() -> Iterator[Result]:
@@ -24,7 +26,7 @@ async def _measure(model: ChunkModel) -> Result:
     async with race(model) as both:
         clients = [await both.route.client(1 + number, STRAIGHT) for number in range(STREAMS)]
         for number in range(1 + model.rounds):
-            prompts = [prompt_of(STREAMS * number + stream) for stream in range(STREAMS)]
+            prompts = [prompt_of(STREAMS * number + stream, _PROMPT_ROWS) for stream in range(STREAMS)]
             answers = await asyncio.gather(
                 *(
                     timed(client, prompt, WARM_TOKENS + model.tokens)

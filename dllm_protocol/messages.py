@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dllm_protocol.encoding import (
     ADDRESS,
+    BOOL,
     HASH,
     OPTIONAL_ADDRESS,
     PUBLIC_KEY,
@@ -42,6 +43,8 @@ MAX_TOKENIZE_BYTES = 256 * 1024
 MAX_TOKENIZE_TEXTS = 64
 MAX_VOCABULARY_BYTES = 32 << 20
 VOCABULARY_PART_BYTES = 256 * 1024
+MAX_WORDS_BYTES = 300
+"""Of a reason in words, as UTF-8."""
 
 ROW_PROMPT, ROW_KEPT, ROW_DRAFTED, ROW_REPLAYED = 1, 2, 3, 4
 OUTPUTS_LAST, OUTPUTS_ALL, OUTPUTS_NONE, OUTPUTS_HELD = 1, 2, 3, 4
@@ -178,6 +181,8 @@ class Decode(Record):
     top_k: int = wire(5, Unsigned(MAX_TOP_K))
     outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
     """Which rows' logits are wanted: one of the OUTPUTS_ constants."""
+    quiet: int = wire(7, BOOL)
+    """1: a stage that hands these rows on need not say Done. Whoever answers the client does all the same."""
 
 
 @record
@@ -208,7 +213,7 @@ class Refused(Record):
     request: int = wire(1, U32)
     reason: int = wire(2, Unsigned(REFUSED_NEXT))
     """One of the REFUSED_ constants."""
-    message: str = wire(3, Text(300))
+    message: str = wire(3, Text(MAX_WORDS_BYTES))
     decoded_rows: int = wire(4, U32)
     """Rows of it that were decoded, and count."""
 
@@ -232,13 +237,15 @@ class Pong(Record):
     """Here."""
 
     nonce: int = wire(1, U32)
+    done: int = wire(2, U32)
+    """The newest request for rows that was carried out; 0: none was."""
 
 
 @record
 class Goodbye(Record):
     """The sender is about to close, and says why."""
 
-    message: str = wire(1, Text(300))
+    message: str = wire(1, Text(MAX_WORDS_BYTES))
 
 
 @record
@@ -273,7 +280,7 @@ class Unlinked(Record):
     """The provider does not reach its next stage, or lost it."""
 
     generation: int = wire(1, U32)
-    message: str = wire(2, Text(300))
+    message: str = wire(2, Text(MAX_WORDS_BYTES))
 
 
 @record
@@ -289,6 +296,8 @@ class Expect(Record):
     outputs: int = wire(6, Unsigned(OUTPUTS_HELD))
     label: bytes = wire(7, HASH)
     """What the client calls all rows up to the last of these; `Ready.held_digest` gives it back."""
+    quiet: int = wire(8, BOOL)
+    """As in `Decode`."""
 
 
 @record

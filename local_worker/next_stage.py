@@ -109,11 +109,13 @@ class NextStage:
         stage = StageLink(stream)
         link.allow(MAX_FRAME_BYTES)
         await link.send(stage.claim(make_stage_claim(to.service_key, to.own_provider, hash_of_handshake)))
-        (ready,) = stage.open(await link.receive(ANSWER_MS))
+        ready, *more = stage.open(await link.receive(ANSWER_MS))
         if isinstance(ready, StageGoodbye):
             raise NextStageFailed(f"the next stage will not take rows: {ready.message}")
-        if not isinstance(ready, StageReady):
-            raise ChannelRefused(f"the next stage answered the claim with {type(ready).__name__}")
+        if not isinstance(ready, StageReady) or more:
+            raise ChannelRefused(
+                f"the next stage answered the claim with {1 + len(more)} messages, {type(ready).__name__} first"
+            )
         if ready.width != to.width:
             raise NextStageFailed(
                 f"the next stage takes {ready.width} numbers a row, this one gives {to.width}"
@@ -170,11 +172,11 @@ class NextStage:
             raise NextStageFailed(f"the next stage takes no rows: {error.message}") from error
 
     async def close(self) -> None:
-        """Say goodbye and hang up."""
+        """Hang up."""
+        self._link.abort()  # first: whoever closes may be cancelled, too
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        self._link.abort()
 
     async def _until_ended(self) -> str:
         """Nothing comes back on a link but its end."""

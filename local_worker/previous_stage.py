@@ -21,6 +21,8 @@ from local_worker.hidden_form import unpack
 
 WAITING_BYTES = 8 << 20
 """Rows beyond this are not read from the link before some have been decoded."""
+FRAME_BYTES = 512
+"""What a frame takes beside its data: many that hold next to nothing fill memory as well."""
 ROWS_TIMEOUT_S = 30.0
 """Longest wait for rows of one request."""
 
@@ -54,7 +56,7 @@ class PreviousStage:
                 for message in stage.open(await link.receive()):
                     match message:
                         case HandedRows():
-                            await self._put(message)
+                            await self._put(link, message)
                         case Filler():
                             await link.send(stage.seal(Filled(message.nonce)))
                         case StageGoodbye():
@@ -78,14 +80,17 @@ class PreviousStage:
         self._link, self._failure = None, ""
         self._clear()
 
-    async def _put(self, frame: HandedRows) -> None:
-        if frame.request < self._wanted:
-            return
-        while self._bytes > WAITING_BYTES:
+    async def _put(self, link: Link, frame: HandedRows) -> None:
+        while self._link is link and self._bytes > WAITING_BYTES and frame.request >= self._wanted:
             self._room.clear()
             await self._room.wait()
+        if self._link is not link:
+            # What waited here, or in the socket, is not the rows of whoever stands before this stage now.
+            raise ChannelRefused("another link took this one's place")
+        if frame.request < self._wanted:
+            return
         self._frames.append(frame)
-        self._bytes += len(frame.data)
+        self._bytes += FRAME_BYTES + len(frame.data)
         self._changed.set()
 
     async def rows(self, request: int, first_position: int, count: int, width: int) -> Hidden:
@@ -139,7 +144,7 @@ class PreviousStage:
 
     def _take(self) -> HandedRows:
         frame = self._frames.popleft()
-        self._bytes -= len(frame.data)
+        self._bytes -= FRAME_BYTES + len(frame.data)
         self._room.set()
         return frame
 

@@ -161,7 +161,10 @@ class RowWork:
         await self._place.hand_on(
             order.request, order.first_position, outputs, sends=order.outputs != OUTPUTS_HELD
         )
-        await self._link.send(self._leg.done(order.request))
+        if order.quiet:
+            self._leg.handed_on(order.request)
+        else:
+            await self._link.send(self._leg.done(order.request))
 
     def _require_room(self, first_position: int, count: int) -> None:
         have = self._bench.pool.held_rows(self._session)

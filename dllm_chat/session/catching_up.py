@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from dllm_chat.session.leg import RowsLost
-from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
+from dllm_chat.session.line_ear import LineEar
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_protocol.messages import OUTPUTS_HELD, ROW_REPLAYED
 from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
@@ -78,10 +78,10 @@ class CatchingUp:
             request = sent.popleft()
             await self._ear.until(
                 partial(leg.has_answered, request),
-                ANSWER_TIMEOUT_S,
+                self._ear.patience_s(WINDOW_PROMPT_ROWS),
                 lambda: StageFailed(
                     leg.provider,
-                    f"a stage did not catch up within {ANSWER_TIMEOUT_S:g} s",
+                    "a stage did not catch up in time",
                     behind=source.provider if source is not None else b"",
                 ),
             )

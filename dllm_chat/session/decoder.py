@@ -99,3 +99,11 @@ class Decoder(Protocol):
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
         ...
+
+
+def common_rows(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Length of the common beginning of two lists of token ids."""
+    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
+        if one != other:
+            return index
+    return min(len(held), len(wanted))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.errors import ChannelRefused, VerificationFailed
-from dllm_protocol.messages import VOCABULARY_PART_BYTES, VocabularyPart
+from dllm_protocol.messages import VOCABULARY_PART_BYTES, Tokens, VocabularyPart, unpack_ids
 from dllm_protocol.vocabulary import Vocabulary, vocabulary_bytes_hash
 
 
@@ -24,6 +25,26 @@ class VocabularyRefused(VerificationFailed):
     """A provider's vocabulary is not the one that the model's manifest promises."""
 
     code = "E_VOCABULARY"
+
+
+async def gather_tokens(
+    texts: Sequence[bytes], ask: Callable[[Sequence[bytes]], Awaitable[Tokens]]
+) -> list[list[int]]:
+    """Token ids of texts, unchecked.
+
+    Args:
+        ask: gives those of a batch.
+
+    Raises:
+        LegFailed: an answer is not of as many texts as were sent.
+    """
+    ids: list[list[int]] = []
+    for batch in text_batches(texts):
+        answer = await ask(batch)
+        if len(answer.ids) != len(batch):
+            raise LegFailed(f"{len(batch)} texts were to be tokenised, {len(answer.ids)} were")
+        ids += [unpack_ids(packed) for packed in answer.ids]
+    return ids
 
 
 async def gather_vocabulary(

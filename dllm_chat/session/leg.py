@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
-from dllm_chat.session.decoder import RowLogits
-from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_vocabulary
-from dllm_chat.session.text_batches import text_batches
+from dllm_chat.session.decoder import RowLogits, common_rows
+from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_tokens, gather_vocabulary
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
     ChannelRefused,
@@ -110,15 +109,16 @@ class OpenLeg:
 
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
-        ids: list[list[int]] = []
-        for batch in text_batches(texts):
+
+        async def ask(batch: Sequence[bytes]) -> Tokens:
             request, frame = self._leg.tokenize(batch)
             await self._send(frame)
             message = await self._answer(request, Tokens)
-            if not isinstance(message, Tokens) or len(message.ids) != len(batch):
+            if not isinstance(message, Tokens):
                 raise LegFailed(f"{len(batch)} texts were to be tokenised, the answer does not fit")
-            ids += [unpack_ids(packed) for packed in message.ids]
-        return ids
+            return message
+
+        return await gather_tokens(texts, ask)
 
     async def vocabulary(self, expected_hash: bytes) -> Vocabulary:
         """The model's vocabulary, checked against the manifest.
@@ -232,7 +232,7 @@ class OpenLeg:
         self.held.clear()
 
     async def _decode_rest(self, ids: Sequence[int], kind: int, top_k: int) -> RowLogits:
-        first = min(_common(self.held, ids), len(ids) - 1)
+        first = min(common_rows(self.held, ids), len(ids) - 1)
         del self.held[first:]
         while True:
             chunk = list(ids[first : first + WINDOW_PROMPT_ROWS])
@@ -349,11 +349,3 @@ class OpenLeg:
                 raise LegFailed(f"the provider did not answer within {timeout_s:g} s") from error
             except (ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut) as error:
                 raise LegFailed(f"the provider's channel failed: {error}") from error
-
-
-def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
-        if one != other:
-            return index
-    return min(len(held), len(wanted))

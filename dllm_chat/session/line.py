@@ -16,13 +16,12 @@ from functools import partial
 from typing import Final
 
 from dllm_chat.session.catching_up import CatchingUp, give_up_on
-from dllm_chat.session.decoder import RowLogits
-from dllm_chat.session.front_desk import LegFailed, gather_vocabulary
+from dllm_chat.session.decoder import RowLogits, common_rows
+from dllm_chat.session.front_desk import LegFailed, gather_tokens, gather_vocabulary
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
 from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
 from dllm_chat.session.pace import Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
-from dllm_chat.session.text_batches import text_batches
 from dllm_protocol.messages import (
     FORM_ANY,
     OUTPUTS_ALL,
@@ -32,14 +31,16 @@ from dllm_protocol.messages import (
     ROW_KEPT,
     ROW_PROMPT,
     ROW_REPLAYED,
+    Tokens,
     VocabularyPart,
-    unpack_ids,
 )
 from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, WINDOW_PROMPT_ROWS, Ledger
 from dllm_protocol.session.rows import charged
 from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
 
+TIMED_ROWS: Final = 4
+"""Of every so many rows one is told by every stage: so their pace is known, at a quarter of the messages."""
 LINK_TIMEOUT_S: Final = 10.0
 
 
@@ -77,8 +78,7 @@ class Line:
         self._pace = Pace([leg.layers for leg in legs])
         self._ear = LineEar(legs, generation, self._pace, clock_s)
         self._losses = 0
-
-    # -- what is asked about the line
+        self._slice_rows = 1
 
     @property
     def context_rows(self) -> int:
@@ -120,25 +120,24 @@ class Line:
         leg = self.legs[index]
         return StageFailed(leg.provider, f"stage {index + 1} did not link up within {LINK_TIMEOUT_S:g} s")
 
-    # -- words
-
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """See `Decoder`."""
-        ids: list[list[int]] = []
         first = self.legs[0]
-        for batch in text_batches(texts):
+
+        async def ask(batch: Sequence[bytes]) -> Tokens:
             request, frame = first.leg.tokenize(batch)
             await self._send(first, frame)
             await self._ear.until(
                 partial(self._ear.answers.__contains__, request), ANSWER_TIMEOUT_S, self._mute
             )
-            answer = self._ear.answers.pop(request)
-            if len(answer.ids) != len(batch):
-                raise StageFailed(
-                    first.provider, f"{len(batch)} texts were to be tokenised, {len(answer.ids)} were"
-                )
-            ids += [unpack_ids(packed) for packed in answer.ids]
-        return ids
+            return self._ear.answers.pop(request)
+
+        try:
+            return await gather_tokens(texts, ask)
+        except StageFailed:
+            raise
+        except LegFailed as error:
+            raise StageFailed(first.provider, error.message) from error
 
     def _mute(self) -> StageFailed:
         return StageFailed(
@@ -160,8 +159,6 @@ class Line:
         except LegFailed as error:
             raise StageFailed(self.legs[0].provider, error.message, hint=error.hint) from error
 
-    # -- rows
-
     async def decode(self, ids: Sequence[int], *, kind: int, top_k: int) -> RowLogits:
         """See `Decoder`. Stages that hold fewer rows than others catch up first."""
         while True:
@@ -175,11 +172,16 @@ class Line:
         """See `Decoder`."""
         if position is not None:
             del self.held[position:]
+        self._slice_rows = 1
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
             self._require_pace()
         try:
-            request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST)
-            self._ear.time_row(request)
+            is_timed = len(self.held) % TIMED_ROWS == 0
+            request = await self._ask(
+                len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=not is_timed
+            )
+            if is_timed:
+                self._ear.time_row(request)
             return await self.row_of(request)
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
@@ -217,7 +219,7 @@ class Line:
         outputs, last = self._ear.outputs[request], self.legs[-1]
         await self._ear.until(
             lambda: bool(outputs) or request not in last.unanswered,
-            ANSWER_TIMEOUT_S,
+            self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         if not outputs:
@@ -276,13 +278,14 @@ class Line:
                 continue  # found out again when it is to link up
 
     async def _decode(self, ids: list[int], kind: int, top_k: int) -> RowLogits:
-        common = min(_common(self.held, ids), len(ids) - 1)
+        common = min(common_rows(self.held, ids), len(ids) - 1)
         for leg in self.legs:
             leg.rows = min(leg.rows, common)
         first = max(leg.rows for leg in self.legs)
         del self.held[first:]
         await self._catching_up().run()
         sent: deque[int] = deque()
+        self._slice_rows = min(WINDOW_PROMPT_ROWS, len(ids) - first)
         while True:
             part = ids[first : first + WINDOW_PROMPT_ROWS]
             first += len(part)
@@ -301,8 +304,13 @@ class Line:
             self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._next_request
         )
 
-    async def _ask(self, first: int, ids: list[int], kind: int, top_k: int, outputs: int) -> int:
+    async def _ask(
+        self, first: int, ids: list[int], kind: int, top_k: int, outputs: int, *, is_quiet: bool = False
+    ) -> int:
         """Ask every stage for rows; returns the request's number, the same at all of them.
+
+        Args:
+            is_quiet: only the last stage says that it is done.
 
         Raises:
             DepositUsedUp: nobody was asked.
@@ -323,6 +331,7 @@ class Line:
                     outputs=outputs,
                     request=request,
                     gives_logits=leg is last,
+                    quiet=is_quiet and leg is not last,
                 )
             else:
                 frame = leg.leg.expect(
@@ -334,8 +343,9 @@ class Line:
                     outputs=outputs,
                     label=label,
                     gives_logits=leg is last,
+                    quiet=is_quiet and leg is not last,
                 )
-            leg.asked(request, first, len(ids))
+            leg.asked(request, first, len(ids), is_quiet=is_quiet and leg is not last)
             frames.append(frame)
         self._ear.outputs[request] = deque()
         self.held += ids
@@ -366,7 +376,7 @@ class Line:
     async def _all_done(self, request: int) -> None:
         await self._ear.until(
             lambda: all(request not in leg.unanswered for leg in self.legs),
-            ANSWER_TIMEOUT_S,
+            self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         self._ear.outputs.pop(request, None)
@@ -386,11 +396,3 @@ class Line:
     async def _send(self, leg: StageLeg, frame: bytes) -> None:
         self._store()
         await leg.send(frame)
-
-
-def _common(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for index, (one, other) in enumerate(zip(held, wanted, strict=False)):
-        if one != other:
-            return index
-    return min(len(held), len(wanted))

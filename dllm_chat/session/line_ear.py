@@ -35,7 +35,9 @@ BEAT_S: Final = 1.0
 SILENT_S: Final = 2.5
 """A stage that gave none for so long is taken for dead."""
 ANSWER_TIMEOUT_S: Final = 20.0
-"""Longest that one stage may take for one request; a slice of a prompt on a slow machine fits."""
+"""Longest that a line may take for one row without a word of progress from any stage."""
+ROW_TIMEOUT_S: Final = 0.25
+"""So much longer for each further row: a slice of a prompt on a slow machine."""
 
 
 class LineEar:
@@ -72,6 +74,7 @@ class LineEar:
         self._pace = pace
         self._timed = 0
         self._handed_s = 0.0
+        self._progress = 0
         self._pinged_s = 0.0
         self._ping_trips_s: dict[bytes, float] = {}
         self._refusals: deque[tuple[StageLeg, Refused]] = deque()
@@ -90,13 +93,18 @@ class LineEar:
         """A row is asked for on its own: how long does each stage have it?"""
         self._timed, self._handed_s = request, self._clock_s()
 
+    @staticmethod
+    def patience_s(rows: int) -> float:
+        """How long to wait without any progress while requests of so many rows are under way."""
+        return ANSWER_TIMEOUT_S + ROW_TIMEOUT_S * (rows - 1)
+
     def stuck(self, request: int) -> StageFailed:
         """Who keeps a request up: the first that has not done it."""
         for index, leg in enumerate(self._legs):
             if not leg.has_answered(request):
                 return StageFailed(
                     leg.provider,
-                    f"stage {index + 1} did not do its rows within {ANSWER_TIMEOUT_S:g} s",
+                    f"stage {index + 1} did not do its rows in time",
                     behind=self._legs[index - 1].provider if index else b"",
                 )
         return StageFailed(
@@ -107,11 +115,13 @@ class LineEar:
         """Wait for something, with an ear on every stage.
 
         Raises:
-            StageFailed: a stage is of no more use; or ``late``, when it took longer than ``limit_s``.
+            StageFailed: a stage is of no more use; or ``late``, when no stage did anything for ``limit_s``.
             RowsLost: a stage no longer holds rows that it held.
         """
-        deadline_s = self._clock_s() + limit_s
+        progress, deadline_s = self._progress, self._clock_s() + limit_s
         while not holds():
+            if progress != self._progress:
+                progress, deadline_s = self._progress, self._clock_s() + limit_s
             self.raise_failures()
             self._changed.clear()
             try:
@@ -161,6 +171,7 @@ class LineEar:
 
     def _take(self, leg: StageLeg, message: Record) -> None:
         """One message of one stage."""
+        self._progress += isinstance(message, Done | Output)
         match message:
             case Output():
                 waiting = self.outputs.get(message.request)
@@ -181,6 +192,7 @@ class LineEar:
             case Unlinked() if message.generation == self._generation:
                 self._lost_link(leg, message.message)
             case Pong():
+                leg.assume_done(message.done)
                 self._note_pong(leg)
             case Goodbye():
                 self._failure = StageFailed(leg.provider, f"a stage said goodbye: {message.message}")
@@ -188,6 +200,9 @@ class LineEar:
                 pass  # the ledger has taken it
 
     def _answered(self, leg: StageLeg, message: Done | Refused) -> None:
+        if leg is self._legs[-1] and isinstance(message, Done):
+            for one in self._legs[:-1]:
+                one.assume_done(message.request)
         if message.request == self._timed and isinstance(message, Done):
             now_s = self._clock_s()
             self._pace.note(self._legs.index(leg), now_s - self._handed_s)

@@ -22,7 +22,7 @@ from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
-from dllm_protocol.session.ledger import Ledger
+from dllm_protocol.session.ledger import DepositUsedUp, Ledger
 from dllm_protocol.session.transcript import RowLabel
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class Lineup:
             else:
                 if leg.alive:
                     return leg
+                await leg.close("its channel failed")
         return await self._dial_stage(provider)
 
     async def _dial_stage(self, provider: bytes) -> StageLeg:
@@ -211,7 +212,11 @@ class Lineup:
                 dial=self._warm,
                 line_of=self._linked,
             )
-        except StageFailed as failure:
+        except DepositUsedUp:
+            self.decoder = line  # not one with a standby in it: whoever goes on closes all of its legs
+            raise
+        except LegFailed as failure:
+            self.decoder = line
             decoder, _ = await self.replace(failure)
             return decoder
         for provider, leg in found.fit.items():
@@ -348,6 +353,7 @@ class Lineup:
             self._log.ids = list(self.decoder.held)
             await self.decoder.close("topping up")
             self.decoder = None
+        await self._close_spares("topping up")  # they know the old deposit only
         self.ledger.deposit_udllm = self.saved.deposit_udllm
         return await self.open()
 
@@ -362,14 +368,16 @@ class Lineup:
 
     async def close(self, reason: str) -> None:
         """Hang up everywhere."""
-        for spare in self._spares.values():
-            spare.cancel()
-        found = await asyncio.gather(*self._spares.values(), return_exceptions=True)
-        self._spares.clear()
-        idle = [leg for leg in found if isinstance(leg, StageLeg)]
-        await asyncio.gather(*(leg.close(reason) for leg in idle))
+        await self._close_spares(reason)
         if self.decoder is not None:
             await self.decoder.close(reason)
+
+    async def _close_spares(self, reason: str) -> None:
+        spares, self._spares = self._spares, {}
+        for spare in spares.values():
+            spare.cancel()
+        found = await asyncio.gather(*spares.values(), return_exceptions=True)
+        await asyncio.gather(*(leg.close(reason) for leg in found if isinstance(leg, StageLeg)))
 
 
 async def _at_once(leg: StageLeg) -> StageLeg:

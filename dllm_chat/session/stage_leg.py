@@ -45,6 +45,8 @@ class _Asked:
 
     end: int
     """Rows that are held when it is done."""
+    is_quiet: bool = False
+    """Whether the stage does not say when it is done."""
     counts: bool = True
     """Whether nothing was cut off behind its back since."""
 
@@ -129,12 +131,19 @@ class StageLeg:
             if asked is not None and asked.counts and isinstance(message, Done):
                 self.rows = asked.end
 
-    def asked(self, request: int, first_position: int, rows: int) -> None:
+    def assume_done(self, newest: int) -> None:
+        """Quiet requests up to this one were carried out: the stage says so, or one behind it has done them."""
+        for request, asked in list(self._asked.items()):
+            if asked.is_quiet and request <= newest:
+                self.leg.assume_done(request)
+                self._note(Done(request))
+
+    def asked(self, request: int, first_position: int, rows: int, *, is_quiet: bool = False) -> None:
         """Rows are about to be asked for: what stands behind them is cut off."""
         for earlier in self._asked.values():
             earlier.counts = earlier.counts and earlier.end <= first_position
         self.rows = min(self.rows, first_position)
-        self._asked[request] = _Asked(first_position + rows)
+        self._asked[request] = _Asked(first_position + rows, is_quiet)
 
     async def send(self, frame: bytes) -> None:
         """Send a frame that the leg sealed.

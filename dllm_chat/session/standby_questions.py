@@ -6,6 +6,7 @@ standby in its stage's place. The standby's channel stays open: it can take over
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -57,51 +58,69 @@ async def question_standbys(
         line_of: links legs up in the forms given.
 
     Raises:
-        StageFailed: a stage of the line itself is of no more use.
+        LegFailed: a stage of the line itself is of no more use.
         DepositUsedUp
+    Standbys' channels are closed then.
     """
     fit: dict[bytes, StageLeg] = {}
     unfit: set[bytes] = set()
     legs, forms = list(line.legs), [leg.form for leg in line.legs]
     ids = question(secret, 0, vocab_size)
     wanted: Answer | None = None
-    for index, stage in enumerate(stages):
-        standby = stage.standby.provider if stage.standby is not None else b""
-        if not standby or standby == legs[index].provider or not is_due(secret, standby, 0, rows):
-            continue
-        if wanted is None:
-            wanted = await _asked(line, ids)
-        try:
-            leg = await dial(standby)
-        except _UNREACHED as error:
-            _log.info("a standby does not answer: %s", error.message)
-            unfit.add(standby)
-            continue
-        agrees = await _agrees(
-            [*legs[:index], leg, *legs[index + 1 :]], forms, ids, wanted, architecture, line_of
-        )
-        (fit if agrees else {})[standby] = leg
-        if not agrees:
-            unfit.add(standby)
-            await leg.close("the answer was another than the line's")
-        line = await line_of(legs, forms)
+    asked: StageLeg | None = None
+    try:
+        for index, stage in enumerate(stages):
+            standby = stage.standby.provider if stage.standby is not None else b""
+            if not standby or standby == legs[index].provider or not is_due(secret, standby, 0, rows):
+                continue
+            if wanted is None:
+                wanted = await _asked(line, ids)
+            try:
+                asked = await dial(standby)
+            except _UNREACHED as error:
+                _log.info("a standby does not answer: %s", error.message)
+                unfit.add(standby)
+                continue
+            with_it = [*legs[:index], asked, *legs[index + 1 :]]
+            if await _agrees(with_it, standby, forms, ids, wanted, architecture, line_of):
+                fit[standby] = asked
+            else:
+                unfit.add(standby)
+                await asked.close("the answer was another than the line's")
+            asked = None
+            line = await line_of(legs, forms)
+    except BaseException:
+        left = [*fit.values(), *([asked] if asked is not None else ())]
+        await asyncio.gather(*(leg.close("the questions ended early") for leg in left))
+        raise
     return Questioned(line, fit, frozenset(unfit))
 
 
 async def _agrees(
     legs: list[StageLeg],
+    standby: bytes,
     forms: list[int],
     ids: list[int],
     wanted: Answer,
     architecture: str,
     line_of: Callable[[list[StageLeg], list[int]], Awaitable[Line]],
 ) -> bool:
-    """Whether the line with the standby in it says what the line says."""
+    """Whether the line with the standby in it says what the line says.
+
+    Raises:
+        LegFailed: another stage of the line is of no more use; the standby is not to blame for that.
+        DepositUsedUp
+    """
     try:
         got = await _asked(await line_of(legs, forms), ids)
     except DepositUsedUp:
         raise
-    except (StageFailed, LegFailed) as failure:
+    except LegFailed as failure:
+        about = {failure.provider}
+        if isinstance(failure, StageFailed):
+            about |= {failure.accuser, failure.behind}
+        if standby not in about:
+            raise
         _log.info("a standby gave no answer: %s", failure.message)
         return False
     found = judge(wanted, got, architecture)

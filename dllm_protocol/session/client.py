@@ -11,6 +11,7 @@ Whoever drives it stores ``ledger.state`` before sending what `decode` or `seal_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -96,7 +97,7 @@ class ClientLeg:
         self._requests = 0
         self._pending: dict[int, _Pending] = {}
         self._asked: dict[int, type[Record]] = {}
-        self._pings: set[int] = set()
+        self._pings: Counter[int] = Counter()
         self._parts_asked = 0
         self._newest_voucher_n = 0
         self._generation = 0
@@ -142,19 +143,21 @@ class ClientLeg:
         outputs: int = OUTPUTS_LAST,
         request: int | None = None,
         gives_logits: bool = True,
+        quiet: bool = False,
     ) -> tuple[int, bytes]:
         """(request number, frame) that asks for rows, with the voucher before them where one is due.
 
         Args:
             request: its number, above all before it; None counts on.
             gives_logits: False at a stage that is not the last.
+            quiet: such a stage need not say that it is done; see `assume_done`.
 
         Raises:
             DepositUsedUp: the ledger could not promise them; nothing changed.
         """
         voucher = self._ledger.use(self.provider, charged(kind, len(ids), outputs), self.transcript.head)
         request = self._number(Done, request)
-        message = Decode(request, first_position, pack_ids(ids), kind, top_k, outputs)
+        message = Decode(request, first_position, pack_ids(ids), kind, top_k, outputs, int(quiet))
         self._pending[request] = _pending(kind, len(ids), outputs, first_position, gives_logits=gives_logits)
         self.transcript.absorb_decode(message)
         return request, self._seal(*self._pay(voucher), message)
@@ -170,6 +173,7 @@ class ClientLeg:
         outputs: int,
         label: bytes,
         gives_logits: bool,
+        quiet: bool = False,
     ) -> bytes:
         """Frame that does the same at a stage behind the first, which gets the rows from the one before it.
 
@@ -178,7 +182,7 @@ class ClientLeg:
         """
         voucher = self._ledger.use(self.provider, charged(kind, rows, outputs), self.transcript.head)
         self._number(Done, request)
-        message = Expect(request, first_position, rows, kind, top_k, outputs, label)
+        message = Expect(request, first_position, rows, kind, top_k, outputs, label, int(quiet))
         self._pending[request] = _pending(kind, rows, outputs, first_position, gives_logits=gives_logits)
         self.transcript.absorb_expect(message)
         return self._seal(*self._pay(voucher), message)
@@ -187,6 +191,11 @@ class ClientLeg:
         """Frame that has rows sent to the next stage once more."""
         self._number(Done, request)
         return self._seal(Resend(request, first_position, rows))
+
+    def assume_done(self, request: int) -> None:
+        """A quiet request was carried out, as somebody behind this stage has shown."""
+        self._pending.pop(request, None)
+        self._asked.pop(request, None)
 
     def neighbours(self, generation: int, previous: bytes, next_provider: bytes, form: int) -> bytes:
         """Frame that says who serves before and behind from now on; answered with Linked or Unlinked."""
@@ -208,7 +217,7 @@ class ClientLeg:
 
     def ping(self, nonce: int) -> bytes:
         """Frame that asks for a sign of life."""
-        self._pings.add(nonce)
+        self._pings[nonce] += 1
         return self._seal(Ping(nonce))
 
     def goodbye(self, message: str) -> bytes:
@@ -248,6 +257,8 @@ class ClientLeg:
                 if any(len(packed) % 4 for packed in message.ids):
                     raise ChannelRefused("tokens came that are not whole 32-bit numbers")
             case Acknowledge():
+                if message.ack.ack.provider != self.provider:
+                    raise ChannelRefused("the ack is for the leg of another provider")
                 if message.ack.ack.outputs not in self._recent_outputs:
                     raise ChannelRefused("the ack commits to outputs that the provider never gave")
                 self._ledger.take_ack(message.ack, self._service_key)
@@ -258,7 +269,7 @@ class ClientLeg:
             case Pong():
                 if message.nonce not in self._pings:
                     raise ChannelRefused(f"pong {message.nonce} came without its ping")
-                self._pings.remove(message.nonce)
+                self._pings -= Counter((message.nonce,))
             case Linked() | Unlinked():
                 if message.generation > self._generation:
                     raise ChannelRefused(
@@ -303,7 +314,8 @@ class ClientLeg:
 
     def _take_refused(self, refused: Refused) -> None:
         pending = self._pending.pop(refused.request, None)
-        self._asked.pop(refused.request, None)
+        if self._asked.pop(refused.request, None) is None:
+            raise ChannelRefused(f"a refusal came for request {refused.request}, which is not open")
         if pending is not None:
             if refused.decoded_rows > pending.rows:
                 raise ChannelRefused(

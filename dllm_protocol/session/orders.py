@@ -29,6 +29,8 @@ class DecodeRows:
     kind: int
     top_k: int
     outputs: int
+    quiet: bool = False
+    """Whether `ProviderLeg.handed_on` is enough where the rows go to the next stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class TakeRows:
     top_k: int
     outputs: int
     label: bytes
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

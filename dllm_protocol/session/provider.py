@@ -21,6 +21,7 @@ from dllm_protocol.messages import (
     MAX_DECODE_ROWS,
     MAX_FRAME_BYTES,
     MAX_TOKENIZE_BYTES,
+    MAX_WORDS_BYTES,
     OUTPUTS_LAST,
     REFUSED_VOUCHER,
     ROW_DRAFTED,
@@ -118,6 +119,7 @@ class ProviderLeg:
         self._last_request = 0
         self._unacknowledged: deque[WindowAck] = deque()
         self._generation = 0
+        self._done_request = 0
 
     def receive(self, frame: bytes) -> Iterator[Order]:
         """Open a frame and yield what is to be done, message by message.
@@ -161,7 +163,7 @@ class ProviderLeg:
             case Cancel():
                 return CancelRequest(message.request)
             case Ping():
-                return Reply(self._seal(Pong(message.nonce)))
+                return Reply(self._seal(Pong(message.nonce, self._done_request)))
             case Goodbye():
                 return Farewell(message.message)
             case _:
@@ -203,6 +205,7 @@ class ProviderLeg:
             message.kind,
             message.top_k,
             message.outputs or OUTPUTS_LAST,
+            bool(message.quiet),
         )
 
     def _charge(self, request: int, rows: RowCounts) -> Reply | None:
@@ -230,6 +233,7 @@ class ProviderLeg:
             message.top_k,
             message.outputs,
             message.label,
+            bool(message.quiet),
         )
 
     def _take_resend(self, message: Resend) -> Order:
@@ -318,15 +322,23 @@ class ProviderLeg:
         """Frame with the logits of a row; with ``last``, also Done."""
         message = Output(request, position, pack_ids(ids), pack_floats(logits), pack_floats((log_sum_exp,)))
         self._chains.absorb_output(message)
-        return self._seal(message, Done(request)) if last else self._seal(message)
+        return self._seal(message, self._done(request)) if last else self._seal(message)
 
     def done(self, request: int) -> bytes:
         """Frame that ends a request."""
-        return self._seal(Done(request))
+        return self._seal(self._done(request))
+
+    def handed_on(self, request: int) -> None:
+        """A request ended of whose end the client wants to hear only when it asks for a sign of life."""
+        self._done(request)
+
+    def _done(self, request: int) -> Done:
+        self._done_request = request
+        return Done(request)
 
     def refuse(self, request: int, reason: int, text: str, decoded_rows: int) -> bytes:
         """Frame that refuses a request or ends it early."""
-        return self._seal(Refused(request, reason, text[:200], decoded_rows))
+        return self._seal(Refused(request, reason, _words(text), decoded_rows))
 
     def linked(self, generation: int, form: int, round_trip_us: int, bytes_per_s: int) -> bytes:
         """Frame that answers Neighbours: the next stage is reached, or there is none."""
@@ -334,7 +346,7 @@ class ProviderLeg:
 
     def unlinked(self, generation: int, text: str) -> bytes:
         """Frame that answers Neighbours, or says later that the next stage is not reached any more."""
-        return self._seal(Unlinked(generation, text[:200]))
+        return self._seal(Unlinked(generation, _words(text)))
 
     def take_back(self, order: DecodeRows | TakeRows, decoded_rows: int) -> None:
         """Of this request only the first rows were decoded: the others do not count as served."""
@@ -353,7 +365,7 @@ class ProviderLeg:
 
     def goodbye(self, message: str) -> bytes:
         """Frame before closing."""
-        return self._seal(Goodbye(message[:200]))
+        return self._seal(Goodbye(_words(message)))
 
     def _count(self, request: int) -> None:
         if request <= self._last_request:
@@ -362,3 +374,9 @@ class ProviderLeg:
 
     def _seal(self, *messages: Record) -> bytes:
         return self._stream.seal(Frame(messages).encode())
+
+
+def _words(text: str) -> str:
+    """As much of a text as a message takes. Another stage's words may be in it: no choice of them may break ours."""
+    printable = "".join(one if one.isprintable() else "?" for one in text[:MAX_WORDS_BYTES])
+    return printable.encode()[:MAX_WORDS_BYTES].decode(errors="ignore")

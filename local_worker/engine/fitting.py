@@ -61,7 +61,8 @@ def fit(path: Path, wish: Wish, free: FreeMemory, cards: Sequence[Device]) -> Fi
     except (OSError, MalformedBytes):
         # No model, most likely: llama.cpp says what is wrong with it. Should it take it all the same, it gets little.
         least = Places(wish.sequences or 1, wish.context_rows or LEAST_CONTEXT_ROWS)
-        return Fitting(least, max(0, wish.gpu_layers) if cards else 0, _names(cards))
+        on_cards = max(0, wish.gpu_layers) if cards else 0
+        return Fitting(least, on_cards, _names(cards) if on_cards else "")
     gpu_layers = _gpu_layers(needs, wish, cards)
     free = FreeMemory(free.free_bytes // max(1, wish.memory_share), free.bound)
     found = places(needs.without(gpu_layers), free, sequences=wish.sequences, context_rows=wish.context_rows)

@@ -6,6 +6,7 @@ in turns; the two kinds alternate, short ones first. No clock and no I/O: jobs i
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -216,14 +217,20 @@ class Scheduler:
         return answers
 
     def _short(self, sequences: list[int]) -> list[Rows]:
-        parts = []
-        room = self._decoder.batch_rows
-        # llama.cpp batches neighbouring streams together: by id, rows of one session never part two others'.
-        for sequence in sorted(sequences):
+        """The jobs that are computed together with the one that waits longest, which is the first of ``sequences``.
+
+        llama.cpp computes neighbouring streams in one go, and others one after the other. Whoever is no neighbour
+        would only make the others wait for their answers; it has its turn next, with neighbours that came meanwhile.
+        """
+        waiting, oldest = set(sequences), sequences[0]
+        above = itertools.takewhile(waiting.__contains__, itertools.count(oldest + 1))
+        below = itertools.takewhile(waiting.__contains__, itertools.count(oldest - 1, -1))
+        chosen, room = [], self._decoder.batch_rows
+        for sequence in (oldest, *above, *below):
             if self._jobs[sequence].left <= room:
-                parts.append(self._jobs[sequence].take(room))
-                room -= len(parts[-1].inputs)
-        return parts
+                chosen.append(sequence)
+                room -= self._jobs[sequence].left
+        return [self._jobs[sequence].take(SHORT_ROWS) for sequence in sorted(chosen)]
 
     def _slice(self, rows: int) -> list[Rows]:
         room = min(rows, self._decoder.batch_rows)

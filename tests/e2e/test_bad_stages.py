@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm_chat.session import catching_up, line, line_ear, pace
+from dllm_chat.session import line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
+from dllm_protocol.stage_link import StageGoodbye, StageLink
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
+from local_worker.place_in_line import PlaceInLine
 from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
@@ -60,8 +62,10 @@ def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a stage that does nothing for failed sooner."""
-    for room in (line, line_ear, catching_up):
+    for room in (line, line_ear):
         monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(line_ear, "ROW_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(line_ear, "BEAT_S", 0.2)
 
 
 def signal_engine(worker: Worker, number: signal.Signals) -> None:
@@ -200,6 +204,25 @@ async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene
             if len(found) == 5:
                 await scene.serving[1].die()
     assert found == (await whole_answer(scene.stages, PROMPT, COUNT))[:5]
+
+
+@pytest.mark.parametrize("answer", ["twice", "endless words"])
+async def test_a_stage_that_answers_its_link_with_nonsense_is_named_and_not_the_one_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    hostile, take = scene.serving[1], PlaceInLine.take
+
+    async def nonsense(self: PlaceInLine, provider: bytes, link: Link, stage: StageLink) -> None:
+        if self._terms.entry.provider == hostile.provider:
+            seal = stage.seal
+            told = StageGoodbye("\N{MUSICAL SYMBOL G CLEF}" * 75)
+            reply = (lambda *one: seal(*one, *one)) if answer == "twice" else (lambda *one: seal(told))
+            monkeypatch.setattr(stage, "seal", reply)
+        await take(self, provider, link, stage)
+
+    monkeypatch.setattr(PlaceInLine, "take", nonsense)
+    assert await scene.asking.answer(PROMPT, 3) == await whole_answer(scene.stages, PROMPT, 3)
+    assert scene.asking.lineup.saved.failed == (hostile.provider,)
 
 
 async def test_a_stranger_cannot_hand_rows_on(scene: Scene) -> None:

@@ -21,11 +21,13 @@ from dllm_protocol.messages import (
     Acknowledge,
     Done,
     Frame,
+    Goodbye,
     Output,
     Pay,
     Pong,
     Ready,
     Refused,
+    Unlinked,
     unpack_ids,
 )
 from dllm_protocol.offer_book import BookEntry
@@ -58,7 +60,7 @@ from dllm_protocol.session.provider import (
     VoucherRefused,
 )
 from dllm_protocol.signing import SeedSigner
-from dllm_protocol.voucher import WindowAck, contradict, sign_voucher
+from dllm_protocol.voucher import WindowAck, contradict, sign_ack, sign_voucher
 
 CHAIN = "test-00000000"
 PRICES = RowPrices(100, 1000, 1000, 100)
@@ -299,6 +301,28 @@ def test_an_ack_for_outputs_that_were_never_given_is_refused() -> None:
         pair.client.receive(pair.provider.acknowledge())
 
 
+def test_a_provider_acknowledges_its_own_leg_only() -> None:
+    """Signed with its own key it would otherwise stand for the other stage's, whose true ack then came too late."""
+    pair, other = make_pair(), entry(2).provider
+    pair.ledger.use(other, RowCounts(0, 1, 0, 0), pair.client.transcript.head)
+    pair.deliver(pair.client.decode(0, [5], kind=ROW_KEPT, top_k=4)[1])
+    voucher = pair.provider.standing.voucher
+    assert voucher is not None
+    leg = next(leg for leg in voucher.voucher.legs if leg.provider == other)
+    ack = WindowAck(
+        CHAIN,
+        voucher.voucher.session,
+        other,
+        voucher.voucher.n,
+        voucher.voucher.transcript,
+        pair.client.transcript.outputs,
+        leg.cumulative_udllm,
+    )
+    with pytest.raises(ChannelRefused, match="the leg of another provider"):
+        pair.client.receive(pair.provider._seal(Acknowledge(sign_ack(pair.service, ack))))
+    assert pair.ledger.state.acks == ()
+
+
 def test_an_output_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="not open"):
@@ -413,13 +437,54 @@ def test_a_row_is_answered_once() -> None:
         pair.client.receive(pair.provider.output(1, 1, [9], [1.0], 0.0, last=False))
 
 
+def test_a_refusal_is_taken_once_and_for_what_was_asked_only() -> None:
+    """Whoever refuses what was never asked could fill the client's memory, or blame others without end."""
+    pair = make_pair()
+    with pytest.raises(ChannelRefused, match="request 9, which is not open"):
+        pair.client.receive(pair.provider.refuse(9, REFUSED_CANCELLED, "", 0))
+    pair = make_pair()
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4)[1])
+    pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, "", 0))
+    with pytest.raises(ChannelRefused, match="request 1, which is not open"):
+        pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, "", 0))
+
+
+def test_pings_that_overtake_their_answers_are_each_answered() -> None:
+    """A stage that is asked every second for a sign of life may be further away than a second."""
+    pair = make_pair()
+    answers = [order for _ in range(2) for order in pair.deliver(pair.client.ping(1))]
+    for answer in answers:
+        assert isinstance(answer, Reply)
+        assert pair.client.receive(answer.frame) == (Pong(1, 0),)
+    with pytest.raises(ChannelRefused, match="without its ping"):
+        pair.client.receive(pair.provider._seal(Pong(1, 0)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["\N{MUSICAL SYMBOL G CLEF}" * 120, "two\nlines \x1b[2J", "\udcff", ""],
+    ids=["long", "escapes", "surrogate", "none"],
+)
+def test_no_words_of_another_stage_keep_a_provider_from_speaking(words: str) -> None:
+    """A reason may quote whoever is at fault: his choice of words must not break the channel of who tells it."""
+    pair = make_pair()
+    pair.deliver(pair.client.neighbours(1, b"", b"", 0))
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4)[1])
+    (unlinked,) = pair.client.receive(pair.provider.unlinked(1, words))
+    (refused,) = pair.client.receive(pair.provider.refuse(1, REFUSED_CANCELLED, words, 0))
+    (goodbye,) = pair.client.receive(pair.provider.goodbye(words))
+    assert isinstance(unlinked, Unlinked) and isinstance(refused, Refused) and isinstance(goodbye, Goodbye)
+    assert unlinked.message == refused.message == goodbye.message
+    assert bool(unlinked.message) == bool(words)
+
+
 def test_what_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="nobody asked"):
         pair.client.receive(pair.provider.vocabulary_part(0, 9, b"v"))
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="without its ping"):
-        pair.client.receive(pair.provider._seal(Pong(7)))
+        pair.client.receive(pair.provider._seal(Pong(7, 0)))
 
 
 def test_a_ledger_that_was_put_back_promises_nothing_more() -> None:

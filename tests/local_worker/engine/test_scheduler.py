@@ -82,15 +82,28 @@ def test_long_prompts_share_slices_evenly() -> None:
     assert min(len(kv) for kv in ledger.kv[:3]) > 0
 
 
-def test_decode_rows_of_all_sequences_go_into_one_batch() -> None:
+def test_decode_rows_of_neighbours_go_into_one_batch() -> None:
     ledger = Ledger(sequences=8)
     scheduler = Scheduler(ledger)
-    for sequence in (5, 2, 7, 0):
+    for sequence in (5, 3, 4, 2):
         scheduler.submit(request(sequence, 1))
     answers = parsed(scheduler.step())
-    assert [part.sequence for part in ledger.batches[0]] == [0, 2, 5, 7]
-    assert [call for _, call, _ in answers] == [1, 3, 6, 8]
-    assert scheduler.answered == [0, 2, 5, 7]
+    assert [part.sequence for part in ledger.batches[0]] == [2, 3, 4, 5]
+    assert [call for _, call, _ in answers] == [3, 4, 5, 6]
+    assert scheduler.answered == [2, 3, 4, 5]
+    assert not scheduler.busy
+
+
+def test_who_is_no_neighbour_has_the_next_turn_with_those_who_came_meanwhile() -> None:
+    ledger = Ledger(sequences=8)
+    scheduler = Scheduler(ledger)
+    for sequence in (5, 2, 6, 0):
+        scheduler.submit(request(sequence, 1))
+    scheduler.step()
+    assert scheduler.answered == [5, 6], "the one that came first, and its neighbour"
+    scheduler.submit(request(1, 1))
+    scheduler.step()
+    assert scheduler.answered == [0, 1, 2]
     assert not scheduler.busy
     assert not scheduler.has_short
     scheduler.submit(request(0, 1, first=1))

@@ -1,0 +1,134 @@
+"""Standbys of a line: asked, kept ready, and left alone by what others do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dllm_chat.session.front_desk import LegFailed
+from dllm_chat.session.stage_leg import StageLeg
+from dllm_protocol.messages import REFUSED_REQUEST, ROW_REPLAYED
+from dllm_protocol.session.ledger import DepositUsedUp
+from local_worker.engine.messages import Hidden
+from local_worker.engine.sequence import Sequence
+from local_worker.row_work import RowRequest, RowWork
+from tests.e2e.stages import Asking, Stages, Worker, stages_of, whole_answer
+from tests.local_worker.packages.tiny_models import SHAPES
+
+PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
+COUNT = 8
+CUTS = ((0, 1), (1, 3), (3, 4))
+
+
+@pytest.fixture
+async def stages(tmp_path: Path) -> AsyncIterator[Stages]:
+    async with stages_of(tmp_path, SHAPES["llama"]) as made:
+        yield made
+
+
+@pytest.fixture
+def open_legs(monkeypatch: pytest.MonkeyPatch) -> set[StageLeg]:
+    """Legs whose channel somebody reads."""
+    found: set[StageLeg] = set()
+    read, close = StageLeg._read, StageLeg.close
+
+    async def noted(self: StageLeg) -> None:
+        found.add(self)
+        await read(self)
+
+    async def closed(self: StageLeg, reason: str) -> None:
+        found.discard(self)
+        await close(self, reason)
+
+    monkeypatch.setattr(StageLeg, "_read", noted)
+    monkeypatch.setattr(StageLeg, "close", closed)
+    return found
+
+
+async def line_with_standbys(stages: Stages) -> tuple[list[Worker], list[Worker], Asking]:
+    serving = [await stages.start(*cut) for cut in CUTS]
+    standbys = [await stages.start(*cut) for cut in CUTS]
+    asking = stages.client(1, list(zip(serving, standbys, strict=True)))
+    asking.questions = True
+    return serving, standbys, asking
+
+
+async def test_a_stage_that_dies_while_a_standby_is_asked_costs_the_standby_nothing(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, open_legs: set[StageLeg]
+) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    run, died = Sequence.pass_on, False
+
+    async def dies(self: Sequence, first_position: int, hidden: Hidden) -> Hidden:
+        nonlocal died
+        if self._engine is standbys[1].engine.current() and not died:
+            died = True
+            await serving[2].die()
+        return await run(self, first_position, hidden)
+
+    monkeypatch.setattr(Sequence, "pass_on", dies)
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    assert died and asking.lineup.saved.failed == (serving[2].provider,)
+    await asking.leave()
+    assert open_legs == set()
+
+
+async def test_a_stage_that_refuses_the_question_is_replaced_and_the_answer_comes(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, open_legs: set[StageLeg]
+) -> None:
+    serving, _, asking = await line_with_standbys(stages)
+    carry_out, hosts = RowWork._carry_out, serving[1].server._hosts
+
+    async def refuses(self: RowWork, order: RowRequest) -> None:
+        if any(host._work is self for host in hosts.values()):
+            await self.refuse(order, REFUSED_REQUEST, "what rows?", 0)
+            return
+        await carry_out(self, order)
+
+    monkeypatch.setattr(RowWork, "_carry_out", refuses)
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    assert asking.lineup.saved.failed == (serving[1].provider,)
+    await asking.leave()
+    assert open_legs == set()
+
+
+async def test_questions_that_the_deposit_does_not_hold_leave_no_channel_open(
+    stages: Stages, open_legs: set[StageLeg]
+) -> None:
+    _, _, asking = await line_with_standbys(stages)
+    await asking.lineup.open()
+    # Room for the line's own answer, and that of the first standby.
+    asking.lineup.ledger.deposit_udllm = 80
+    with pytest.raises(DepositUsedUp):
+        await asking.lineup.question_standbys(rows=10**6, vocab_size=512, architecture="llama")
+    await asking.lineup.close("the test is over")
+    assert open_legs == set()
+
+
+async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_deposit(
+    stages: Stages, open_legs: set[StageLeg]
+) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    asking.questions = False
+    lineup, session = asking.lineup, asking.lineup.saved.route.session
+    record, route = stages.chain.sessions[session]
+    stages.chain.sessions[session] = (replace(record, deposit_udllm=75), route)
+    found = await asking.answer(PROMPT, 3)
+    await asyncio.gather(*lineup._spares.values())
+    stages.chain.sessions[session] = (record, route)
+    decoder = await lineup.reopen()
+    await serving[1].die()
+    ids, row = [*PROMPT, *found], None
+    while row is None:
+        try:
+            row = await decoder.decode(ids, kind=ROW_REPLAYED, top_k=8)
+        except LegFailed as failure:
+            decoder, _ = await lineup.replace(failure)
+    assert [*found, row.ids[0]] == await whole_answer(stages, PROMPT, 4)
+    assert lineup.providers == (serving[0].provider, standbys[1].provider, serving[2].provider)
+    await asking.leave()
+    assert open_legs == set()
