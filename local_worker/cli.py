@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from local_worker.files import is_running, locked_home
 from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
+from local_worker.piece_exchange import exchange_of
 from local_worker.remote_engine.options import remote_server
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
@@ -65,6 +65,20 @@ MetricsListen = Annotated[
 ]
 Package = Annotated[
     Path | None, typer.Option(help="A model in pieces to serve, instead of a file: see 'model pack'.")
+]
+Peer = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="host:port of somebody who seeds the package's model: missing pieces are fetched; repeatable."
+    ),
+]
+WebSeed = Annotated[
+    list[str] | None,
+    typer.Option(help="Address of a package's folder behind HTTP, for the same; repeatable."),
+]
+Seed = Annotated[str, typer.Option(help="host:port to serve the package's pieces at; empty = nowhere.")]
+UploadLimit = Annotated[
+    str, typer.Option("--upload-limit", help="Bytes a second to peers: 2M, 500k; 0 = no limit.")
 ]
 Layers = Annotated[
     list[str] | None,
@@ -154,13 +168,17 @@ def start(
     package: Package = None,
     layers: Layers = None,
     most_layers: MostLayers = None,
+    peer: Peer = None,
+    web_seed: WebSeed = None,
+    seed: Seed = "",
+    upload_limit: UploadLimit = "0",
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
     listen: Listen = None,
     announce: Announce = None,
     relay: Relay = None,
     plain_relay: PlainRelay = False,
     owner: OwnerAddress = None,
-    name: Annotated[str | None, typer.Option(help="Serve the file under this name only.")] = None,
+    name: Annotated[str | None, typer.Option(help="Serve it, or fetch it, under this name only.")] = None,
     chat_template: Annotated[str | None, typer.Option(help="For a model that is registered here.")] = None,
     register_model: Annotated[bool, typer.Option(help="Register the model if it is not (bond).")] = False,
     prices: Prices = None,
@@ -183,21 +201,18 @@ def start(
 ) -> None:
     """Serve a model until a signal (or the lifeline's end) says stop; a second signal stops at once."""
     with reported(as_json), locked_home(_existing(home)):
-        if model is not None and package is not None:
-            raise UsageRefused("--model and --package are two models", hint="leave one of them away")
+        file = _model_of(model, package)
         relays = relays_of(relay or (), plain_allowed=plain_relay)
         typed = (layers or (), listen or (), announce or (), prices or (), capacity)
         slices = slices_of(*typed, relays=len(relays), most_layers=most_layers)
+        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=bool(package or layers))
+        exchange = exchange_of(peer or (), web_seed or (), seed, upload_limit, package, layers)
+        most = (context, sequences, threads, gpu_layers_of(gpu_layers))
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
-        network = _read_bundle(bundle)
-        prefix = network.bundle.genesis.address_prefix
-        file = package or model or packaged_model()
-        in_parts = package is not None or bool(layers)
-        remote = remote_server(backend, url, api_key_file, remote_model, in_parts=in_parts)
-        local = EngineOptions(file, home / "engine.log", context, sequences, threads)
+        network, prefix = _read_network(bundle)
         options = ServiceOptions(
             home=home,
-            engine=replace(local, gpu_layers=gpu_layers_of(gpu_layers), remote=remote),
+            engine=EngineOptions(file, home / "engine.log", *most, remote=remote),
             package=package,
             slices=slices,
             relays=relays,
@@ -206,17 +221,23 @@ def start(
             chat_template=chat_template,
             may_register_model=register_model or prefix == LOCAL_PREFIX,
             claims=replace(ClaimPolicy(), threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
+            exchange=exchange,
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
-        told = partial(_say_ready, as_json=as_json)
         run_worker(
             *(options, own_keys, network),
             sources=tuple(rpc or ()),
             lifeline=lifeline,
-            on_ready=told,
-            log_level=log_level,
-            log_format=log_format,
+            on_ready=lambda now: _say_ready(now, as_json),
+            log=(log_level, log_format),
         )
+
+
+def _model_of(model: Path | None, package: Path | None) -> Path:
+    """What is served: the package, the file, or the installation's own."""
+    if model is not None and package is not None:
+        raise UsageRefused("--model and --package are two models", hint="leave one of them away")
+    return package or model or packaged_model()
 
 
 def _say_ready(now: Status, as_json: bool) -> None:
@@ -288,12 +309,14 @@ def _existing(home: Path) -> Path:
     return home
 
 
-def _read_bundle(path: Path) -> SignedBundle:
+def _read_network(path: Path) -> tuple[SignedBundle, str]:
+    """A network's bundle, and what its addresses begin with."""
     try:
         with path.open("rb") as file:
-            return SignedBundle.decode(file.read(MAX_BUNDLE_BYTES))
+            network = SignedBundle.decode(file.read(MAX_BUNDLE_BYTES))
     except OSError as error:
         raise UsageRefused(f"{path} cannot be read: {error.strerror}") from error
+    return network, network.bundle.genesis.address_prefix
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dllm_protocol.actions import Heartbeat, SetHolding, WithdrawHolding
 from dllm_protocol.endpoints import write_relay_endpoint
 from dllm_protocol.errors import DllmError
 from dllm_protocol.holder_book import HolderBook
-from dllm_protocol.model_manifest import PIECE_HEADER, Manifest
+from dllm_protocol.model_manifest import Manifest
 from dllm_protocol.placement.listed import usual_speed
 from dllm_protocol.placement.plan import Why
 from dllm_protocol.placement.rule import DEFAULT_RULES
@@ -22,7 +22,6 @@ from local_worker.chain import Chain
 from local_worker.keys import WorkerKeys
 from local_worker.measuring import RoomFor, layers_that_fit
 from local_worker.memory import free_memory
-from local_worker.packages.package import read_piece_head
 from local_worker.placing import Act, EpochView, Own, Step
 from local_worker.registration import Registration
 from local_worker.relays import own_endpoints
@@ -71,13 +70,13 @@ class PlaceKeeper:
 
         Raises:
             NoRoom: not even the smallest slice fits.
-            As `SharedPackage.found`.
+            As `SharedPackage.header`.
         """
-        folder, pieces, self._manifest = await self._package.found(self._chain)
-        header = next(one for one in pieces.pieces if one.kind == PIECE_HEADER)
+        _, pieces, self._manifest = await self._package.found(self._chain)
+        header = await self._package.header(self._chain)
         engine, free = self._setting.engine, free_memory()
         room = RoomFor(engine.sequences, engine.context_rows)
-        fitting = layers_that_fit(pieces, read_piece_head(folder, header)[0], free, room)
+        fitting = layers_that_fit(pieces, header, free, room)
         memory = min(fitting, self._options.most_layers or fitting)
         if memory < least_slice(pieces.layers):
             raise NoRoom(

@@ -32,15 +32,17 @@ def run_worker(
     sources: Sequence[str],
     lifeline: bool,
     on_ready: Callable[[Status], None],
-    log_level: str = "info",
-    log_format: str = "json",
+    log: tuple[str, str] = ("info", "json"),
 ) -> None:
     """Serve until SIGTERM, SIGINT or the lifeline's end; a second one stops at once.
+
+    Args:
+        log: the log's level and form.
 
     Raises:
         DllmError: it could not start, or cannot go on.
     """
-    log_to(options.home / "worker.log", level=log_level, form=log_format)
+    log_to(options.home / "worker.log", level=log[0], form=log[1])
     asyncio.run(_run(options, keys, bundle, sources, lifeline, on_ready))
 
 

@@ -23,6 +23,7 @@ from local_worker.engine_host import EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.layer_range import AUTO_LAYERS
 from local_worker.metrics import worker_families
+from local_worker.piece_exchange import Exchange, PackageSeeding
 from local_worker.restored import mark_slices
 from local_worker.self_test import SelfTestFailed
 from local_worker.settlement import ClaimPolicy
@@ -56,6 +57,8 @@ class ServiceOptions:
     limits: ChannelLimits = DEFAULT_LIMITS
     relays: tuple[RelayUrl, ...] = ()
     """Through which every slice is reached."""
+    exchange: Exchange = field(default_factory=Exchange)
+    """Where pieces that are missing come from, and where those that are there are served."""
     metrics: tuple[str, int] | None = None
     """Host and port where Prometheus' metrics are served; None = nowhere."""
 
@@ -95,12 +98,14 @@ class Service:
             relays=options.relays,
         )
         homes = [slice_home(options.home, number) for number in range(1, len(keys) + 1)]
+        self._package = _package(options)
+        self._seeding: PackageSeeding | None = None
         self._parts: tuple[Slice | AutoSlice, ...] = tuple(
             AutoSlice(home, with_port(one), setting, model, own_keys, chain)
             if isinstance(model, SharedPackage)
             else Slice(home, one, setting, model, own_keys, chain)
             for home, one, model, own_keys, chain in zip(
-                homes, options.slices, _models(options), keys, chains, strict=True
+                homes, options.slices, _models(options, self._package), keys, chains, strict=True
             )
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -153,6 +158,15 @@ class Service:
         for one in self._parts:
             await one.offer()
         self.status.state = "serving"
+        self._begin_seeding()
+
+    def _begin_seeding(self) -> None:
+        """Serve the package's pieces from now on, where that is wished."""
+        at = self._options.exchange.seed_at
+        if at is None or self._package is None:
+            return
+        self._seeding = PackageSeeding(self._package.folder, at, self._options.exchange.limits)
+        self._spawn(self._seeding.run())
 
     async def _open_metrics(self) -> None:
         if self._options.metrics is None:
@@ -233,21 +247,30 @@ class Service:
 
     async def _current_status(self) -> Status:
         self.status.take(await asyncio.gather(*(one.status() for one in self._parts)))
+        if self._seeding is not None:
+            self.status.seeds_at, self.status.seeding_problem = self._seeding.seeds_at, self._seeding.problem
         return self.status
 
 
-def _models(options: ServiceOptions) -> Sequence[SliceModel | SharedPackage]:
-    """Where each slice's model comes from; a package where the layers are still to be chosen."""
+def _package(options: ServiceOptions) -> SharedPackage | None:
+    """What all slices are built from; None where a file is served as it is."""
     if not options.in_pieces:
-        whole = WholeFile(options.engine.model_path, options.model_name, options.chat_template)
-        return [whole] * len(options.slices)
-    package = SharedPackage(
+        return None
+    return SharedPackage(
         options.package,
         None if options.package is not None else options.engine.model_path,
         options.home,
         options.model_name,
         options.chat_template,
+        options.exchange,
     )
+
+
+def _models(options: ServiceOptions, package: SharedPackage | None) -> Sequence[SliceModel | SharedPackage]:
+    """Where each slice's model comes from; a package where the layers are still to be chosen."""
+    if package is None:
+        whole = WholeFile(options.engine.model_path, options.model_name, options.chat_template)
+        return [whole] * len(options.slices)
     return [
         package
         if one.layers == AUTO_LAYERS

@@ -10,23 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from dllm_protocol.errors import DllmError
-from dllm_protocol.model_manifest import Manifest
+from dllm_protocol.errors import DllmError, MalformedBytes
+from dllm_protocol.gguf.head import Head
+from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, probe_of
 from dllm_protocol.model_package.chunk import check_layers
+from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.vocabulary import vocabulary_hash
 from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import EngineInfo
-from local_worker.errors import ModelMismatch
+from local_worker.errors import ModelMismatch, ModelNotRegistered
 from local_worker.layer_range import parse_layers
 from local_worker.model_files import DEFAULT_RESERVE, name_from_file, without_part
 from local_worker.model_service import PackagedModel, describe, registered_manifest
 from local_worker.packages.disk import Progress
+from local_worker.packages.errors import PackageNotFound
 from local_worker.packages.kept import CHUNK_FILE, kept_chunk, kept_package
-from local_worker.packages.package import load_package
+from local_worker.packages.package import (
+    MANIFEST_FILE,
+    check_chunked,
+    load_package,
+    piece_path,
+    read_piece_head,
+    verify_piece,
+)
 from local_worker.packages.packing import ManifestTerms
 from local_worker.packages.probe_piece import Probe, nearest_probe
+from local_worker.piece_exchange import Exchange
 from local_worker.vocabulary import canonical_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -34,6 +45,9 @@ _log = logging.getLogger(__name__)
 MODEL_FOLDER: Final = "model"
 """In a home: what can be made anew from the model, and is in no backup."""
 CHAIN_WAIT_S = 30.0
+WHO_HAS_IT: Final = (
+    "name who has its pieces with --peer or --web-seed, and for an empty folder the model with --name"
+)
 T = TypeVar("T")
 
 
@@ -100,7 +114,13 @@ class SharedPackage:
     """A package that several slices of one worker are built from; looked at once."""
 
     def __init__(
-        self, folder: Path | None, model: Path | None, home: Path, name: str | None, chat_template: str | None
+        self,
+        folder: Path | None,
+        model: Path | None,
+        home: Path,
+        name: str | None,
+        chat_template: str | None,
+        exchange: Exchange | None = None,
     ) -> None:
         """Prepare.
 
@@ -109,12 +129,14 @@ class SharedPackage:
             model: a GGUF file, or any part of a split one.
             home: the worker's, which keeps the package of a model that was cut.
             name: serve it under this name only.
+            exchange: where pieces that are missing come from; None: from nowhere.
         """
         self._folder = folder
         self._model = model
         self._home = home
         self._name = name
         self._chat_template = chat_template
+        self._exchange = exchange or Exchange()
         self._found: tuple[Path, Manifest, Manifest] | None = None
         self.busy = asyncio.Lock()
         """Held by whoever reads or writes much: the disk is one."""
@@ -122,8 +144,11 @@ class SharedPackage:
     async def found(self, chain: Chain) -> tuple[Path, Manifest, Manifest]:
         """(folder, the package's own manifest, the registry's), packed where it must be.
 
+        Where no package lies in the folder and there are sources, the manifest is the registry's of the model's name.
+
         Raises:
             PackageNotFound, MalformedBytes, VerificationFailed: it is no package.
+            ModelNotRegistered: nothing is there, and the registry has no model of that name.
             ModelMismatch: the registry promises another model under its name.
             As `pack`.
         """
@@ -132,12 +157,95 @@ class SharedPackage:
         async with self.busy:
             if self._found is None:
                 folder = self._folder or await self._pack()
-                own = await asyncio.to_thread(load_package, folder)
+                own = await self._own_manifest(folder, chain)
                 registered = await registered_manifest(
                     chain, PackagedModel(own), own.name, name=self._name, chat_template=self._chat_template
                 )
                 self._found = folder, own, registered
             return self._found
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, once `found` has returned."""
+        assert self._found is not None, "found() comes first"
+        return self._found[0]
+
+    async def _own_manifest(self, folder: Path, chain: Chain) -> Manifest:
+        if not self._exchange.has_sources or (folder / MANIFEST_FILE).exists():
+            try:
+                return await asyncio.to_thread(load_package, folder)
+            except PackageNotFound as missing:
+                self._say_who_has_it(missing)
+                raise
+        if self._name is None:
+            raise PackageNotFound(
+                f"{folder} is no package, and no model is named that could be fetched into it",
+                hint="name a registered model with --name",
+            )
+        record = await chain.model(self._name)
+        if record is None:
+            raise ModelNotRegistered(
+                f"the registry has no model {self._name!r}, and {folder} is no package",
+                hint="name a registered model with --name",
+            )
+        check_chunked(record.manifest)
+        return record.manifest
+
+    async def chunk(self, chain: Chain, first: int, end: int, folder: Path) -> None:
+        """Have the layers [first, end) assembled in a folder; pieces that are missing or damaged are fetched before.
+
+        Raises:
+            As `found`, `kept_chunk` and, where there are sources, `Exchange.fetch`.
+        """
+        package, own, registered = await self.found(chain)
+
+        def build(progress: Progress) -> None:
+            kept_chunk(folder, package, own, first, end, progress)
+            if self._exchange.has_sources:
+                # Read once more before the slice proves itself; here it can still be fetched.
+                _verify_probe(package, own, registered)
+
+        await self._with_pieces(build, first, end)
+
+    async def header(self, chain: Chain) -> Head:
+        """The head of the package's header piece, which is fetched before where it must be.
+
+        Raises:
+            As `found`, `read_piece_head` and, where there are sources, `Exchange.fetch`.
+        """
+        package, own, _ = await self.found(chain)
+        piece = next(one for one in own.pieces if one.kind == PIECE_HEADER)
+
+        def read(_: Progress) -> Head:
+            if self._exchange.has_sources:
+                verify_piece(package, piece)
+            return read_piece_head(package, piece)[0]
+
+        return await self._with_pieces(read, 0, own.layers, header_only=True)
+
+    async def _with_pieces(
+        self, work: Callable[[Progress], T], first: int, end: int, *, header_only: bool = False
+    ) -> T:
+        """Work that reads pieces of the layers [first, end); where it cannot, they are fetched, and it begins anew."""
+        assert self._found is not None, "found() comes first"
+        package, own, _ = self._found
+        has_sources = self._exchange.has_sources
+        async with self.busy:
+            try:
+                if not has_sources or (package / MANIFEST_FILE).exists():
+                    return await in_thread(work)
+            except (PackageNotFound, PieceRefused, MalformedBytes) as lacking:
+                if not has_sources:
+                    self._say_who_has_it(lacking)
+                    raise
+                _log.warning("the package lacks something: %s", lacking.message)
+            await self._exchange.fetch(own, first, end, package, header_only=header_only)
+            return await in_thread(work)
+
+    def _say_who_has_it(self, error: DllmError) -> None:
+        """Add to a failure that a package, unlike a file that is cut here, can be fetched."""
+        if self._folder is not None:
+            error.hint = "; or ".join(words for words in (error.hint, WHO_HAS_IT) if words)
 
     async def _pack(self) -> Path:
         model = self._model
@@ -164,18 +272,17 @@ class PackagedLayers:
         return self._folder / CHUNK_FILE
 
     async def prepare(self, chain: Chain) -> None:
-        """Hold the package against the registry, then check and assemble the pieces that are needed.
+        """Hold the package against the registry, then check, fetch where it must be, and assemble the pieces.
 
         Raises:
             LayersRefused: the model has no such layers.
-            As `SharedPackage.found` and `assemble`.
+            As `SharedPackage.chunk`.
         """
         await wait_for_chain(chain, CHAIN_WAIT_S)
-        package, own, _ = await self._package.found(chain)
+        _, own, _ = await self._package.found(chain)
         first, end = parse_layers(self._layers, own.layers)
         check_layers(own.layers, first, end)
-        async with self._package.busy:
-            await in_thread(lambda progress: kept_chunk(self._folder, package, own, first, end, progress))
+        await self._package.chunk(chain, first, end, self._folder)
 
     async def identify(self, chain: Chain, engine: ServingEngine) -> Served:
         """See `SliceModel`.
@@ -208,6 +315,15 @@ class PackagedLayers:
             lambda: nearest_probe(package, own, registered, first, end, context_rows=info.context_rows)
         )
         return Served(registered, first, end, vocabulary, _context_rows(info, registered), probe)
+
+
+def _verify_probe(package: Path, own: Manifest, registered: Manifest) -> None:
+    """Compare the probe that `nearest_probe` takes with its manifest; raises as `verify_piece`."""
+    piece = probe_of(registered)
+    if piece is None or not piece_path(package, piece).is_file():
+        piece = probe_of(own)
+    if piece is not None:
+        verify_piece(package, piece)
 
 
 def _context_rows(info: EngineInfo, manifest: Manifest) -> int:

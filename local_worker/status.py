@@ -90,6 +90,10 @@ class Status:
     gpu_layers: int = 0
     metrics_address: str = ""
     """Where Prometheus' metrics are served, ``host:port``; empty = nowhere."""
+    seeds_at: str = ""
+    """Where peers fetch pieces of its package from, ``host:port``; empty = nowhere now."""
+    seeding_problem: str = ""
+    """Why pieces are not served although they should be; it is tried again."""
     self_test: str = ""
     self_tests: int = 0
     slices: tuple[SliceStatus, ...] = ()

@@ -66,6 +66,9 @@ def fetch(
         int, typer.Option(help="Seconds without anything until it fails.", min=1, max=IDLE_MAX_S)
     ] = 120,
     find_peers: _FindsPeers = False,
+    header_only: Annotated[
+        bool, typer.Option("--header-only", help="The header piece and no other.")
+    ] = False,
     manifest_hash: Expected = None,
     lifeline: _Lifeline = False,
     as_json: Json = False,
@@ -80,7 +83,8 @@ def fetch(
         if lifeline:
             _end_with_stdin()
         with closing(Swarm(limits, place, finds_peers=find_peers)) as swarm:
-            done = fetch_pieces(swarm, model, first, end, out, sources, limits.idle_s, note)
+            wanted = (model, first, end, out, sources, limits.idle_s, note)
+            done = fetch_pieces(swarm, *wanted, header_only=header_only)
         say(
             {"package": str(out), "first_layer": first, "end_layer": end, **_named(model), **asdict(done)},
             as_json,

@@ -15,11 +15,10 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from dllm_protocol.model_package.chunk import END_KEY, FIRST_KEY, LAYERS_KEY
 from local_worker.engine.batch import BatchRows
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
-from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, Role, even_groups
+from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, even_groups, role_of
 from local_worker.engine.rows import BatchFailed, Rows, cut
 from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
@@ -183,8 +182,9 @@ class LlamaModel:
         self._library = _Library()
         self.architecture = self._checked_architecture(path)
         self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers)
-        self._on_card = (device, gpu_layers)
-        self.role = _role(self._model, path)
+        self._gpu_layers, self._device = gpu_layers, device
+        layers = llama_cpp.llama_model_n_layer(self._model)
+        self.role = role_of(path.name, layers, lambda key: _meta(self._model, key))
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         if vocab is None:
             raise ModelRefused(f"{path.name} has no vocabulary")
@@ -267,7 +267,8 @@ class LlamaModel:
         """Decode all parts in one batch of at most ``batch_rows`` rows; at most one part a sequence, in their order.
 
         Returns:
-            Of each part: f32 [outputs, vocab_size], valid until the next call, or hidden states of all its rows.
+            For each part an array [outputs, vocab_size] of f32 that is valid until the next call (no copy is made),
+            or hidden states of all its rows [rows, n_embd] where the chunk is not the last.
 
         Raises:
             BatchFailed: llama.cpp refused; the KV of these sequences is no longer to be relied on.
@@ -301,7 +302,8 @@ class LlamaModel:
 
     def _run(self, parts: Sequence[Rows]) -> None:
         rows = self._batch.n_tokens = self._rows.fill(parts, wants_all=self.role.gives_hidden)
-        if code := llama_cpp.llama_decode(self._context, self._batch):
+        code = llama_cpp.llama_decode(self._context, self._batch)
+        if code != 0:
             what = "found no room in the context" if code == _NO_KV_SLOT else f"failed with code {code}"
             raise BatchFailed(f"llama_decode of {rows} rows {what}")
 
@@ -377,21 +379,9 @@ class LlamaModel:
             first_layer=self.role.first_layer,
             end_layer=self.role.end_layer,
             model_layers=self.role.layers,
-            device=self._on_card[0],
-            gpu_layers=min(self._on_card[1], layers),
+            device=self._device if self._gpu_layers else "",
+            gpu_layers=min(self._gpu_layers, layers),
         )
-
-
-def _role(model: llama_cpp.llama_model_p, path: Path) -> Role:
-    """Which layers a file has, as it says itself; one that says nothing is a whole model."""
-    layers = llama_cpp.llama_model_n_layer(model)
-    said = [_meta(model, key) for key in (FIRST_KEY, END_KEY, LAYERS_KEY)]
-    if not any(said):
-        return Role(0, layers, layers)
-    first, end, whole = (int(one) if one.isdecimal() and len(one) < 6 else -1 for one in said)
-    if not 0 <= first < end <= whole or end - first != layers:
-        raise ModelRefused(f"{path.name} has {layers} blocks and says that it is layers {said[0]}:{said[1]}")
-    return Role(first, end, whole)
 
 
 def _meta(model: llama_cpp.llama_model_p, key: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dllm_protocol.model_package.chunk import END_KEY, FIRST_KEY, LAYERS_KEY
+from local_worker.engine.errors import ModelRefused
 from local_worker.engine.rows import Rows
 
 OVERWRITTEN_ENTRIES: Final = {"gemma2": b"inp_scaled"}
@@ -42,6 +44,26 @@ class Role:
     def has_vocabulary(self) -> bool:
         """Whether it can tokenise: chunks between the first and the last cannot."""
         return not (self.takes_hidden and self.gives_hidden)
+
+
+def role_of(name: str, layers: int, meta: Callable[[str], str]) -> Role:
+    """Which layers a file has, as whoever assembled it wrote down; a file that says nothing is a whole model.
+
+    Args:
+        name: of the file.
+        layers: blocks that llama.cpp found in it.
+        meta: what its header says under a key; empty where it says nothing.
+
+    Raises:
+        ModelRefused: what is written down cannot be.
+    """
+    said = [meta(key) for key in (FIRST_KEY, END_KEY, LAYERS_KEY)]
+    if not any(said):
+        return Role(0, layers, layers)
+    first, end, whole = (int(one) if one.isdecimal() and len(one) < 6 else -1 for one in said)
+    if not 0 <= first < end <= whole or end - first != layers:
+        raise ModelRefused(f"{name} has {layers} blocks and says that it is layers {said[0]}:{said[1]}")
+    return Role(first, end, whole)
 
 
 def even_groups(parts: Sequence[Rows]) -> Iterator[list[tuple[int, int, int]]]:

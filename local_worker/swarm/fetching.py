@@ -65,6 +65,8 @@ def fetch(
     sources: Sources,
     idle_s: float,
     progress: Progress,
+    *,
+    header_only: bool = False,
 ) -> Fetched:
     """Have all pieces of the layers [first, end) in a package, compared with the manifest to the byte.
 
@@ -75,6 +77,7 @@ def fetch(
         manifest: believed; whoever calls has a proof of it, or its hash.
         sources: who may have the pieces; they are believed nothing.
         idle_s: how long to wait while nothing comes.
+        header_only: the header piece and no other, whatever the layers: it says what a layer takes.
 
     Raises:
         LayersRefused: the model has no such layers.
@@ -93,9 +96,10 @@ def fetch(
         fetching.have([by_key[key] for key in header])
         # Which pieces the last layers need is said by the header.
         tied = is_tied(read_piece_head(package, by_key[header[0]])[0])
-        wanted = [by_key[key] for key in pieces_of_chunk(manifest.layers, first, end, is_tied=tied)]
+        keys = header if header_only else pieces_of_chunk(manifest.layers, first, end, is_tied=tied)
+        wanted = [by_key[key] for key in keys]
         probe = probe_of(manifest)
-        wanted += [probe] if probe is not None else []
+        wanted += [probe] if probe is not None and not header_only else []
         fetching.have([piece for piece in wanted if piece.kind != PIECE_HEADER])
         _write_manifest(package, manifest)
         with contextlib.suppress(OSError):  # pieces of other layers, half there, may wait in it

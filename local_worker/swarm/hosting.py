@@ -54,6 +54,7 @@ async def ensure_pieces(
     *,
     listen: Place | None = None,
     on_progress: Heard = lambda _: None,
+    header_only: bool = False,
 ) -> Fetched:
     """Have the pieces of the layers [first_layer, end_layer) in a package, each compared with the manifest to the byte.
 
@@ -66,6 +67,7 @@ async def ensure_pieces(
         web_seeds: addresses of packages' folders behind HTTP.
         listen: where others may fetch from us meanwhile.
         on_progress: hears a line now and then.
+        header_only: the header piece and no other, whatever the layers.
 
     Raises:
         As `local_worker.swarm.fetching.fetch`.
@@ -80,6 +82,7 @@ async def ensure_pieces(
             *(f"--peer={numeric_place(*one)}" for one in peers),
             *(f"--web-seed={one}" for one in web_seeds),
             *([f"--listen={numeric_place(*listen)}"] if listen is not None else []),
+            *(["--header-only"] if header_only else []),
             *(
                 f"--upload-limit={limits.upload_bytes_per_s}",
                 f"--download-limit={limits.download_bytes_per_s}",

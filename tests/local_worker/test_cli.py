@@ -112,6 +112,10 @@ def test_a_start_of_slices_that_makes_no_sense(tmp_path: Path) -> None:
     code, error = failure(*start, "--package", "p", "--layers", "0:4", "--layers", "4:8")
     assert (code, error["message"]) == (2, "slice 2 has no keys")
     assert error["hint"].endswith(f"init --home {home} --slices 2")
+    code, error = failure(*start, "--model", "m.gguf", "--layers", "0:4", "--peer", "127.0.0.1:1")
+    assert (code, error["message"]) == (2, "--peer and --web-seed are for --package")
+    _, error = failure(*start, "--package", "p", "--upload-limit", "2M")
+    assert error["message"] == "--upload-limit is for --seed"
 
 
 def test_a_start_without_a_home(tmp_path: Path) -> None:

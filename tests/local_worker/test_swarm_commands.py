@@ -45,12 +45,12 @@ def seeding(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, An
 def test_a_package_goes_from_one_program_to_the_other(package: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with seeding(str(package), "--upload-limit", "50M") as (process, told):
-        assert (told["state"], told["piece_count"], told["packages"]) == ("seeding", 7, [str(package)])
+        assert (told["state"], told["piece_count"], told["packages"]) == ("seeding", 8, [str(package)])
         words = ("--layers", "1:3", "--peer", told["listen"], "--out", str(out))
         done = data("model", "fetch", str(package / MANIFEST_FILE), *words)
         assert (done["package"], done["first_layer"], done["end_layer"]) == (str(out), 1, 3)
-        assert (done["name"], done["piece_count"], done["kept_bytes"]) == ("guide", 3, 0)
-        assert len(held(out)) == 3
+        assert (done["name"], done["piece_count"], done["kept_bytes"]) == ("guide", 4, 0)
+        assert len(held(out)) == 4
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert process.stderr is not None and b"bytes of pieces" in process.stderr.read()
@@ -70,7 +70,7 @@ def test_a_seeder_with_a_lifeline_ends_with_it(package: Path) -> None:
 def test_all_layers_come_from_a_web_seed(package: Path, tmp_path: Path) -> None:
     with serving(WebServer(package)) as server:
         done = data("model", "fetch", str(package), "--web-seed", server.url, "--out", str(tmp_path / "out"))
-    assert done["piece_count"] == 7 and done["refused"] == {}
+    assert done["piece_count"] == 8 and done["refused"] == {}
     assert data("model", "verify", str(tmp_path / "out"))["verified"] is True
 
 

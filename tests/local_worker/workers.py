@@ -12,6 +12,7 @@ from light_node.channel.limits import ChannelLimits
 from light_node.relay.urls import RelayUrl
 from local_worker.engine_host import EngineOptions
 from local_worker.keys import create_keys, key_file, load_keys
+from local_worker.piece_exchange import Exchange
 from local_worker.remote_engine.options import RemoteServer
 from local_worker.service import Service, ServiceOptions
 from local_worker.settlement import ClaimPolicy
@@ -55,12 +56,15 @@ async def running_worker(
     remote: RemoteServer | None = None,
     relays: tuple[RelayUrl, ...] = (),
     host: str | None = "127.0.0.1",
+    name: str | None = None,
+    exchange: Exchange | None = None,
 ) -> AsyncIterator[RunningWorker]:
     """Run a worker in ``home`` until the block ends; then it leaves in good order.
 
     Args:
         package: serve this instead of ``model``.
         layers: a slice for each, of the package, or of the model cut into one.
+        exchange: where missing pieces of the package come from, and where those that are there are served.
     """
     slices = tuple(SliceOptions(text, host, most_layers=most_layers) for text in layers or [""])
     homes = [slice_home(home, number) for number in range(1, len(slices) + 1)]
@@ -75,6 +79,8 @@ async def running_worker(
         claims=claims or ClaimPolicy(),
         limits=LIMITS,
         relays=relays,
+        model_name=name,
+        exchange=exchange or Exchange(),
     )
     # One chain, the records are shared; each operator sends what it sends as itself.
     others = [replace(chain, operator=own.operator_address) for own in keys[1:]]
