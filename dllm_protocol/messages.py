@@ -51,14 +51,8 @@ OUTPUTS_LAST, OUTPUTS_ALL, OUTPUTS_NONE, OUTPUTS_HELD = 1, 2, 3, 4
 """What is delivered of rows: the last one's logits, everyone's, nobody's; or the rows are only held, and do not even go
 to the next stage."""
 
-REFUSED_VOUCHER, REFUSED_CONTEXT, REFUSED_BUSY, REFUSED_REQUEST, REFUSED_ENGINE, REFUSED_DRAINING = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-)
+REFUSED_VOUCHER, REFUSED_CONTEXT, REFUSED_BUSY = 1, 2, 3
+REFUSED_REQUEST, REFUSED_ENGINE, REFUSED_DRAINING = 4, 5, 6
 REFUSED_CANCELLED, REFUSED_PREVIOUS, REFUSED_NEXT = 7, 8, 9
 """The last two: the stage before gave nothing usable, the one behind takes nothing."""
 FORM_ANY, FORM_F32, FORM_BF16 = 0, 1, 2

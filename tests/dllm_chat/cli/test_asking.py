@@ -108,6 +108,7 @@ def test_json_has_everything_that_was_promised(dllm: Dllm, service: Service) -> 
             {"address": "localprov1a", "owner": "local1a", "layers": [0, 4], "reputation_ppm": 800_000},
             {"address": "localprov1b", "owner": "local1b", "layers": [0, 4], "reputation_ppm": 700_000},
         ],
+        "links": [],
         "tokens": {"prompt": 10, "completion": 2},
         "cost_udllm": 17,
         "fees_udllm": 65,
