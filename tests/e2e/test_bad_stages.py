@@ -14,6 +14,8 @@ import pytest
 
 from dllm_chat.session import catching_up, line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
+from dllm_chat.session.line import Line
+from dllm_chat.session.stage_leg import StageFailed
 from dllm_protocol.stage_link import StageGoodbye, StageLink
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
@@ -192,6 +194,43 @@ async def test_two_stages_that_lose_each_other_link_up_once_more(
     assert found == await whole_answer(scene.stages, PROMPT, COUNT)
     assert not scene.asking.changes
     assert scene.asking.lineup.ledger.leg(scene.serving[1].provider).used.replayed == 0
+
+
+async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed_for_nobody(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a client whose own provider stands behind has others compute for nothing, as often as it likes."""
+    first, enter, computed = scene.serving[0], Sequence.enter, 0
+    await scene.asking.answer(PROMPT, 2)
+    (host,) = first.server._hosts.values()
+
+    async def hung_up() -> None:
+        assert host.place._next is not None
+        host.place._next._link.abort()
+        while host.place._next is not None:
+            await asyncio.sleep(0.01)
+
+    async def in_vain(self: Sequence, first_position: int, ids: list[int]) -> Hidden:
+        nonlocal computed
+        rows = await enter(self, first_position, ids)
+        computed += len(ids)
+        await hung_up()
+        return rows
+
+    line = scene.asking.lineup.decoder
+    assert isinstance(line, Line)
+    before = host.leg.standing.served.total
+    monkeypatch.setattr(Sequence, "enter", in_vain)
+    with pytest.raises(StageFailed):
+        await line.decode_next(5, 4)
+    with pytest.raises(StageFailed):
+        await line.decode_next(5, 4)
+    async with asyncio.timeout(10):
+        while line.legs[0].unanswered:
+            await asyncio.sleep(0.01)
+    assert computed == 1, "with nobody behind nothing is computed"
+    assert host.leg.standing.served.total == before + 1
+    assert scene.asking.lineup.ledger.leg(first.provider).used.total == before + 1
 
 
 async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene) -> None:
