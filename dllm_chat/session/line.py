@@ -41,6 +41,7 @@ from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
 
 LINK_TIMEOUT_S: Final = 10.0
+SLICES_AHEAD: Final = 7  # no more than eight requests wait at a provider
 
 
 class Line:
@@ -180,7 +181,9 @@ class Line:
         try:
             request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST)
             self._ear.time_row(request)
-            return await self.row_of(request)
+            row = await self.row_of(request)
+            self._ear.outputs.pop(request, None)
+            return row
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
 
@@ -293,7 +296,7 @@ class Line:
             if last:
                 return await self.row_of(sent[-1])
             # Slices follow each other through the line: while one stage has the second, the next has the first.
-            while len(sent) > len(self.legs):
+            while len(sent) > min(len(self.legs), SLICES_AHEAD):
                 await self._all_done(sent.popleft())
 
     def _catching_up(self) -> CatchingUp:
