@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 RESENDS_MAX: Final = 4
-"""Rows may go out again so many times as many as went, in all: sending costs the client nothing, and the uplink much."""
+"""So many times as many rows as ever went may go out again: it costs the client nothing, and the uplink much."""
 
 
 @dataclass(slots=True)

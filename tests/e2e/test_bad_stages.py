@@ -24,7 +24,7 @@ from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import PlaceInLine
-from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, whole_answer
+from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -207,8 +207,7 @@ async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed
     async def hung_up() -> None:
         assert host.place._next is not None
         host.place._next._link.abort()
-        while host.place._next is not None:
-            await asyncio.sleep(0.01)
+        await until(lambda: host.place._next is None)
 
     async def in_vain(self: Sequence, first_position: int, ids: list[int]) -> Hidden:
         nonlocal computed
@@ -225,9 +224,7 @@ async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed
         await line.decode_next(5, 4)
     with pytest.raises(StageFailed):
         await line.decode_next(5, 4)
-    async with asyncio.timeout(10):
-        while line.legs[0].unanswered:
-            await asyncio.sleep(0.01)
+    await until(lambda: not line.legs[0].unanswered)
     assert computed == 1, "with nobody behind nothing is computed"
     assert host.leg.standing.served.total == before + 1
     assert scene.asking.lineup.ledger.leg(first.provider).used.total == before + 1
