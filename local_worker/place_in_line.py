@@ -141,6 +141,14 @@ class PlaceInLine:
             await behind.send(request, part.first_position, part.rows, part.form, part.data)
         return True
 
+    async def wait_reached(self) -> None:
+        """Return when there is a link to the next stage.
+
+        Raises:
+            NextStageFailed
+        """
+        await self._reached()
+
     async def _reached(self) -> NextStage:
         try:
             async with asyncio.timeout(LINK_WAIT_S):

@@ -141,6 +141,9 @@ class RowWork:
         info = self._bench.engine.current().info
         count = order.rows if isinstance(order, TakeRows) else len(order.ids)
         self._require_room(order.first_position, count)
+        sends = info.gives_hidden and order.outputs != OUTPUTS_HELD
+        if sends:
+            await self._place.wait_reached()  # nothing is computed that nobody would take
         hidden: Hidden | None = None
         if isinstance(order, TakeRows):
             hidden = await self._place.previous.rows(order.request, order.first_position, count, info.n_embd)
@@ -152,15 +155,13 @@ class RowWork:
                 held.note_labelled(order.first_position, count, order.label)
             else:
                 held.note(order.first_position, order.ids)
-        self._bench.count_rows(count)
+        await self._committed()
         if isinstance(outputs, list):
-            await self._committed()
+            self._bench.count_rows(count)
             await self._deliver(order, outputs)
             return
-        await self._committed()
-        await self._place.hand_on(
-            order.request, order.first_position, outputs, sends=order.outputs != OUTPUTS_HELD
-        )
+        await self._place.hand_on(order.request, order.first_position, outputs, sends=sends)
+        self._bench.count_rows(count)
         if order.quiet:
             self._leg.handed_on(order.request)
         else:
@@ -210,9 +211,9 @@ class RowWork:
             await self._link.send(frame)
 
     def _rows_done(self, order: RowRequest, error: DllmError) -> int:
-        """Rows of a request that failed which were decoded all the same; only a cancelled one's count."""
+        """Rows of a request that failed which were decoded all the same: of one cancelled, or that nobody took."""
         if (
-            not isinstance(error, errors.DecodeCancelled)
+            not isinstance(error, errors.DecodeCancelled | NextStageFailed)
             or self._held is None
             or isinstance(order, ResendRows)
         ):

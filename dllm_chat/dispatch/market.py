@@ -166,11 +166,13 @@ def _most(
     if len(stages) > 1:
         # A question is asked of the line first, and then with each standby in it.
         kept_rows += (1 + len(stages)) * QUESTION_ROWS
+    replayed_rows = prompt_rows + max_tokens
+    # Of several stages each may lose its rows once and go on.
+    lost_rows = replayed_rows if len(stages) > 1 else 0
     most = 0
     for one in stages:
-        most += payment_of(_dearer(one.stage.prices, in_vain), prompt_rows, kept_rows, 0)
+        most += payment_of(_dearer(one.stage.prices, in_vain), prompt_rows, kept_rows, lost_rows)
         if one.standby is not None:
-            replayed_rows = prompt_rows + max_tokens
             most += payment_of(_dearer(one.standby.prices, in_vain), 0, kept_rows, replayed_rows)
     return client_price(most, share_ppm)
 

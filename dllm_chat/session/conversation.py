@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from dllm_chat.dispatch.market import (
     BYTES_PER_TOKEN,
     Market,
+    TooExpensive,
     foresee,
     limits_of,
     make_quote,
@@ -46,6 +47,7 @@ from dllm_protocol.actions import CloseSession, OpenSession, TopUpSession
 from dllm_protocol.assignment import leg_entries
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, NotFound, TimedOut
+from dllm_protocol.pricing import client_price
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import DepositUsedUp, Ledger
 from dllm_protocol.vocabulary import Vocabulary
@@ -320,12 +322,25 @@ class Conversation:
     async def _refilled(self, failure: DepositUsedUp) -> Decoder:
         """Top the session up and open the same providers' legs again, so that they read the new deposit."""
         lineup = self._serving
+        self._require_within_limit(failure)
         lineup.store()
         amount = max(failure.needed_udllm - lineup.saved.deposit_udllm, lineup.saved.deposit_udllm)
         lineup.saved, sent = await self._chain.sessions.top_up(lineup.saved, amount)
         self.fees_udllm += sent.fee_udllm
         self.transactions.append(sent.tx_hash)
         return await lineup.reopen()
+
+    def _require_within_limit(self, failure: DepositUsedUp) -> None:
+        """No more is locked than the person allowed for this answer. Raises TooExpensive."""
+        limit_udllm = self._options.max_cost_udllm
+        before = self.voucher_before.voucher.payments_udllm if self.voucher_before else 0
+        share_ppm = self._serving.saved.community_share_ppm
+        cost_udllm = failure.needed_udllm - client_price(before, share_ppm)
+        if limit_udllm is not None and cost_udllm > limit_udllm:
+            raise TooExpensive(
+                f"going on would bring the answer to {cost_udllm} udllm, allowed are {limit_udllm}",
+                hint="providers failed more often than a quote foresees; ask again, or allow more",
+            ) from failure
 
     async def _vocabulary(self, decoder: Decoder, market: Market) -> tuple[Vocabulary, Decoder]:
         """The model's vocabulary, from the cache or from whoever serves, checked against the manifest."""

@@ -42,6 +42,7 @@ from dllm_protocol.vocabulary import Vocabulary
 TIMED_ROWS: Final = 4
 """Of every so many rows one is told by every stage: so their pace is known, at a quarter of the messages."""
 LINK_TIMEOUT_S: Final = 10.0
+SLICES_AHEAD: Final = 7  # no more than eight requests wait at a provider
 
 
 class Line:
@@ -176,13 +177,13 @@ class Line:
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
             self._require_pace()
         try:
-            is_timed = len(self.held) % TIMED_ROWS == 0
-            request = await self._ask(
-                len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=not is_timed
-            )
-            if is_timed:
+            quiet = len(self.held) % TIMED_ROWS != 0
+            request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=quiet)
+            if not quiet:
                 self._ear.time_row(request)
-            return await self.row_of(request)
+            row = await self.row_of(request)
+            self._ear.outputs.pop(request, None)
+            return row
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
 
@@ -296,7 +297,7 @@ class Line:
             if last:
                 return await self.row_of(sent[-1])
             # Slices follow each other through the line: while one stage has the second, the next has the first.
-            while len(sent) > len(self.legs):
+            while len(sent) > min(len(self.legs), SLICES_AHEAD):
                 await self._all_done(sent.popleft())
 
     def _catching_up(self) -> CatchingUp:

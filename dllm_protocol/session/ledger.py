@@ -43,7 +43,8 @@ WINDOW_PROMPT_ROWS = 256
 WINDOW_KEPT_ROWS = 16
 WINDOW_DRAFTED_ROWS = 16
 MAX_UNACKNOWLEDGED = 64
-"""Acks are taken for this many of the newest vouchers: requests in a row may bring vouchers before the first ack."""
+"""Acks are taken for this many of the newest vouchers a stage: requests in a row may bring vouchers before the first
+ack, and each stage has vouchers of its own."""
 
 
 class DepositUsedUp(ChannelRefused):
@@ -116,6 +117,7 @@ class Ledger:
         self._community_share_ppm = community_share_ppm
         self._route_hash = route_hash(route)
         self._entries = leg_entries(route)
+        self._most_unacknowledged = MAX_UNACKNOWLEDGED * len(route.stages)
         self.deposit_udllm = deposit_udllm
         self.state = state
         last = state.last_voucher
@@ -318,7 +320,7 @@ class Ledger:
 
     def _note(self, voucher: SignedVoucher) -> None:
         self._signed[voucher.voucher.n] = voucher.voucher
-        self._signed.pop(voucher.voucher.n - MAX_UNACKNOWLEDGED, None)
+        self._signed.pop(voucher.voucher.n - self._most_unacknowledged, None)
         self.state = replace(
             self.state, n=voucher.voucher.n, transcript=voucher.voucher.transcript, last_voucher=voucher
         )

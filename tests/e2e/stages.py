@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,6 +256,15 @@ class Asking:
         self._saved = self.lineup.saved
         await self.lineup.close("the answer is over")
         self.lineup = self._new()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something, for ten seconds at most."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ import pytest
 
 from dllm_chat.session import line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
+from dllm_chat.session.line import Line
+from dllm_chat.session.stage_leg import StageFailed
 from dllm_protocol.stage_link import StageGoodbye, StageLink
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
@@ -22,7 +24,7 @@ from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import PlaceInLine
-from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, whole_answer
+from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -194,6 +196,40 @@ async def test_two_stages_that_lose_each_other_link_up_once_more(
     assert found == await whole_answer(scene.stages, PROMPT, COUNT)
     assert not scene.asking.changes
     assert scene.asking.lineup.ledger.leg(scene.serving[1].provider).used.replayed == 0
+
+
+async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed_for_nobody(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a client whose own provider stands behind has others compute for nothing, as often as it likes."""
+    first, enter, computed = scene.serving[0], Sequence.enter, 0
+    await scene.asking.answer(PROMPT, 2)
+    (host,) = first.server._hosts.values()
+
+    async def hung_up() -> None:
+        assert host.place._next is not None
+        host.place._next._link.abort()
+        await until(lambda: host.place._next is None)
+
+    async def in_vain(self: Sequence, first_position: int, ids: list[int]) -> Hidden:
+        nonlocal computed
+        rows = await enter(self, first_position, ids)
+        computed += len(ids)
+        await hung_up()
+        return rows
+
+    line = scene.asking.lineup.decoder
+    assert isinstance(line, Line)
+    before = host.leg.standing.served.total
+    monkeypatch.setattr(Sequence, "enter", in_vain)
+    with pytest.raises(StageFailed):
+        await line.decode_next(5, 4)
+    with pytest.raises(StageFailed):
+        await line.decode_next(5, 4)
+    await until(lambda: not line.legs[0].unanswered)
+    assert computed == 1, "with nobody behind nothing is computed"
+    assert host.leg.standing.served.total == before + 1
+    assert scene.asking.lineup.ledger.leg(first.provider).used.total == before + 1
 
 
 async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dllm_chat.session.line import Line
-from tests.e2e.stages import ACCOUNT, Stages, stages_of, whole_answer
+from tests.e2e.stages import ACCOUNT, Stages, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -35,11 +34,8 @@ async def test_an_engine_that_dies_is_started_again_and_only_its_stage_computes_
     async for token in asking.tokens(PROMPT, COUNT):
         found.append(token)
         if len(found) == 5:
-            host = serving[victim].engine
-            os.kill(host.current()._process.pid, signal.SIGKILL)
-            while not host.restarts or not host.alive:  # noqa: ASYNC110
-                # Two things are waited for, and no single event says both.
-                await asyncio.sleep(0.05)
+            os.kill(serving[victim].engine.current()._process.pid, signal.SIGKILL)
+            await until(lambda: serving[victim].engine.restarts > 0 and serving[victim].engine.alive)
     assert found == await whole_answer(stages, PROMPT, COUNT)
     replayed = [asking.lineup.ledger.leg(one.provider).used.replayed for one in serving]
     assert [bool(rows) for rows in replayed] == [index == victim for index in range(3)]

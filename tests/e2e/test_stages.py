@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dllm_chat.session.line import Line
 from dllm_protocol.probing.questions import QUESTION_ROWS
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
@@ -30,6 +31,8 @@ async def test_three_stages_say_what_the_whole_model_says_and_all_are_paid(stage
     asking = stages.client(1, [(first, None), (middle, None), (last, None)])
     assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
     assert asking.served == [first.provider, middle.provider, last.provider]
+    line = asking.lineup.decoder
+    assert isinstance(line, Line) and len(line._ear.outputs) < 3, "what was read of an answer is forgotten"
     rows = len(PROMPT) + COUNT - 1
     for worker in stages.workers:
         leg = asking.lineup.ledger.leg(worker.provider)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dllm_protocol.messages import FORM_BF16, FORM_F32
-from local_worker.handed_log import HandedLogs
+from local_worker.handed_log import RESENDS_MAX, HandedLogs
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 ROW_BYTES = 8
@@ -75,3 +75,16 @@ def test_a_session_that_is_over_leaves_nothing() -> None:
     logs.drop(ONE)
     logs.drop(ONE)
     assert (logs.kept(ONE, 0, 1), logs.held_bytes) == (None, 0)
+
+
+def test_rows_do_not_go_out_again_without_end() -> None:
+    """A request for them costs the client nothing: only rows that are paid for make room for more."""
+    logs = HandedLogs(1 << 20)
+    logs.note(ONE, 0, 10, FORM_F32, data_of(0, 10))
+    logs.note(OTHER, 0, 10, FORM_F32, data_of(0, 10))
+    for _ in range(RESENDS_MAX):
+        assert logs.kept(ONE, 0, 10) is not None
+    assert logs.kept(ONE, 9, 1) is None
+    assert logs.kept(OTHER, 9, 1) is not None, "another session has its own room"
+    logs.note(ONE, 10, 1, FORM_F32, data_of(10, 1))
+    assert logs.kept(ONE, 9, 2) is not None

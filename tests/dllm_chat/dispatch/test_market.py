@@ -174,7 +174,7 @@ def test_a_route_of_several_stages_is_foreseen_and_quoted_stage_by_stage() -> No
     # Every leg once, and the one with a standby twice: whoever takes over decodes all rows again.
     # Three questions: of the line, and of it with either standby.
     kept_rows, all_rows = 100 + WINDOW_KEPT_ROWS + 3 * QUESTION_ROWS, 316 + 100
-    most = [-(-price * (316 + kept_rows) // 1000) for price in (7, 20)]
+    most = [-(-price * (316 + kept_rows + all_rows) // 1000) for price in (7, 20)]
     assert quote.max_cost_udllm == sum(most) + -(-29 * (all_rows + kept_rows) // 1000)
     whole = foresee(market, (SLICES[1].provider, SLICES[2].provider), NETWORK_PARAMS)
     assert [one.stage.provider[0] for one in whole] == [4]

@@ -531,3 +531,30 @@ def test_drafted_rows_beyond_the_voucher_are_refused() -> None:
     assert isinstance(reply, Reply)
     (refused,) = pair.client.receive(reply.frame)
     assert isinstance(refused, Refused) and refused.reason == REFUSED_VOUCHER
+
+
+def test_each_stage_may_have_vouchers_on_their_way_before_the_first_is_acknowledged() -> None:
+    """Slices of a prompt follow each other through a line: acks of its first stage come behind all their vouchers."""
+    session_key, service = SeedSigner(b"\1" * 32), SeedSigner(b"\2" * 32)
+    session = session_id_of(b"\7" * 20, session_key.public_key)
+    stages = tuple(RouteStage(replace(entry(n), first_layer=n, end_layer=n + 1), None) for n in range(9))
+    route = Route(session, "m", b"\4" * 32, 1, b"\5" * 32, b"\6" * 32, (), stages)
+    ledger = Ledger(
+        chain_id=CHAIN,
+        route=route,
+        session_key=session_key,
+        deposit_udllm=10_000_000,
+        community_share_ppm=100_000,
+        state=fresh_state(session),
+    )
+    vouchers = [
+        ledger.use(stage.stage.provider, RowCounts(256, 0, 0, 0), bytes(32))
+        for _ in range(8)
+        for stage in stages
+    ]
+    first = vouchers[0]
+    assert first is not None and ledger.state.n == 72
+    (leg,) = first.voucher.legs
+    ack = WindowAck(CHAIN, session, leg.provider, 1, bytes(32), bytes(32), leg.cumulative_udllm)
+    ledger.take_ack(sign_ack(service, ack), service.public_key)
+    assert ledger.leg(leg.provider).acked == RowCounts(256, 0, 0, 0)
