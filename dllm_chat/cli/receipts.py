@@ -17,6 +17,7 @@ from dllm_protocol.bundle import LOCAL_PREFIX
 from dllm_protocol.errors import DllmError, NotFound
 from dllm_protocol.receipt import BADGE_LOCAL, Receipt, ReceiptBody
 from dllm_protocol.units import format_dllm
+from dllm_protocol.voucher import ROLE_STANDBY, VoucherLeg
 
 NETWORK_PREFIX = "dllm"
 LAST = "last"
@@ -64,6 +65,7 @@ def described(path: Path, receipt: Receipt) -> dict[str, Any]:
             }
             for served in body.served
         ],
+        "legs": [_leg(leg, prefix) for leg in body.voucher_after.voucher.legs],
         "tokens": {"prompt": body.prompt_tokens, "completion": body.completion_tokens},
         "cost_udllm": body.cost_udllm,
         "fees_udllm": body.fees_udllm,
@@ -108,6 +110,22 @@ def verdict(path: Path, checked: Checked, *, anchored: bool) -> tuple[dict[str, 
     if not anchored:
         shown["not anchored"] = "no verified header of this machine leads to it; --online asks the network"
     return data, fields(shown)
+
+
+def _leg(leg: VoucherLeg, prefix: str) -> dict[str, Any]:
+    """What the session owes one provider so far, and for what."""
+    return {
+        "provider": encode_address(prefix + PROVIDER_SUFFIX, leg.provider),
+        "owner": encode_address(prefix, leg.payees[0].owner),
+        "role": "standby" if leg.payees[0].role == ROLE_STANDBY else "stage",
+        "rows": {
+            "prompt": leg.rows.prompt,
+            "kept": leg.rows.kept,
+            "drafted": leg.rows.drafted,
+            "replayed": leg.rows.replayed,
+        },
+        "owed_udllm": leg.cumulative_udllm,
+    }
 
 
 def _prefix_of(body: ReceiptBody) -> str:

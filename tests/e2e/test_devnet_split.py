@@ -103,6 +103,7 @@ def check_route(route: Route, held: dict[tuple[int, int], dict[str, str]]) -> No
 
 
 GREEDY = ("ask", "What is a light node, and what does it verify?", "--temperature", "0")
+NO_ROWS = {"prompt": 0, "kept": 0, "drafted": 0, "replayed": 0}
 BY_HAND = 40
 """Bytes of the answer after which a worker is killed."""
 
@@ -114,13 +115,20 @@ def test_three_providers_answer_and_are_paid_by_their_layers(devnet: RunningDevn
     assert [one["form"] for one in told["links"]] == ["f32", "f32"], "links within a machine are fast"
     shown = devnet.home.dllm("receipt", "verify", told["receipt"])
     assert shown["consistent"], shown
-    paid = {one["owner"]: one["paid_udllm"] for one in shown["owners"]}
-    assert paid.keys() == {one["owner"] for one in told["providers"]}
-    total, all_layers = sum(paid.values()), layers[-1][1]
-    for one in told["providers"]:
-        first, end = one["layers"]
+    owed = {one["provider"]: one for one in shown["legs"]}
+    assert owed.keys() >= {one["address"] for one in told["providers"]}
+    stages = [owed[one["address"]] for one in told["providers"]]
+    total, all_layers = sum(one["owed_udllm"] for one in stages), layers[-1][1]
+    for one, (first, end) in zip(stages, layers, strict=True):
+        assert one["role"] == "stage" and one["rows"] == stages[0]["rows"]
         # Prices of slices are rounded down, what is owed is rounded up.
-        assert abs(all_layers * paid[one["owner"]] - (end - first) * total) <= total // 20 + all_layers
+        assert abs(all_layers * one["owed_udllm"] - (end - first) * total) <= total // 20 + all_layers
+    # Standbys are paid for the questions that they answered, and for nothing else.
+    for one in owed.values():
+        if one not in stages:
+            assert one["role"] == "standby" and one["rows"] | {"kept": 0} == NO_ROWS
+    paid = {one["owner"]: one["paid_udllm"] for one in shown["owners"]}
+    assert sum(paid.values()) == sum(one["owed_udllm"] for one in owed.values())
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
