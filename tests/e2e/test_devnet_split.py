@@ -18,6 +18,7 @@ from dllm_protocol.assignment import session_id_of
 from dllm_protocol.bundle import TEST_PREFIX, SignedBundle
 from dllm_protocol.pricing import RowPrices
 from dllm_protocol.records import Route
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
 from dllm_protocol.signing import SeedSigner
 from local_worker.chain import LightChain
 from local_worker.model_files import packaged_model
@@ -118,11 +119,17 @@ def test_three_providers_answer_and_are_paid_by_their_layers(devnet: RunningDevn
     owed = {one["provider"]: one for one in shown["legs"]}
     assert owed.keys() >= {one["address"] for one in told["providers"]}
     stages = [owed[one["address"]] for one in told["providers"]]
-    total, all_layers = sum(one["owed_udllm"] for one in stages), layers[-1][1]
-    for one, (first, end) in zip(stages, layers, strict=True):
-        assert one["role"] == "stage" and one["rows"] == stages[0]["rows"]
-        # Prices of slices are rounded down, what is owed is rounded up.
-        assert abs(all_layers * one["owed_udllm"] - (end - first) * total) <= total // 20 + all_layers
+    quoted = devnet.home.dllm("ask", "hi", "--quote")["stages"]
+    for leg, stage, (first, end) in zip(stages, quoted, layers, strict=True):
+        rows, prices = leg["rows"], stage["prices_udllm_per_1000"]
+        assert leg["role"] == "stage" and rows["prompt"] == stages[0]["rows"]["prompt"]
+        assert abs(rows["kept"] - stages[0]["rows"]["kept"]) <= WINDOW_KEPT_ROWS, (
+            "vouchers run ahead by windows"
+        )
+        each = prices["kept"] // (end - first)
+        assert each == quoted[0]["prices_udllm_per_1000"]["kept"], "a layer has one price"
+        paid_rows = prices["prompt"] * rows["prompt"] + prices["kept"] * rows["kept"]
+        assert leg["owed_udllm"] == -(-paid_rows // 1000)
     # Standbys are paid for the questions that they answered, and for nothing else.
     for one in owed.values():
         if one not in stages:
