@@ -116,9 +116,10 @@ async def until_open(worker: Worker, *, is_open: bool = True) -> str:
     """Wait until the status says so of the one endpoint; returns what it says."""
     async with asyncio.timeout(60):
         while True:
-            (state,) = worker.status()["endpoint_states"].values()
-            if (state == "open") is is_open:
-                return str(state)
+            # The file may still be the one from before the door opened: then it names no endpoint.
+            states = list(worker.status()["endpoint_states"].values())
+            if states and (states == ["open"]) is is_open:
+                return str(states[0])
             await asyncio.sleep(0.1)
 
 

@@ -72,7 +72,7 @@ async def running_worker(
     chain = chain or ChainDouble(keys[0].operator_address)
     options = ServiceOptions(
         home=home,
-        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote),
+        engine=EngineOptions(model, home / "engine.log", CONTEXT_ROWS, sequences, 1, remote=remote),
         package=package,
         slices=slices,
         may_register_model=True,

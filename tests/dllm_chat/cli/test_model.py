@@ -62,9 +62,9 @@ def test_a_package_is_seeded_and_fetched(
     with _seeding(package) as (seeding, place):
         peer = ("--peer", place)
         fetched = dllm("model", "fetch", package, "--layers", "1:3", *peer, "--out", out, "--json").data
-        assert (fetched["piece_count"], fetched["manifest_hash"]) == (3, packed["manifest_hash"])
+        assert (fetched["piece_count"], fetched["manifest_hash"]) == (4, packed["manifest_hash"])
         said = dllm("model", "fetch", "my-guide", "--layers", ":1", *peer, "--out", named)
-        assert "piece count    3" in said.out and said.code == 0
+        assert "piece count    4" in said.out and said.code == 0
         other = ("--manifest-hash", "00" * 32, "--json")
         refused = dllm("model", "fetch", "my-guide", *peer, "--out", tmp_path / "no", *other)
         assert (refused.code, refused.error["code"]) == (8, "E_VERIFY")
@@ -87,7 +87,7 @@ def _seeding(package: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         assert process.stdout is not None
         try:
             told = json.loads(process.stdout.readline())["data"]
-            assert (told["state"], told["piece_count"]) == ("seeding", 7)
+            assert (told["state"], told["piece_count"]) == ("seeding", 8)
             yield process, told["listen"]
         finally:
             process.terminate()
