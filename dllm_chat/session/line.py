@@ -219,7 +219,7 @@ class Line:
         """See `Decoder`."""
         outputs, last = self._ear.outputs[request], self.legs[-1]
         await self._ear.until(
-            lambda: bool(outputs) or request not in last.unanswered,
+            lambda: bool(outputs) or last.has_answered(request),
             self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
@@ -232,7 +232,7 @@ class Line:
         """See `Decoder`."""
         for request in sorted(requests, reverse=True):
             for leg in self.legs:
-                if request in leg.unanswered:
+                if not leg.has_answered(request):
                     self._ear.cancelled.add(request)
                     self._ear.given_up.add(request)
                     await leg.send(leg.leg.cancel(request))
@@ -376,7 +376,7 @@ class Line:
 
     async def _all_done(self, request: int) -> None:
         await self._ear.until(
-            lambda: all(request not in leg.unanswered for leg in self.legs),
+            lambda: all(leg.has_answered(request) for leg in self.legs),
             self._ear.patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )

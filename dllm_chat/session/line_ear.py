@@ -207,7 +207,7 @@ class LineEar:
             now_s = self._clock_s()
             self._pace.note(self._legs.index(leg), now_s - self._handed_s)
             self._handed_s = now_s
-        if all(message.request not in one.unanswered for one in self._legs):
+        if all(one.has_answered(message.request) for one in self._legs):
             self.cancelled.discard(message.request)
         if isinstance(message, Refused) and message.request not in self.given_up:
             self._refusals.append((leg, message))
