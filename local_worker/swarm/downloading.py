@@ -1,62 +1,46 @@
-"""Downloads pieces, a few at a time, until all are there or nobody is left who has them."""
+"""Downloads pieces, a few at a time, until all are there or nobody is left who has them.
+
+When a span that several peers had a part in is wrong, libtorrent blames all of them, and bans who was blamed often; it
+also takes peers behind one address for each other. So a ban names a liar only where nobody else could have had a part.
+Otherwise it makes a *suspect*: it is asked no more together with others, but, when nobody else is left, alone, in a
+session that nobody comes to. Whom libtorrent bans there has lied.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 from dllm_protocol.model_manifest import Piece
-from dllm_protocol.model_package.errors import PieceRefused
 from dllm_protocol.model_package.layout import piece_name
 from dllm_protocol.model_package.torrent import check_spans
-from local_worker.packages.disk import sync_folder
 from local_worker.packages.package import piece_path
-from local_worker.packages.spans import hash_file, is_piece, read_spans, store_spans
+from local_worker.packages.spans import read_spans, store_spans
 from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
-from local_worker.swarm.sources import Sources, numeric_place
+from local_worker.swarm.partial_files import clear_the_way, give_name, partial_path
+from local_worker.swarm.running import Running
+from local_worker.swarm.sources import Place, Sources, numeric_place
 from local_worker.swarm.span_requests import ask_for_spans
 from local_worker.swarm.swarm import Event, Happened, Swarm, Transfer
+from local_worker.swarm.watch import PROGRESS_BYTES, Watch
 from local_worker.swarm.web_seeding import WebFailure, WebSeeding
 
-FETCHING_FOLDER: Final = "fetching"
 PIECES_AT_ONCE: Final = 4
 POLL_MS: Final = 100
 SLOW_S: Final = 5.0
 SLOW_BYTES: Final = 1 << 20
 """Where peers give less in so long, and web seeds are named, these are asked instead."""
-RECONNECT_S: Final = 5.0
-PROGRESS_S: Final = 1.0
-PROGRESS_BYTES: Final = 64 * 1024
-"""So much has to come within the idle time, or it counts as nothing: a trickle would hold us for ever."""
+QUIET_S: Final = 20.0
+"""Where next to nothing comes in so long, or in a quarter of the idle time, and suspects wait, it is their turn."""
 
 LIED: Final = "it sent bytes that the manifest does not name"
+QUIET: Final = "it was asked alone, and next to nothing came"
 Progress = Callable[[str], None]
-
-
-def partial_path(package: Path, piece: Piece) -> Path:
-    """Where a piece lies until all of it is there."""
-    return package / FETCHING_FOLDER / piece.root.hex()
-
-
-@dataclass(slots=True)
-class _Running:
-    piece: Piece
-    peers: set[str]
-    web_seeds: set[str]
-    spans: bytes | None
-    """Hashes of its spans, without which web seeds are not asked."""
-    web: WebSeeding | None = None
-    """Where web seeds are asked and not peers."""
-    since: float = 0.0
-    then_bytes: int = 0
-    """How much was there at that time."""
 
 
 class Downloading:
@@ -70,12 +54,14 @@ class Downloading:
         self.refused: dict[str, str] = {}
         """Sources that sent something wrong, or had nothing to send, with the reason."""
         self._liars: set[str] = set()
+        self._suspects: dict[str, None] = {}
+        """Peers that are asked alone, in this order."""
         self._swarm = swarm
         self._package = package
         self._sources = sources
         self._idle_s = idle_s
         self._progress = progress
-        self._running: dict[bytes, _Running] = {}
+        self._running: dict[bytes, Running] = {}
         self._failures: SimpleQueue[WebFailure] = SimpleQueue()
         self._done_bytes = 0
 
@@ -91,24 +77,18 @@ class Downloading:
             return
         spans = self._spans_of(pieces)
         waiting = deque(pieces)
-        watch = _Watch(self._idle_s)
+        watch = Watch(self._idle_s)
         try:
             while waiting or self._running:
                 while waiting and len(self._running) < PIECES_AT_ONCE:
                     self._begin(waiting[0], spans.get(waiting[0].root))
                     waiting.popleft()
-                for event in self._swarm.poll(POLL_MS):
-                    if self._take(event):
-                        watch.restart()
-                if self._take_failures() | self._look():
+                if self._take_events(POLL_MS) | self._take_failures() | self._look():
                     watch.restart()
                 self._watch(watch, [*(one.piece for one in self._running.values()), *waiting])
         finally:
             for one in self._running.values():
-                if one.web is not None:
-                    self._leave_web_seeds(one)
-                elif self._swarm.holds(one.piece):
-                    self._leave_peers(one)
+                self._leave(one)
             self._running.clear()
 
     def _spans_of(self, pieces: Sequence[Piece]) -> dict[bytes, bytes]:
@@ -127,37 +107,73 @@ class Downloading:
         return known
 
     def _begin(self, piece: Piece, spans: bytes | None) -> None:
-        path = partial_path(self._package, piece)
-        if _is_in_the_way(path):
-            path.unlink()
-        peers = [one for one in self._sources.peers if numeric_place(*one) not in self._liars]
+        clear_the_way(partial_path(self._package, piece))
+        peers = [numeric_place(*one) for one in self._sources.peers]
         # What a web seed sends without hashes of spans would only be known to be wrong when all of it is there.
         seeds = self._honest_web_seeds() if spans is not None else []
-        one = _Running(piece, {numeric_place(*place) for place in peers}, set(seeds), spans)
-        if peers or not seeds:
+        one = Running(
+            piece,
+            self._swarm,
+            {peer for peer in peers if peer not in self._liars and peer not in self._suspects},
+            deque(self._suspects),
+            set(seeds),
+            spans,
+        )
+        self._running[piece.root] = one
+        if one.peers:
             self._ask_peers(one)
         else:
-            self._ask_web_seeds(one)
-        self._running[piece.root] = one
+            self._go_on(one)
 
     def _honest_web_seeds(self) -> list[str]:
         return [one for one in self._sources.web_seeds if one not in self._liars]
 
-    def _take(self, event: Event) -> bool:
+    def _take_events(self, wait_ms: int) -> bool:
         """React to what happened; whether the clock of the idle begins anew, because a source was sorted out."""
-        running = self._running.get(event.root)
-        if running is None:
+        is_any = False
+        for event in self._swarm.poll(wait_ms):
+            running = self._running.get(event.root)
+            if running is not None and running.swarm is self._swarm:
+                is_any |= self._take(running, event)
+        for one in list(self._running.values()):
+            is_any |= self._take_events_apart(one)
+        return is_any
+
+    def _take_events_apart(self, one: Running) -> bool:
+        """The same, of a piece's own session."""
+        if one.swarm is self._swarm:
             return False
+        sorted_out = [self._take(one, event) for event in one.swarm.poll(0)]
+        return any(sorted_out)
+
+    def _take(self, running: Running, event: Event) -> bool:
         if event.kind is Happened.SPANS:
             self._learn(running, event.spans)
-            return False
-        if event.kind is Happened.DISK:
+        elif event.kind is Happened.DISK:
             raise OSError(event.number, os.strerror(event.number) if event.number else event.reason)
-        if event.kind is Happened.PEER_BANNED:
-            return self._refuse(event.source, LIED, running.peers, lied=True)
+        elif event.kind is Happened.PEER_BANNED:
+            return self._blame(running, event.source)
         return False
 
-    def _learn(self, running: _Running, spans: bytes) -> None:
+    def _blame(self, one: Running, peer: str) -> bool:
+        """libtorrent has banned a peer of a piece; whether it is one that we asked."""
+        if peer == one.alone:
+            one.alone = ""
+            return self._refuse(peer, LIED, {peer}, lied=True)
+        if one.together == 1 and not self._swarm.may_meet_others:
+            return self._refuse(peer, LIED, one.peers, lied=True)
+        if peer not in one.peers:
+            return False  # it came to us by itself
+        one.peers.discard(peer)
+        self._suspect(one, peer)
+        self._progress(f"asked alone from now on: {peer}: its part of a span may have been wrong")
+        return True
+
+    def _suspect(self, one: Running, peer: str) -> None:
+        one.suspects.append(peer)
+        self._suspects.setdefault(peer)
+
+    def _learn(self, running: Running, spans: bytes) -> None:
         """Keep what peers said of the spans: the next fetch can tell right bytes from holes, and web seeds can help."""
         if running.spans is not None:
             return
@@ -166,16 +182,44 @@ class Downloading:
         running.spans = spans
         running.web_seeds |= set(self._honest_web_seeds())
 
-    def _ask_peers(self, one: _Running) -> None:
-        peers = [place for place in self._sources.peers if numeric_place(*place) in one.peers]
-        self._swarm.fetch(one.piece, partial_path(self._package, one.piece).parent, one.spans, peers)
+    def _go_on(self, one: Running) -> None:
+        """Ask those who are next where peers are no more asked together: web seeds, then suspects."""
+        while one.suspects and one.suspects[0] in self._liars:
+            one.suspects.popleft()
+        if self._can_use_web(one):
+            self._ask_web_seeds(one)
+        elif one.suspects:
+            self._ask_alone(one, one.suspects.popleft())
+        else:
+            self._give_up(one)
+
+    def _can_use_web(self, one: Running) -> bool:
+        return one.spans is not None and not one.web_seeds <= self._liars
+
+    def _ask_peers(self, one: Running) -> None:
+        self._leave(one)
+        one.together = len(one.peers)
+        self._fetch(one, one.peers)
+
+    def _ask_alone(self, one: Running, suspect: str) -> None:
+        """Ask one peer in a session of its own, so that nobody else has a part in what comes."""
+        self._leave(one)
+        one.swarm, one.alone = self._swarm.apart(PIECES_AT_ONCE), suspect
+        self._progress(f"asked alone for {_name(one.piece)}: {suspect}")
+        self._fetch(one, {suspect})
+
+    def _fetch(self, one: Running, peers: set[str]) -> None:
+        folder = partial_path(self._package, one.piece).parent
+        one.swarm.fetch(one.piece, folder, one.spans, self._places(peers))
         one.since, one.then_bytes = time.monotonic(), 0
 
-    def _ask_web_seeds(self, one: _Running) -> None:
+    def _places(self, peers: set[str]) -> list[Place]:
+        return [place for place in self._sources.peers if numeric_place(*place) in peers]
+
+    def _ask_web_seeds(self, one: Running) -> None:
         """Leave a piece to web seeds: one of both writes its file at a time."""
         assert one.spans is not None
-        if self._swarm.holds(one.piece):
-            self._leave_peers(one)
+        self._leave(one)
         one.web = WebSeeding(
             one.piece,
             one.spans,
@@ -185,15 +229,15 @@ class Downloading:
             self._swarm.limits.download_bytes_per_s // PIECES_AT_ONCE,
         )
 
-    def _is_slow(self, one: _Running, transfer: Transfer) -> bool:
-        """Whether peers gave less of a piece than is worth waiting for, where web seeds could help."""
+    def _came_less(self, one: Running, transfer: Transfer, least_bytes: int, within_s: float) -> bool:
+        """Whether less of a piece came than is worth waiting for, where others could be asked."""
         now = time.monotonic()
         if transfer.is_checking:
             one.since = now
-        if now - one.since < SLOW_S:
+        if now - one.since < within_s:
             return False
         came, one.since, one.then_bytes = transfer.done_bytes - one.then_bytes, now, transfer.done_bytes
-        return came < SLOW_BYTES
+        return came < least_bytes
 
     def _take_failures(self) -> bool:
         """Whether a web seed was sorted out."""
@@ -225,27 +269,43 @@ class Downloading:
                 self._look_at_peers(one)
         return len(self._running) < before
 
-    def _look_at_peers(self, one: _Running) -> None:
-        transfer = self._swarm.transfer(one.piece)
-        can_use_web = one.spans is not None and bool(one.web_seeds)
+    def _look_at_peers(self, one: Running) -> None:
+        transfer = one.swarm.transfer(one.piece)
         if transfer.is_complete:
-            for event in self._swarm.poll(0):  # who was found to lie until now
-                self._take(event)
-            self._leave_peers(one)
+            self._take_events(0)  # who was found to lie until now
+            self._leave(one)
             self._finish(one)
-        elif can_use_web and (not one.peers or self._is_slow(one, transfer)):
-            self._ask_web_seeds(one)
-        elif not one.peers and not can_use_web:
-            self._give_up(one)
+        elif self._is_over(one, transfer):
+            self._go_on(one)
+        elif one.suspects and self._came_less(
+            one, transfer, PROGRESS_BYTES, min(QUIET_S, self._idle_s / PIECES_AT_ONCE)
+        ):
+            self._pass_over(one)
         elif one.spans is None and transfer.peers:
-            self._swarm.ask_for_spans(one.piece)
+            one.swarm.ask_for_spans(one.piece)
 
-    def _look_at_web(self, one: _Running) -> None:
+    def _is_over(self, one: Running, transfer: Transfer) -> bool:
+        """Whether those who are asked now are no more asked, or web seeds will do better."""
+        if not one.alone and not one.peers:
+            return True
+        return self._can_use_web(one) and self._came_less(one, transfer, SLOW_BYTES, SLOW_S)
+
+    def _pass_over(self, one: Running) -> None:
+        """Next to nothing comes, and suspects wait: they are asked before those who are asked now."""
+        if one.alone:
+            self._refuse(one.alone, QUIET, {one.alone}, lied=False)
+            self._suspects[one.alone] = self._suspects.pop(one.alone)  # the last one of all, next time
+        for peer in sorted(one.peers):
+            self._suspect(one, peer)
+        one.peers.clear()
+        self._go_on(one)
+
+    def _look_at_web(self, one: Running) -> None:
         assert one.web is not None
         if not one.web.is_over():
             return
         web = one.web
-        self._leave_web_seeds(one)
+        self._leave(one)
         self._take_failures()
         if web.error is not None:
             raise web.error
@@ -254,47 +314,34 @@ class Downloading:
         elif one.peers:
             self._ask_peers(one)
         else:
-            self._give_up(one)
+            self._go_on(one)
 
-    def _finish(self, one: _Running) -> None:
-        """A piece is whole by libtorrent's word: compare it by our own, then give it its name."""
-        piece, partial = one.piece, partial_path(self._package, one.piece)
-        del self._running[piece.root]
-        hashes = hash_file(partial, piece)
-        if hashes is None or not is_piece(hashes, piece):
-            partial.unlink(missing_ok=True)
-            raise PieceRefused(
-                f"piece {_name(piece)} came whole and is not what the manifest says",
-                hint="the disk or the memory of this machine may be at fault; try again",
-            )
-        descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fchmod(descriptor, 0o600)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        store_spans(self._package, piece, hashes.spans())
-        path = piece_path(self._package, piece)
-        partial.replace(path)
-        sync_folder(path.parent)
-        self._done_bytes += piece.size_bytes
+    def _finish(self, one: Running) -> None:
+        del self._running[one.piece.root]
+        hashes = give_name(self._package, one.piece)
+        self._done_bytes += one.piece.size_bytes
         if self._swarm.listens_at is not None:
-            self._swarm.seed(piece, path.parent, hashes.spans())
+            self._swarm.seed(one.piece, piece_path(self._package, one.piece).parent, hashes.spans())
 
-    def _leave_peers(self, one: _Running) -> None:
-        transfer = self._swarm.transfer(one.piece)
-        self.fetched_bytes += transfer.fetched_bytes
-        self.wasted_bytes += transfer.wasted_bytes
-        self._swarm.let_go(one.piece)
+    def _leave(self, one: Running) -> None:
+        """Ask nobody for a piece any more; returns when its file is not written any more."""
+        if one.web is not None:
+            one.web.stop()
+            self._count(one.web.fetched_bytes, one.web.wasted_bytes)
+            one.web = None
+        elif one.swarm.holds(one.piece):
+            transfer = one.swarm.transfer(one.piece)
+            self._count(transfer.fetched_bytes, transfer.wasted_bytes)
+            one.swarm.let_go(one.piece)
+        if one.swarm is not self._swarm:
+            one.swarm.close()
+            one.swarm, one.alone = self._swarm, ""
 
-    def _leave_web_seeds(self, one: _Running) -> None:
-        assert one.web is not None
-        one.web.stop()
-        self.fetched_bytes += one.web.fetched_bytes
-        self.wasted_bytes += one.web.wasted_bytes
-        one.web = None
+    def _count(self, fetched_bytes: int, wasted_bytes: int) -> None:
+        self.fetched_bytes += fetched_bytes
+        self.wasted_bytes += wasted_bytes
 
-    def _give_up(self, one: _Running) -> None:
+    def _give_up(self, one: Running) -> None:
         told = "; ".join(f"{source}: {reason}" for source, reason in sorted(self.refused.items()))
         what = f"no source is left for piece {_name(one.piece)} ({one.piece.root.hex()}): {told or 'none was given'}"
         if self.refused and self.refused.keys() <= self._liars:
@@ -306,12 +353,12 @@ class Downloading:
             )
         raise NoSourceLeft(what, hint=hint)
 
-    def _watch(self, watch: _Watch, left: Sequence[Piece]) -> None:
+    def _watch(self, watch: Watch, left: Sequence[Piece]) -> None:
         """Say how far it is, ask those again who did not answer, and end what does not go on."""
         if not self._running:
             return
         with_peers = [one for one in self._running.values() if one.web is None]
-        transfers = [self._swarm.transfer(one.piece) for one in with_peers]
+        transfers = [one.swarm.transfer(one.piece) for one in with_peers]
         done = self._done_bytes + sum(transfer.done_bytes for transfer in transfers)
         done += sum(one.web.done_bytes for one in self._running.values() if one.web is not None)
         now = watch.look(done, is_busy=any(transfer.is_checking for transfer in transfers))
@@ -323,9 +370,7 @@ class Downloading:
             )
         if now.is_time_to_connect:
             for one in with_peers:
-                self._swarm.connect(
-                    one.piece, (place for place in self._sources.peers if numeric_place(*place) in one.peers)
-                )
+                one.swarm.connect(one.piece, self._places({one.alone} if one.alone else one.peers))
         if now.is_idle:
             names = ", ".join(_name(piece) for piece in left[:8]) + (", …" if len(left) > 8 else "")
             asked = [*(numeric_place(*one) for one in self._sources.peers), *self._sources.web_seeds]
@@ -335,50 +380,6 @@ class Downloading:
                 f"less than {PROGRESS_BYTES} bytes came in {self._idle_s:.0f} s; missing: {names}; asked: {told}",
                 hint="what came is kept: run it again with more sources, or with a longer --idle",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Now:
-    is_time_to_tell: bool
-    is_time_to_connect: bool
-    is_idle: bool
-
-
-class _Watch:
-    """When something came last, when something was said last."""
-
-    def __init__(self, idle_s: float) -> None:
-        self._idle_s = idle_s
-        self._most = self._marked = 0
-        self._since = self._told = self._connected = time.monotonic()
-
-    def restart(self) -> None:
-        """As if something had come just now."""
-        self._since = time.monotonic()
-
-    def look(self, done: int, *, is_busy: bool) -> _Now:
-        """
-        Args:
-            done: bytes that are there.
-            is_busy: whether this machine itself is at work, so that nothing can come.
-        """
-        now = time.monotonic()
-        self._most = max(self._most, done)
-        if is_busy or self._most >= self._marked + PROGRESS_BYTES:
-            self._marked, self._since = self._most, now
-        tell, connect = now - self._told >= PROGRESS_S, now - self._connected >= RECONNECT_S
-        self._told = now if tell else self._told
-        self._connected = now if connect else self._connected
-        return _Now(tell, connect, now - self._since >= self._idle_s)
-
-
-def _is_in_the_way(path: Path) -> bool:
-    """Anything that is no ordinary file of ours alone: a link could lead out of the package."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(status.st_mode) or status.st_nlink != 1
 
 
 def _name(piece: Piece) -> str:

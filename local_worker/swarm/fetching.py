@@ -30,7 +30,8 @@ from local_worker.packages.package import (
     read_piece_head,
 )
 from local_worker.packages.spans import hash_file, is_piece, read_spans, store_spans
-from local_worker.swarm.downloading import FETCHING_FOLDER, Downloading, Progress, partial_path
+from local_worker.swarm.downloading import Downloading, Progress
+from local_worker.swarm.partial_files import FETCHING_FOLDER, partial_path
 from local_worker.swarm.sources import Sources
 from local_worker.swarm.swarm import Swarm
 

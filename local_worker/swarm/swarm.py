@@ -7,8 +7,9 @@ the caller names, and who comes to the address where we listen.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ from local_worker.swarm.session_settings import session_settings
 from local_worker.swarm.sources import Limits, Place, numeric_place
 
 LISTEN_S: Final = 10.0
+FLUSH_S: Final = 10.0
+"""So long a disk may take over what has come; what is written later is found when the whole piece is compared."""
 _EVERYONE: Final = (("0.0.0.0", "255.255.255.255"), ("::", "ffff:" * 7 + "ffff"))  # noqa: S104 - a range, not an address to bind
 _GLOBAL_CLASS: Final = 1
 """The class of peers that the session's rates are for, as a bit."""
@@ -112,9 +115,11 @@ class Swarm:
         self._handles: dict[bytes, Any] = {}
         self._pieces: dict[bytes, Piece] = {}
         self._seeds: set[bytes] = set()
+        self._waiting: list[Event] = []
+        """What happened while something else was waited for."""
         self._counters: dict[str, int] = {}
         self._session = self._lt.session(session_settings(self._lt, limits, listen, finds_peers), flags=0)
-        self._session.add_extension("smart_ban")
+        # Its smart_ban is not used: it bans without a word, and takes peers behind one address for each other.
         if finds_peers:
             self._session.add_extension("ut_pex")
         everyone = self._lt.ip_filter()
@@ -123,6 +128,20 @@ class Swarm:
             everyone.add_rule(first, last, _GLOBAL_CLASS)
         self._session.set_peer_class_filter(everyone)
         self.listens_at: Place | None = self._wait_for_listening(listen) if listen is not None else None
+
+    @property
+    def may_meet_others(self) -> bool:
+        """Whether anybody but the peers that are named can have a part in what is fetched."""
+        return self.listens_at is not None or self._finds_peers
+
+    def apart(self, share: int) -> Swarm:
+        """Another session, which nobody comes to and which meets nobody but who is named; to be closed by the caller.
+
+        Args:
+            share: it may take in so manieth a part of what this one may.
+        """
+        rate = self.limits.download_bytes_per_s // share
+        return Swarm(replace(self.limits, download_bytes_per_s=rate))
 
     def fetch(self, piece: Piece, folder: Path, spans: bytes | None, peers: Iterable[Place]) -> None:
         """Begin with a piece, or go on with the bytes of it that lie in the folder, which are checked first.
@@ -183,17 +202,40 @@ class Swarm:
         return dict(self._session.get_settings())
 
     def let_go(self, piece: Piece) -> None:
-        """Have nothing to do with a piece any more; what of it is on the disk stays there."""
-        handle = self._handles.pop(piece.root)
+        """Have nothing to do with a piece any more; what of it is on the disk stays there.
+
+        Returns when nothing is written to it any more: its file may be another's from now on. What happened to it and
+        was not polled yet is forgotten.
+        """
+        handle = self._handles[piece.root]
+        handle.pause()
+        handle.flush_cache()
+        self._wait_for_flush(piece)
+        del self._handles[piece.root]
         del self._pieces[piece.root]
         self._seeds.discard(piece.root)
-        handle.flush_cache()
         self._session.remove_torrent(handle)
+        self._waiting = [event for event in self._waiting if event.root != piece.root]
+
+    def _wait_for_flush(self, piece: Piece) -> None:
+        end_s = time.monotonic() + FLUSH_S
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._session.wait_for_alert(int(1000 * left_s) + 1)
+            alerts = self._session.pop_alerts()
+            self._waiting += self._events(alerts)
+            flushed = (one for one in alerts if isinstance(one, self._lt.cache_flushed_alert))
+            if any(self._root_of(one) == piece.root for one in flushed):
+                return
 
     def poll(self, timeout_ms: int) -> list[Event]:
         """What happened since; waits for the first so long."""
-        self._session.wait_for_alert(timeout_ms)
-        alerts = self._session.pop_alerts()
+        if not self._waiting:
+            self._session.wait_for_alert(timeout_ms)
+        happened = self._waiting + self._events(self._session.pop_alerts())
+        self._waiting = []
+        return happened
+
+    def _events(self, alerts: Iterable[Any]) -> list[Event]:
         return [event for alert in alerts if (event := self._event(alert)) is not None]
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dllm_protocol.errors import VerificationFailed
-from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, PIECE_OUTPUT
+from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, PIECE_OUTPUT, Piece
 from dllm_protocol.model_package.errors import LayersRefused, PieceRefused
 from dllm_protocol.model_package.torrent import SPAN_BYTES_MIN, span_count
 from local_worker.packages import disk
@@ -25,7 +27,8 @@ from local_worker.packages.package import MANIFEST_FILE, load_package, piece_pat
 from local_worker.packages.spans import spans_path
 from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
 from local_worker.swarm.fetching import fetch
-from local_worker.swarm.sources import Limits, Sources, numeric_place
+from local_worker.swarm.partial_files import partial_path
+from local_worker.swarm.sources import Limits, Place, Sources, numeric_place
 from tests.local_worker.swarm.rig import (
     IDLE_S,
     LOOPBACK,
@@ -183,11 +186,11 @@ def test_peers_say_what_a_web_seed_without_hashes_of_spans_is_checked_by(made: M
     assert server.sent_bytes > made.bytes_of(1, 2) // 2
 
 
-def test_a_lying_peer_is_refused_and_the_honest_one_used(made: Made, tmp_path: Path) -> None:
+@contextmanager
+def a_lying_peer(made: Made, folder: Path, block: Piece) -> Iterator[Place]:
     """It is honest while libtorrent looks, and has other bytes on its disk when it is asked."""
-    bent = Path(shutil.copytree(made.folder, tmp_path / "bent"))
-    block = made.piece(PIECE_BLOCK, 1)
-    with seeding(made.folder) as (_, honest), a_swarm(listen=LOOPBACK) as lying:
+    bent = Path(shutil.copytree(made.folder, folder))
+    with a_swarm(listen=LOOPBACK) as lying:
         lying._add(
             block, lying._parameters(block, bent / "pieces", None), lying._lt.torrent_flags.update_subscribe
         )
@@ -198,7 +201,16 @@ def test_a_lying_peer_is_refused_and_the_honest_one_used(made: Made, tmp_path: P
         for at in range(0, block.size_bytes, 1 << 17):
             overwritten(bent, block, at)
         assert lying.listens_at is not None
-        liar = numeric_place(*lying.listens_at)
+        yield lying.listens_at
+
+
+def test_a_lying_peer_is_refused_and_the_honest_one_used(made: Made, tmp_path: Path) -> None:
+    block = made.piece(PIECE_BLOCK, 1)
+    with (
+        seeding(made.folder) as (_, honest),
+        a_lying_peer(made, tmp_path / "bent", block) as lying,
+    ):
+        liar = numeric_place(*lying)
         get(made, (1, 2), tmp_path / "header", peers=[honest])
         header_only = tmp_path / "alone"
         shutil.copytree(tmp_path / "header", header_only)
@@ -206,11 +218,35 @@ def test_a_lying_peer_is_refused_and_the_honest_one_used(made: Made, tmp_path: P
         with pytest.raises(
             SourcesLied, match=f"block 1.*{liar}: it sent bytes that the manifest does not name"
         ):
-            get(made, (1, 2), header_only, peers=[lying.listens_at])
+            get(made, (1, 2), header_only, peers=[lying])
         assert not piece_path(header_only, block).exists()
-        done = get(made, (1, 2), header_only, peers=[lying.listens_at, honest])
+        done = get(made, (1, 2), header_only, peers=[lying, honest])
     verify_piece(header_only, block)
     assert set(done.refused) <= {liar}
+
+
+def test_a_liar_is_found_alone_and_takes_nothing_away(made: Made, tmp_path: Path) -> None:
+    """Where others may come by themselves, a liar is asked a second time; what was right on the disk stays."""
+    out, block = tmp_path / "out", made.piece(PIECE_BLOCK, 1)
+    partial, half = partial_path(out, block), block.size_bytes // 2
+    said: list[str] = []
+    with (
+        seeding(made.folder) as (_, honest),
+        a_lying_peer(made, tmp_path / "bent", block) as lying,
+        a_swarm(listen=LOOPBACK) as swarm,
+    ):
+        liar = numeric_place(*lying)
+        get(made, (0, 1), out, peers=[honest])
+        shutil.copytree(made.folder / "spans", out / "spans", dirs_exist_ok=True)
+        partial.parent.mkdir(exist_ok=True)
+        partial.write_bytes(piece_path(made.folder, block).read_bytes()[:half])
+        with pytest.raises(SourcesLied, match=f"{liar}: it sent bytes that the manifest does not name"):
+            fetch(swarm, made.manifest, 1, 2, out, Sources((lying,)), IDLE_S, said.append)
+        assert f"asked alone for block 1: {liar}" in said
+        done = get(made, (1, 2), out, peers=[honest])
+    verify_piece(out, block)
+    # The header is there, the output is not a part of these layers.
+    assert done.fetched_bytes <= block.size_bytes - half + SPAN_BYTES_MIN, done
 
 
 def test_a_fetch_that_was_killed_goes_on_where_it_was(made: Made, tmp_path: Path) -> None:
