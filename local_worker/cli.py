@@ -20,7 +20,7 @@ from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rota
 from local_worker.model_files import packaged_model
 from local_worker.package_commands import app as packages
 from local_worker.piece_exchange import exchange_of
-from local_worker.remote_engine.options import remote_server
+from local_worker.remote_engine.options import RemoteServer, remote_server
 from local_worker.runner import run_worker, write_manifest
 from local_worker.service import ServiceOptions
 from local_worker.settlement import ClaimPolicy
@@ -75,6 +75,12 @@ Peer = Annotated[
 WebSeed = Annotated[
     list[str] | None,
     typer.Option(help="Address of a package's folder behind HTTP, for the same; repeatable."),
+]
+NearHolders = Annotated[
+    bool,
+    typer.Option(
+        "--near-holders", help="Fetch pieces from holders on this machine and in private networks, too."
+    ),
 ]
 Seed = Annotated[str, typer.Option(help="host:port to serve the package's pieces at; empty = nowhere.")]
 UploadLimit = Annotated[
@@ -170,6 +176,7 @@ def start(
     most_layers: MostLayers = None,
     peer: Peer = None,
     web_seed: WebSeed = None,
+    near_holders: NearHolders = False,
     seed: Seed = "",
     upload_limit: UploadLimit = "0",
     rpc: Annotated[list[str] | None, typer.Option(help="Nodes to ask instead of the bundle's.")] = None,
@@ -206,13 +213,12 @@ def start(
         typed = (layers or (), listen or (), announce or (), prices or (), capacity)
         slices = slices_of(*typed, relays=len(relays), most_layers=most_layers)
         remote = remote_server(backend, url, api_key_file, remote_model, in_parts=bool(package or layers))
-        exchange = exchange_of(peer or (), web_seed or (), seed, upload_limit, package, layers)
-        most = (context, sequences, threads, gpu_layers_of(gpu_layers))
+        exchange = exchange_of(peer or (), web_seed or (), seed, upload_limit, package, layers, near_holders)
         own_keys = [_keys_of(home, number) for number in range(1, len(slices) + 1)]
         network, prefix = _read_network(bundle)
         options = ServiceOptions(
             home=home,
-            engine=EngineOptions(file, home / "engine.log", *most, remote=remote),
+            engine=_engine_of(home, file, context, sequences, threads, gpu_layers, remote),
             package=package,
             slices=slices,
             relays=relays,
@@ -221,7 +227,7 @@ def start(
             chat_template=chat_template,
             may_register_model=register_model or prefix == LOCAL_PREFIX,
             claims=replace(ClaimPolicy(), threshold_udllm=claim_at, vanished_ms=1000 * vanished_s),
-            exchange=exchange,
+            exchange=exchange.on_local_chain() if prefix == LOCAL_PREFIX else exchange,
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
         run_worker(
@@ -238,6 +244,19 @@ def _model_of(model: Path | None, package: Path | None) -> Path:
     if model is not None and package is not None:
         raise UsageRefused("--model and --package are two models", hint="leave one of them away")
     return package or model or packaged_model()
+
+
+def _engine_of(
+    home: Path,
+    model: Path,
+    context: int | None,
+    sequences: int | None,
+    threads: int | None,
+    gpu_layers: str,
+    remote: RemoteServer | None,
+) -> EngineOptions:
+    most = (context, sequences, threads, gpu_layers_of(gpu_layers))
+    return EngineOptions(model, home / "engine.log", *most, remote=remote)
 
 
 def _say_ready(now: Status, as_json: bool) -> None:

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 from dllm_protocol.errors import DllmError, UsageRefused
 from dllm_protocol.model_manifest import Manifest
+from local_worker.chain import Chain
+from local_worker.holder_places import HolderPlaces
 from local_worker.swarm import Limits, SeedingProcess, Sources, ensure_pieces
-from local_worker.swarm.errors import SwarmGone
-from local_worker.swarm.sources import Place, place_from, rate_from, resolved, sources_from
+from local_worker.swarm.errors import NobodySeeds, SwarmGone
+from local_worker.swarm.sources import PEERS_MAX, Place, place_from, rate_from, resolved, sources_from
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +34,26 @@ class Exchange:
     seed_at: Place | None = None
     """Numeric host, and port (0 takes a free one); None: nothing is served."""
     limits: Limits = field(default_factory=Limits)
+    holders: HolderPlaces | None = None
+    """How holders of the layers are asked where they seed; None: they are not asked."""
 
     @property
     def has_sources(self) -> bool:
         """Whether anybody may be asked for pieces."""
+        return self.has_named_sources or self.holders is not None
+
+    @property
+    def has_named_sources(self) -> bool:
+        """Whether a person has named somebody who may be asked for pieces."""
         return bool(self.sources.peers or self.sources.web_seeds)
+
+    def on_local_chain(self) -> Exchange:
+        """The same where all holders are on this machine, or close."""
+        return self if self.holders is None else replace(self, holders=replace(self.holders, near=True))
 
     async def fetch(
         self,
+        chain: Chain,
         manifest: Manifest,
         first_layer: int,
         end_layer: int,
@@ -50,18 +64,28 @@ class Exchange:
         """Have the pieces of the layers [first_layer, end_layer) in a package; those that are right are kept.
 
         Args:
+            chain: names the layers' holders.
             manifest: proved by the caller.
             header_only: the header piece and no other, whatever the layers.
 
         Raises:
+            NobodySeeds: nobody was named, and no holder seeds.
             As `ensure_pieces`.
         """
+        peers = await self._peers(chain, manifest.name, first_layer, end_layer)
+        if not peers and not self.sources.web_seeds:
+            raise NobodySeeds(
+                f"no holder of layers {first_layer}:{end_layer} of {manifest.name} seeds its pieces where this "
+                "worker may ask, and no other source is named",
+                hint="--peer host:port, or --web-seed https://host/NAME.package; with --near-holders also holders "
+                "in private networks",
+            )
         what = "the header" if header_only else f"what is missing of layers {first_layer}:{end_layer}"
         _log.info("%s of %s is fetched", what, manifest.name)
         try:
             done = await ensure_pieces(
                 *(manifest, first_layer, end_layer, package),
-                *(self.sources.peers, self.sources.web_seeds, self.limits),
+                *(peers, self.sources.web_seeds, self.limits),
                 on_progress=_log.info,
                 header_only=header_only,
             )
@@ -71,6 +95,13 @@ class Exchange:
             _log.warning("%s is asked no more: %s", source, reason)
         _log.info("%d pieces are there, %d bytes of them were fetched", done.piece_count, done.fetched_bytes)
 
+    async def _peers(self, chain: Chain, model: str, first_layer: int, end_layer: int) -> tuple[Place, ...]:
+        """Those who were named, then holders; so many as can be asked."""
+        if self.holders is None:
+            return self.sources.peers
+        found = await self.holders.find(chain, model, first_layer, end_layer)
+        return tuple(dict.fromkeys((*self.sources.peers, *found)))[:PEERS_MAX]
+
 
 def exchange_of(
     peers: Sequence[str],
@@ -79,6 +110,7 @@ def exchange_of(
     upload_limit: str,
     package: Path | None,
     layers: Sequence[str] | None,
+    near_holders: bool = False,
 ) -> Exchange:
     """The exchange as a person typed it.
 
@@ -86,6 +118,7 @@ def exchange_of(
         seed: ``host:port`` to serve pieces at; empty: nowhere.
         upload_limit: bytes a second to peers, ``2M``; ``0`` is without limit.
         package: into which pieces can come; with neither it nor layers there are no pieces.
+        near_holders: holders on this machine and in private networks are asked, too.
 
     Raises:
         UsageRefused: naming the flag.
@@ -103,6 +136,7 @@ def exchange_of(
         sources_from(list(peers), list(web_seeds)) if peers or web_seeds else Sources(),
         resolved(*place_from(seed, lowest_port=0))[0] if seed else None,
         Limits(upload_bytes_per_s=rate),
+        HolderPlaces(near=near_holders) if package is not None else None,
     )
 
 
@@ -120,6 +154,11 @@ class PackageSeeding:
         self._limits = limits
         self.seeds_at = ""
         self.problem = ""
+
+    @property
+    def port(self) -> int:
+        """Where peers come to; 0 while nothing is served."""
+        return place_from(self.seeds_at)[1] if self.seeds_at else 0
 
     async def run(self) -> NoReturn:
         """Serve for ever. A child that ends is started again, at the same port, after a pause that grows."""

@@ -89,6 +89,7 @@ class Service:
         if options.engine.remote is not None:
             self.status.backend, self.status.backend_url = "openai", options.engine.remote.url
         mark_slices(options.home)
+        self._seeding: PackageSeeding | None = None
         setting = SliceSetting(
             engine=replace(options.engine, memory_share=len(options.slices)),
             owner=options.owner,
@@ -96,10 +97,10 @@ class Service:
             claims=options.claims,
             limits=options.limits,
             relays=options.relays,
+            seeding_port=lambda: self._seeding.port if self._seeding is not None else 0,
         )
         homes = [slice_home(options.home, number) for number in range(1, len(keys) + 1)]
         self._package = _package(options)
-        self._seeding: PackageSeeding | None = None
         self._parts: tuple[Slice | AutoSlice, ...] = tuple(
             AutoSlice(home, with_port(one), setting, model, own_keys, chain)
             if isinstance(model, SharedPackage)

@@ -38,6 +38,7 @@ from local_worker.packages.package import (
 from local_worker.packages.packing import ManifestTerms
 from local_worker.packages.probe_piece import Probe, nearest_probe
 from local_worker.piece_exchange import Exchange
+from local_worker.swarm.errors import NobodySeeds
 from local_worker.vocabulary import canonical_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -171,7 +172,10 @@ class SharedPackage:
         return self._found[0]
 
     async def _own_manifest(self, folder: Path, chain: Chain) -> Manifest:
-        if not self._exchange.has_sources or (folder / MANIFEST_FILE).exists():
+        may_fetch = self._exchange.has_named_sources or (
+            self._exchange.has_sources and self._name is not None
+        )
+        if not may_fetch or (folder / MANIFEST_FILE).exists():
             try:
                 return await asyncio.to_thread(load_package, folder)
             except PackageNotFound as missing:
@@ -205,7 +209,7 @@ class SharedPackage:
                 # Read once more before the slice proves itself; here it can still be fetched.
                 _verify_probe(package, own, registered)
 
-        await self._with_pieces(build, first, end)
+        await self._with_pieces(chain, build, first, end)
 
     async def header(self, chain: Chain) -> Head:
         """The head of the package's header piece, which is fetched before where it must be.
@@ -221,15 +225,16 @@ class SharedPackage:
                 verify_piece(package, piece)
             return read_piece_head(package, piece)[0]
 
-        return await self._with_pieces(read, 0, own.layers, header_only=True)
+        return await self._with_pieces(chain, read, 0, own.layers, header_only=True)
 
     async def _with_pieces(
-        self, work: Callable[[Progress], T], first: int, end: int, *, header_only: bool = False
+        self, chain: Chain, work: Callable[[Progress], T], first: int, end: int, *, header_only: bool = False
     ) -> T:
         """Work that reads pieces of the layers [first, end); where it cannot, they are fetched, and it begins anew."""
         assert self._found is not None, "found() comes first"
         package, own, _ = self._found
         has_sources = self._exchange.has_sources
+        lacks: DllmError | None = None
         async with self.busy:
             try:
                 if not has_sources or (package / MANIFEST_FILE).exists():
@@ -239,7 +244,14 @@ class SharedPackage:
                     self._say_who_has_it(lacking)
                     raise
                 _log.warning("the package lacks something: %s", lacking.message)
-            await self._exchange.fetch(own, first, end, package, header_only=header_only)
+                lacks = lacking
+            try:
+                await self._exchange.fetch(chain, own, first, end, package, header_only=header_only)
+            except NobodySeeds as nobody:
+                if lacks is None:
+                    raise
+                self._say_who_has_it(lacks)
+                raise lacks from nobody
             return await in_thread(work)
 
     def _say_who_has_it(self, error: DllmError) -> None:

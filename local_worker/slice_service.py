@@ -27,7 +27,7 @@ from local_worker.self_test import SelfTester
 from local_worker.sequences import SequencePool
 from local_worker.settlement import ClaimPolicy, Settlement
 from local_worker.slice_models import CHAIN_WAIT_S, Served, SliceModel
-from local_worker.stage_server import StageServer
+from local_worker.stage_server import SeedingPort, StageServer
 from local_worker.status import RowMeter, SliceStatus
 from local_worker.store import Store
 from local_worker.workbench import Workbench
@@ -70,6 +70,8 @@ class SliceSetting:
     claims: ClaimPolicy = field(default_factory=ClaimPolicy)
     limits: ChannelLimits = DEFAULT_LIMITS
     relays: tuple[RelayUrl, ...] = ()
+    seeding_port: SeedingPort = lambda: 0
+    """Where the worker seeds pieces now; 0: nowhere."""
 
 
 class Slice:
@@ -312,6 +314,7 @@ class Slice:
             store=self.store,
             limits=self._setting.limits,
             last_refused_epoch=last_refused,
+            seeding_port=self._setting.seeding_port,
         )
 
     def _make_settlement(self, server: StageServer) -> Settlement:

@@ -10,6 +10,7 @@ import logging
 import os
 import ssl
 from collections import Counter
+from collections.abc import Callable
 
 from dllm_protocol.assignment import leg_entries, route_hash
 from dllm_protocol.errors import ChannelRefused, DllmError
@@ -17,6 +18,7 @@ from dllm_protocol.messages import MAX_FRAME_BYTES, Claim, Frame, Goodbye, Stage
 from dllm_protocol.model_manifest import Manifest, manifest_hash
 from dllm_protocol.records import SESSION_OPEN, Route, Session
 from dllm_protocol.sealing import SealedStream
+from dllm_protocol.seeding_place import SEEDING_PATH, SEEDING_VERSION, SeedingPlace
 from dllm_protocol.session.acceptance import legs_of
 from dllm_protocol.session.handshake import ProviderHandshake
 from dllm_protocol.session.provider import ProviderLeg, Standing, Terms
@@ -35,6 +37,7 @@ from local_worker.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 
+SeedingPort = Callable[[], int]
 KEPT_ROWS_BYTES = 256 << 20
 HOST_WAIT_S = 5.0
 """How long a stage before waits for the session's client to come here, too."""
@@ -59,11 +62,13 @@ class StageServer:
         limits: ChannelLimits = DEFAULT_LIMITS,
         last_refused_epoch: int | None = None,
         kept_rows_bytes: int = KEPT_ROWS_BYTES,
+        seeding_port: SeedingPort = lambda: 0,
     ) -> None:
         """Prepare.
 
         Args:
             last_refused_epoch: sessions opened then or before are not served; see `local_worker.restored`.
+            seeding_port: where the worker seeds pieces, told to whoever asks; 0: nowhere.
             kept_rows_bytes: memory for hidden states that may have to go to another next stage once more.
         """
         self._chain = chain
@@ -74,6 +79,7 @@ class StageServer:
         self._store = store
         self._limits = limits
         self._last_refused_epoch = last_refused_epoch
+        self._seeding_port = seeding_port
         self._logs = HandedLogs(kept_rows_bytes)
         self._tools = LineTools(chain, keys.service, limits, self._logs)
         self._arrived = asyncio.Condition()
@@ -85,8 +91,19 @@ class StageServer:
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Open the door; return the port."""
-        self._server = await serve_channels(host, port, self.on_connection, limits=self._limits, tls=tls)
+        self._server = await serve_channels(
+            host,
+            port,
+            self.on_connection,
+            limits=self._limits,
+            tls=tls,
+            pages={SEEDING_PATH: self._seeding_place},
+        )
         return self._server.port
+
+    def _seeding_place(self) -> bytes | None:
+        port = self._seeding_port()
+        return SeedingPlace(SEEDING_VERSION, port).encode() if port else None
 
     @property
     def connected(self) -> frozenset[bytes]:

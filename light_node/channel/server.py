@@ -7,9 +7,11 @@ import ipaddress
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from dllm_protocol.errors import DllmError
 from light_node.bounded_websocket import BoundedConnection
@@ -23,6 +25,8 @@ _library_log.setLevel(logging.WARNING)
 
 OnConnection = Callable[[Link], Awaitable[None]]
 """Serves one connection until it returns. A DllmError out of it closes this connection and nothing else."""
+Pages = Mapping[str, Callable[[], bytes | None]]
+"""What is said over plain HTTP, by path; None: not found."""
 
 
 class ChannelServer:
@@ -55,10 +59,14 @@ async def serve_channels(
     *,
     limits: ChannelLimits = DEFAULT_LIMITS,
     tls: ssl.SSLContext | None = None,
+    pages: Pages | None = None,
 ) -> ChannelServer:
     """Listen on ``host``:``port`` (0: any free one) and hand each connection to ``on_connection``.
 
     A connection takes messages of at most ``limits.hello_bytes`` until its handler calls `Link.allow`.
+
+    Args:
+        pages: answered to whoever asks for them instead of a websocket; public, and short.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -85,11 +93,16 @@ async def serve_channels(
             _log.debug("closed %s: %s", link.name, error.message)
             await link.close(error.message, POLICY_VIOLATION)
 
+    def answer(_: ServerConnection, request: Request) -> Response | None:
+        page = (pages or {}).get(request.path)
+        return None if page is None else _response(page())
+
     ping_s = limits.ping_ms / 1000
     server = await serve(
         handle,
         host,
         port,
+        process_request=answer,
         origins=[None],  # a browser always names an origin, and no page may use this door
         compression=None,  # sealed bytes do not compress
         server_header=None,
@@ -105,6 +118,14 @@ async def serve_channels(
         ssl=tls,
     )
     return ChannelServer(server, gate)
+
+
+def _response(body: bytes | None) -> Response:
+    headers = Headers({"Connection": "close", "Content-Length": str(len(body or b""))})
+    if body is None:
+        return Response(404, "Not Found", headers)
+    headers["Content-Type"] = "application/octet-stream"
+    return Response(200, "OK", headers, body)
 
 
 class _Gate:

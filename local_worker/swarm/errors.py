@@ -23,6 +23,12 @@ class NoSourceLeft(NetworkUnreachable):
     code = "E_NO_SOURCE"
 
 
+class NobodySeeds(NoSourceLeft):
+    """No source was named, and no holder of the layers says where it seeds them."""
+
+    code = "E_NOBODY_SEEDS"
+
+
 class SourcesLied(VerificationFailed):
     """Every source of a piece sent bytes that are not the manifest's."""
 

@@ -29,6 +29,7 @@ FORMAT_MODULES = (
     "model_manifest",
     "vocabulary",
     "relay",
+    "seeding_place",
 )
 
 

@@ -18,6 +18,7 @@ from dllm_protocol.model_package.torrent import (
     span_bytes,
     torrent_info,
 )
+from dllm_protocol.seeding_place import SEEDING_VERSION, SeedingPlace
 
 FILE = Path(__file__).with_name("torrents.json")
 BLOCK, SPAN = 16 * 1024, 256 * 1024
@@ -26,6 +27,7 @@ SIZES = (
     *(SPAN - BLOCK, SPAN - 1, SPAN, SPAN + 1, SPAN + BLOCK),
     *(2 * SPAN, 2 * SPAN + 1, 3 * SPAN - 5, 4 * SPAN, 5 * SPAN + 3 * BLOCK + 7),
 )
+PORTS = (1, 443, 6881, 65_535)
 LARGE = (16384 * SPAN, 16384 * SPAN + 1, 100_000_000_000, PIECE_BYTES_MAX)
 """Too large to be made here: their torrents are derived from a root that is given."""
 
@@ -51,6 +53,9 @@ def examples() -> dict[str, object]:
         "description": "Torrents of pieces. Bytes of a piece: SHA-256 of the texts 0, 1, 2, ... one behind the "
         "other, cut to size; those of 'large' are not made, their root is SHA-256 of 'given'. All bytes are hex.",
         "torrents": torrents,
+        "seeding places": [
+            {"port": port, "bytes": SeedingPlace(SEEDING_VERSION, port).encode().hex()} for port in PORTS
+        ],
         "large": [_torrent(Piece(PIECE_BLOCK, 0, size, root)) for size in LARGE],
     }
 

@@ -6,15 +6,18 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dllm_protocol.errors import UsageRefused, VerificationFailed
+from dllm_protocol.holder_book import HolderEntry
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, Piece, probe_of
 from dllm_protocol.records import MODEL_ACTIVE, ModelRecord
 from local_worker.errors import ModelNotRegistered
+from local_worker.holder_places import HolderPlaces
 from local_worker.keys import create_keys
 from local_worker.packages.errors import PackageNotFound
 from local_worker.packages.package import load_package, piece_path, verify_piece
@@ -22,15 +25,24 @@ from local_worker.piece_exchange import Exchange, PackageSeeding, exchange_of
 from local_worker.service import Service
 from local_worker.status import read_status
 from local_worker.swarm import Limits, Sources
-from local_worker.swarm.errors import SourcesLied
+from local_worker.swarm.errors import NobodySeeds, SourcesLied
 from local_worker.swarm.sources import place_from
 from tests.local_worker.clients import Client
 from tests.local_worker.doubles import ChainDouble
 from tests.local_worker.packages.chains import packed
 from tests.local_worker.packages.tiny_models import SHAPES, write_model
-from tests.local_worker.swarm.rig import LOOPBACK, Made, WebServer, held, overwritten, seeding, serving
+from tests.local_worker.swarm.rig import (
+    LOOPBACK,
+    Made,
+    WebServer,
+    held,
+    overwritten,
+    part_of,
+    seeding,
+    serving,
+)
 from tests.local_worker.swarm.test_hosting import children
-from tests.local_worker.workers import running_worker
+from tests.local_worker.workers import RunningWorker, running_worker
 
 NOWHERE = Path("no-such-model.gguf")
 PATIENCE_S = 30.0
@@ -94,6 +106,70 @@ async def test_a_worker_with_an_empty_folder_fetches_its_layers_from_one_that_se
     assert not children()
     told = read_status(tmp_path / "a")
     assert told is not None and told["seeds_at"] == ""
+
+
+def holds(worker: RunningWorker, first: int, end: int) -> HolderEntry:
+    """How the chain lists a worker that offers layers."""
+    return HolderEntry(worker.provider, b"\x0a" * 20, 0, 0, first, end, 0, 1)
+
+
+async def test_workers_find_those_who_hold_their_layers_without_being_told(
+    made: Made, tmp_path: Path
+) -> None:
+    """The second one is told a model's name and no more; the third one fetches from the second, who has some layers."""
+    exchange = Exchange(seed_at=LOOPBACK, limits=LIMITS, holders=HolderPlaces(near=True))
+    chain, name = registry_of(made, tmp_path / "a"), made.manifest.name
+
+    def joining(home: str, layers: str) -> AbstractAsyncContextManager[RunningWorker]:
+        mine = replace(chain, operator=create_keys(tmp_path / home).operator_address)
+        return running_worker(
+            *(tmp_path / home, NOWHERE, mine),
+            package=tmp_path / home / "package",
+            layers=(layers,),
+            name=name,
+            exchange=exchange,
+        )
+
+    async with AsyncExitStack() as others:
+        async with running_worker(
+            tmp_path / "a", NOWHERE, chain, package=made.folder, exchange=exchange
+        ) as first:
+            await seeds_at(first.service)
+            chain.others.append(holds(first, 0, 4))
+            second = await others.enter_async_context(joining("b", "1:3"))
+            assert held(tmp_path / "b" / "package") == made.roots(1, 3)
+            await seeds_at(second.service)
+        # Its entry stays in the book for a while, but nobody answers there any more.
+        chain.others.append(holds(second, 1, 3))
+        async with joining("c", "2:3") as third:
+            assert third.service.status.layers == (2, 3)
+            assert held(tmp_path / "c" / "package") == made.roots(2, 3)
+    assert not children()
+
+
+async def test_nobody_who_holds_it_seeds_it(made: Made, tmp_path: Path) -> None:
+    exchange = Exchange(limits=LIMITS, holders=HolderPlaces(near=True))
+    chain = registry_of(made, tmp_path / "w")
+    home = tmp_path / "w"
+    with pytest.raises(NobodySeeds, match="no holder of layers 1:3") as failed:
+        async with running_worker(
+            home,
+            NOWHERE,
+            chain,
+            package=tmp_path / "p",
+            layers=("1:3",),
+            name=made.manifest.name,
+            exchange=exchange,
+        ):
+            pass
+    assert "--peer" in failed.value.hint
+    lacking = part_of(made, 0, 2, tmp_path / "part")
+    with pytest.raises(PackageNotFound, match=r"piece .* cannot be read") as refused:
+        async with running_worker(
+            home, NOWHERE, chain, package=lacking, layers=("1:3",), name=made.manifest.name, exchange=exchange
+        ):
+            pass
+    assert "--peer" in refused.value.hint
 
 
 async def test_what_was_fetched_answers_and_is_fetched_once(made: Made, tmp_path: Path) -> None:
@@ -272,7 +348,9 @@ def test_flags_that_make_no_sense_are_refused_by_name() -> None:
         package = NOWHERE if parts == "package" else None
         return exchange_of(peers, (), seed, limit, package, ["0:2"] if parts == "layers" else None)
 
-    assert typed() == Exchange()
+    assert typed() == Exchange(holders=HolderPlaces())
+    assert typed(parts="file") == Exchange() == Exchange().on_local_chain()
+    assert typed().on_local_chain() == Exchange(holders=HolderPlaces(near=True))
     assert typed(("127.0.0.1:6881",)).sources.peers == (("127.0.0.1", 6881),)
     whole = typed(seed="127.0.0.1:0", limit="2M", parts="layers")
     assert (whole.seed_at, whole.limits.upload_bytes_per_s, whole.has_sources) == (LOOPBACK, 2_000_000, False)
