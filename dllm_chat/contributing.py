@@ -20,6 +20,7 @@ from dllm_chat.dispatch.purse import WalletPurse
 from dllm_chat.paths import make_private_folder
 from dllm_chat.sanitize import clean_line
 from dllm_chat.serving_from import ServingFrom
+from dllm_chat.serving_pieces import ServingPieces
 from dllm_chat.session.events import ServedSlice, WorkerStatus
 from dllm_protocol.actions import RegisterProvider, Transfer
 from dllm_protocol.address import encode_address, provider_id_of
@@ -67,9 +68,18 @@ class Contributing:
         self._config = config
 
     async def start(
-        self, chain: Chain, bundle: NetworkBundle, model_file: Path | None, server: ServingFrom | None = None
+        self,
+        chain: Chain,
+        bundle: NetworkBundle,
+        model_file: Path | None,
+        server: ServingFrom | None = None,
+        pieces: ServingPieces | None = None,
     ) -> None:
         """Register the worker's provider under our account where it is new, then start the worker.
+
+        Args:
+            server: computes the rows in the worker's place.
+            pieces: a model in pieces that is served instead of a file; not on the embedded network.
 
         Raises:
             WalletLocked: registering needs the account's own key.
@@ -79,7 +89,8 @@ class Contributing:
         if self.status().running:
             return
         relay = relay_url(self._config.relay).url if self._config.relay and self._lease is None else ""
-        model = model_file or (Path(self._config.model_file) if self._config.model_file else None)
+        set_file = Path(self._config.model_file) if self._config.model_file and pieces is None else None
+        model = model_file or set_file
         if model is not None and not model.is_file():
             raise NotFound(
                 f"there is no model file {model}", hint="dllm model found lists what this machine has"
@@ -92,7 +103,7 @@ class Contributing:
             asked: dict[str, Any] = {"op": "worker_on", "owner": owner, "model": named}
             await self._lease.request(asked | ({"server": server.request()} if server else {}))
             return
-        self._spawn(bundle, owner, model, server, relay)
+        self._spawn(bundle, owner, model, server, relay, pieces)
 
     async def stop(self) -> None:
         """Drain and stop; returns when the process is gone."""
@@ -182,13 +193,21 @@ class Contributing:
         model: Path | None,
         server: ServingFrom | None,
         relay: str,
+        pieces: ServingPieces | None,
     ) -> None:
         """Start the worker on its own: it outlives this program, until `stop`."""
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
         with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
             subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(self._home, bundle_file, owner=owner, model=model, server=server, relay=relay),
+                worker_command(
+                    *(self._home, bundle_file),
+                    owner=owner,
+                    model=model,
+                    server=server,
+                    relay=relay,
+                    pieces=pieces,
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -244,6 +263,7 @@ def worker_command(
     server: ServingFrom | None = None,
     relay: str = "",
     package: Path | None = None,
+    pieces: ServingPieces | None = None,
     lifeline: bool = False,
 ) -> list[str]:
     """Command line of a worker: of a model's file, of a package, or of the model that comes along.
@@ -262,7 +282,9 @@ def worker_command(
     ]
     if owner:
         command += ["--owner", owner]
-    if package is not None:
+    if pieces is not None:
+        command += pieces.options()
+    elif package is not None:
         command += ["--package", str(package)]
     else:
         command += ["--model", str(model or packaged_model())]

@@ -19,6 +19,8 @@ app = group(
       dllm worker on                   serves the model in the package
       dllm worker on --model FILE      registers and serves a GGUF file (dllm model found)
       dllm worker on --model FILE --backend openai --url http://127.0.0.1:8000/v1
+      dllm worker on --package DIR --layers auto --name MODEL
+                                       some layers of a big model; what is missing is fetched
       dllm worker on --relay wss://HOST  without a port that others can reach
       dllm worker status
       dllm worker off                  finishes running answers, then stops
@@ -46,6 +48,34 @@ async def on(
     remote_model: Annotated[
         str, typer.Option("--remote-model", help="Its name for the model, if it has several.")
     ] = "",
+    package: Annotated[
+        Path | None,
+        typer.Option("--package", help="Folder of a model in pieces; those that are missing are fetched."),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option("--layers", help="FIRST:END of it, END not included; auto: the network chooses.")
+    ] = "",
+    most_layers: Annotated[
+        int | None, typer.Option("--most-layers", help="With --layers auto: no more.", min=1, max=512)
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="The registered model, for a folder that is empty.")
+    ] = "",
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", help="host:port of somebody who seeds, beside the holders on chain."),
+    ] = None,
+    web_seed: Annotated[
+        list[str] | None, typer.Option("--web-seed", help="Address of a package's folder behind HTTP.")
+    ] = None,
+    near_holders: Annotated[
+        bool,
+        typer.Option("--near-holders", help="Also ask holders on this machine and in private networks."),
+    ] = False,
+    seed: Annotated[str, typer.Option("--seed", help="host:port to serve the pieces at.")] = "",
+    upload_limit: Annotated[
+        str, typer.Option("--upload-limit", help="Bytes a second to peers: 2M, 500k; 0 = no limit.")
+    ] = "0",
     stay: Annotated[bool, typer.Option("--stay", help="Wait here until Ctrl-C, then stop it.")] = False,
     password_file: PasswordFile = None,
     password_fd: PasswordFd = None,
@@ -56,10 +86,15 @@ async def on(
     """
     from dllm_chat.cli.workers import switch_on
     from dllm_chat.serving_from import ServingFrom
+    from dllm_chat.serving_pieces import ServingPieces
 
     key_file = str(api_key_file.absolute()) if api_key_file else ""
     server = ServingFrom.chosen(backend, url, key_file, remote_model)
-    data = await switch_on(model, password_file, password_fd, server=server, relay=relay, stay=stay)
+    sources = (tuple(peer or ()), tuple(web_seed or ()), near_holders)
+    pieces = ServingPieces.chosen(package, layers, most_layers, name, *sources, seed, upload_limit)
+    data = await switch_on(
+        model, password_file, password_fd, server=server, pieces=pieces, relay=relay, stay=stay
+    )
     text = f"worker {data['state']}: {data['provider'] or 'registering'} {data['model']}".rstrip()
     return Report(data, f"{text}\n{data['note']}".rstrip())
 

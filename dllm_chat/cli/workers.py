@@ -12,6 +12,7 @@ from dllm_chat.cli.output import note, progress
 from dllm_chat.cli.service import paying, settings, watching
 from dllm_chat.contributing import Contributing, WorkerFailed
 from dllm_chat.serving_from import ServingFrom
+from dllm_chat.serving_pieces import ServingPieces
 from dllm_chat.session.events import WorkerStatus
 from dllm_chat.session.networks import joined_network
 from dllm_chat.session.service import ChatService
@@ -31,6 +32,7 @@ async def switch_on(
     password_fd: int | None,
     *,
     server: ServingFrom | None,
+    pieces: ServingPieces | None = None,
     relay: str,
     stay: bool,
 ) -> dict[str, Any]:
@@ -38,17 +40,24 @@ async def switch_on(
 
     Args:
         server: what computes the rows instead of the worker itself.
+        pieces: a model in pieces that is served instead of a file.
         relay: through which it is reached; where empty, that of the settings.
 
     Raises:
-        UsageRefused: a relay for the embedded network, which nobody else is on.
+        UsageRefused: a relay or pieces for the embedded network, which nobody else is on; or two models.
     """
+    if pieces is not None and (model is not None or server is not None):
+        raise UsageRefused("--package stands alone", hint="leave --model and --backend away")
+    if pieces is not None and _contributing()[1]:
+        raise UsageRefused(
+            "--package is for a network of others, and none is joined", hint="dllm network join BUNDLE"
+        )
     if relay and _contributing()[1]:
         raise UsageRefused(
             "--relay is for a network of others, and none is joined", hint="dllm network join BUNDLE"
         )
     async with paying(password_file, password_fd, chat_key_will_do=False, relay=relay or None) as service:
-        await service.worker_on(_absolute(model), server)
+        await service.worker_on(_absolute(model), server, pieces)
         embedded = service.badge == "LOCAL"
         found = await _serving(service)
         if stay:

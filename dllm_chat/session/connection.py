@@ -16,6 +16,7 @@ from dllm_chat.network.lighting import light_client_of
 from dllm_chat.network.witnesses import own_witnesses
 from dllm_chat.paths import Paths
 from dllm_chat.serving_from import ServingFrom
+from dllm_chat.serving_pieces import ServingPieces
 from dllm_chat.session.conversation import Chain
 from dllm_chat.session.events import WorkerStatus
 from dllm_chat.session.networks import (
@@ -97,9 +98,15 @@ class Connection:
         """What this home's worker earned and did not claim yet."""
         return self.contributing.earned_unclaimed_udllm()
 
-    async def worker_on(self, chain: Chain, model_file: Path | None, server: ServingFrom | None) -> None:
+    async def worker_on(
+        self,
+        chain: Chain,
+        model_file: Path | None,
+        server: ServingFrom | None,
+        pieces: ServingPieces | None,
+    ) -> None:
         """Start contributing."""
-        await self.contributing.start(chain, self.bundle, model_file, server)
+        await self.contributing.start(chain, self.bundle, model_file, server, pieces)
 
     async def worker_off(self) -> None:
         """Stop contributing."""

@@ -14,6 +14,7 @@ from dllm_chat.dispatch.market import NoProvider
 from dllm_chat.dispatch.sessions import Closed, Sessions, in_sessions_udllm
 from dllm_chat.paths import LockBusy, Paths
 from dllm_chat.serving_from import ServingFrom
+from dllm_chat.serving_pieces import ServingPieces
 from dllm_chat.session.answering import finish_answer
 from dllm_chat.session.connection import Connection, connect
 from dllm_chat.session.conversation import Chain, Conversation
@@ -316,9 +317,14 @@ class ChatService:
 
     # -- contributing -----------------------------------------------------------------------------------------
 
-    async def worker_on(self, model_file: Path | None = None, server: ServingFrom | None = None) -> None:
-        """See `ChatDoor`; ``server`` computes the rows where one is named."""
-        await self.connection.worker_on(self.chain, model_file, server)
+    async def worker_on(
+        self,
+        model_file: Path | None = None,
+        server: ServingFrom | None = None,
+        pieces: ServingPieces | None = None,
+    ) -> None:
+        """See `ChatDoor`; ``server`` computes the rows where one is named, ``pieces`` are served instead of a file."""
+        await self.connection.worker_on(self.chain, model_file, server, pieces)
 
     async def worker_off(self) -> None:
         """See `ChatDoor`."""

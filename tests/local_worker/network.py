@@ -95,7 +95,8 @@ class Network:
         """Start a worker and wait until it serves."""
         home = self.folder / f"w{number}"
         command = [*_WORKER, "start", "--home", str(home), "--bundle", str(self.folder / "bundle")]
-        command += ["--model", str(self.model), "--threads", "1", "--lifeline", "--json", *words]
+        command += [] if "--package" in words else ["--model", str(self.model)]
+        command += ["--threads", "1", "--lifeline", "--json", *words]
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdout is not None
         told = json.loads(await process.stdout.readline())

@@ -18,3 +18,13 @@ def test_a_relay_is_refused_where_nobody_else_is_on_the_network(dllm: Callable[.
     ran = dllm("worker", "on", "--relay", "wss://relay.example", "--json")
     assert (ran.code, ran.error["code"]) == (2, "E_USAGE")
     assert "--relay" in ran.error["message"] and "network join" in ran.error["hint"]
+
+
+def test_pieces_are_refused_where_nobody_else_is_on_the_network(dllm: Callable[..., Ran]) -> None:
+    ran = dllm("worker", "on", "--package", "big.package", "--layers", "auto", "--name", "big", "--json")
+    assert (ran.code, ran.error["code"]) == (2, "E_USAGE")
+    assert "--package" in ran.error["message"] and "network join" in ran.error["hint"]
+    two = dllm("worker", "on", "--package", "big.package", "--model", "m.gguf", "--json")
+    assert (two.code, two.error["message"]) == (2, "--package stands alone")
+    lone = dllm("worker", "on", "--peer", "192.0.2.7:6881", "--json")
+    assert lone.code == 2 and "--package DIR" in lone.error["hint"]
