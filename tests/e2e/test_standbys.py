@@ -73,6 +73,7 @@ async def test_a_stage_that_dies_while_a_standby_is_asked_costs_the_standby_noth
     monkeypatch.setattr(Sequence, "pass_on", dies)
     assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
     assert died and asking.lineup.saved.failed == (serving[2].provider,)
+    assert asking.changes == [(serving[2].provider, standbys[2].provider)], "whoever listens is told"
     await asking.leave()
     assert open_legs == set()
 
@@ -80,7 +81,7 @@ async def test_a_stage_that_dies_while_a_standby_is_asked_costs_the_standby_noth
 async def test_a_stage_that_refuses_the_question_is_replaced_and_the_answer_comes(
     stages: Stages, monkeypatch: pytest.MonkeyPatch, open_legs: set[StageLeg]
 ) -> None:
-    serving, _, asking = await line_with_standbys(stages)
+    serving, standbys, asking = await line_with_standbys(stages)
     carry_out, hosts = RowWork._carry_out, serving[1].server._hosts
 
     async def refuses(self: RowWork, order: RowRequest) -> None:
@@ -92,6 +93,7 @@ async def test_a_stage_that_refuses_the_question_is_replaced_and_the_answer_come
     monkeypatch.setattr(RowWork, "_carry_out", refuses)
     assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
     assert asking.lineup.saved.failed == (serving[1].provider,)
+    assert asking.changes == [(serving[1].provider, standbys[1].provider)]
     await asking.leave()
     assert open_legs == set()
 
@@ -127,7 +129,7 @@ async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_
         try:
             row = await decoder.decode(ids, kind=ROW_REPLAYED, top_k=8)
         except LegFailed as failure:
-            decoder, _ = await lineup.replace(failure)
+            decoder = await lineup.replace(failure)
     assert [*found, row.ids[0]] == await whole_answer(stages, PROMPT, 4)
     assert lineup.providers == (serving[0].provider, standbys[1].provider, serving[2].provider)
     await asking.leave()
