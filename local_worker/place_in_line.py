@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dllm_protocol.errors import ChannelRefused, DllmError
@@ -28,6 +28,7 @@ from local_worker.handed_log import HandedLogs
 from local_worker.hidden_form import pack
 from local_worker.next_stage import NextStage, StageDialing
 from local_worker.previous_stage import PreviousStage
+from local_worker.row_room import RowRoom
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LineTools:
     service_key: Signer
     limits: ChannelLimits
     logs: HandedLogs
+    room: RowRoom = field(default_factory=RowRoom)
 
 
 class PlaceInLine:
@@ -63,7 +65,7 @@ class PlaceInLine:
             tell: called when the place stands, with the link to the next stage.
             lost: called with the line's generation when the next stage is not reached, or not any more; and why.
         """
-        self.previous = PreviousStage()
+        self.previous = PreviousStage(tools.room)
         self._terms = terms
         self._tools = tools
         self._width = width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from dllm_protocol.session.orders import StandBetween
 from dllm_protocol.stage_link import StageGoodbye, StageReady
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import PlaceInLine
+from local_worker.row_room import RowRoom
 
 BEFORE, BEHIND = b"b" * 20, b"n" * 20
 
@@ -59,7 +61,9 @@ class Told:
 
 
 def place_of(told: Told) -> PlaceInLine:
-    return PlaceInLine(cast(Any, None), cast(Any, None), lambda: 4, told.tell, told.lost)
+    return PlaceInLine(
+        cast(Any, None), cast(Any, SimpleNamespace(room=RowRoom())), lambda: 4, told.tell, told.lost
+    )
 
 
 def taking(place: PlaceInLine, wire: Wire) -> asyncio.Task[None]:

@@ -14,6 +14,7 @@ from dllm_protocol.records import MAX_STAGES
 from dllm_protocol.session.provider import ProviderLeg, StandBetween
 from light_node.channel.link import Link
 from local_worker import session_host, stage_server
+from local_worker.row_room import RowRoom
 from local_worker.session_host import LINES_BURST, SessionHost
 from local_worker.stage_server import StageServer
 
@@ -48,7 +49,9 @@ def host_of(orders: int) -> SessionHost:
 
     bench = SimpleNamespace(vocabulary_bytes=b"", store=nowhere)
     link = SimpleNamespace(receive=receive, send=send)
-    return SessionHost(cast(Any, leg), cast(Any, link), cast(Any, bench), cast(Any, None))
+    return SessionHost(
+        cast(Any, leg), cast(Any, link), cast(Any, bench), cast(Any, SimpleNamespace(room=RowRoom()))
+    )
 
 
 async def test_a_client_that_changes_its_line_without_end_loses_its_channel(
