@@ -12,7 +12,7 @@ from dllm_chat.dispatch.market import (
     BYTES_PER_TOKEN,
     Market,
     TooExpensive,
-    foresee,
+    foresee_without,
     limits_of,
     make_quote,
     read_market,
@@ -228,7 +228,12 @@ class Conversation:
         self, market: Market, messages: Sequence[ChatMessage], saved: SavedSession | None
     ) -> tuple[tuple[RouteStage, ...], Quote]:
         params = await self._chain.sender.params()
-        stages = _stages_left(saved) if saved else foresee(market, self._exclude, params)
+        if saved:
+            stages = _stages_left(saved)
+        else:
+            avoided = self._chain.sessions.stranded_by(market.manifest.name)
+            stages, exclude = foresee_without(market, self._exclude, avoided, params)
+            self._exclude |= exclude
         quote = make_quote(
             market,
             stages,

@@ -6,13 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from dllm_chat.session.conversation import Conversation
+from dllm_chat.session.events import AskOptions, TookOver
 from dllm_chat.session.front_desk import LegFailed
-from dllm_chat.session.stage_leg import StageLeg
+from dllm_chat.session.line import Line
+from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.vocabularies import VocabularyCache
+from dllm_protocol.address import encode_address
 from dllm_protocol.messages import REFUSED_REQUEST, ROW_REPLAYED
 from dllm_protocol.session.ledger import DepositUsedUp
+from dllm_protocol.vocabulary import NO_TOKEN, TokenPiece, Vocabulary
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
 from local_worker.row_work import RowRequest, RowWork
@@ -134,3 +142,34 @@ async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_
     assert lineup.providers == (serving[0].provider, standbys[1].provider, serving[2].provider)
     await asking.leave()
     assert open_legs == set()
+
+
+async def test_screens_hear_who_went_on_while_the_vocabulary_was_fetched(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    wanted, fetched = Vocabulary(1, (TokenPiece(b"a", 0),), NO_TOKEN, NO_TOKEN, 0, 0), 0
+    cache = VocabularyCache(stages.folder / "vocabularies")
+    chain = SimpleNamespace(**vars(asking._chain), vocabularies=cache)
+    conversation = Conversation(cast(Any, chain), AskOptions(), "m", {})
+    conversation._use(asking.lineup.saved)
+    decoder = await conversation._opened()
+
+    async def one_dies(self: Line, expected_hash: bytes) -> Vocabulary:
+        nonlocal fetched
+        fetched += 1
+        if fetched == 1:
+            await serving[0].die()
+            raise StageFailed(serving[0].provider, "its channel failed")
+        return wanted
+
+    monkeypatch.setattr(Line, "vocabulary", one_dies)
+    market = SimpleNamespace(manifest=SimpleNamespace(vocabulary_hash=bytes(32)))
+    found, after = await conversation._vocabulary(decoder, cast(Any, market))
+    assert found == wanted and after is not decoder
+    (event,) = conversation._drain()
+    assert isinstance(event, TookOver) and event.reason == "its channel failed"
+    assert event.failed.address == encode_address("localprov", serving[0].provider)
+    assert event.successor.address == encode_address("localprov", standbys[0].provider)
+    assert standbys[0].provider in conversation.served_ids
+    await conversation._serving.close("the test is over")
