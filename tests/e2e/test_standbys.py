@@ -15,6 +15,7 @@ from dllm_chat.session.conversation import Conversation
 from dllm_chat.session.events import AskOptions, TookOver
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.line import Line
+from dllm_chat.session.lineup import Lineup
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_chat.session.vocabularies import VocabularyCache
 from dllm_protocol.address import encode_address
@@ -24,7 +25,7 @@ from dllm_protocol.vocabulary import NO_TOKEN, TokenPiece, Vocabulary
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
 from local_worker.row_work import RowRequest, RowWork
-from tests.e2e.stages import Asking, Stages, Worker, stages_of, whole_answer
+from tests.e2e.stages import Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -173,3 +174,60 @@ async def test_screens_hear_who_went_on_while_the_vocabulary_was_fetched(
     assert event.successor.address == encode_address("localprov", standbys[0].provider)
     assert standbys[0].provider in conversation.served_ids
     await conversation._serving.close("the test is over")
+
+
+async def test_a_standby_that_is_kept_ready_and_not_asked_earns_nothing(stages: Stages) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    asking.questions = False
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    session = asking.lineup.saved.route.session
+    await until(lambda: all(session in one.server._hosts for one in standbys))
+    for standby in standbys:
+        assert standby.rows == asking.lineup.ledger.leg(standby.provider).most.total == 0
+    voucher = asking.lineup.ledger.state.last_voucher
+    assert voucher is not None
+    assert [leg.provider for leg in voucher.voucher.legs] == [one.provider for one in serving]
+    await asking.leave()
+
+
+async def test_nothing_runs_on_when_an_answer_is_over(stages: Stages) -> None:
+    """Whoever served, failed, stood by or was asked questions: no task of theirs or ours outlives the answer."""
+    serving, standbys, asking = await line_with_standbys(stages)
+    before, found = asyncio.all_tasks(), 0
+    async for _ in asking.tokens(PROMPT, COUNT):
+        found += 1
+        if found == 3:
+            await serving[1].die()
+    assert asking.changes == [(serving[1].provider, standbys[1].provider)]
+    await asking.leave()
+    await until(lambda: not asyncio.all_tasks() - before)
+
+
+@pytest.mark.parametrize("hangs", ["dial", "link"])
+async def test_whoever_walks_away_while_the_line_is_made_leaves_no_channel_open(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    serving, _, asking = await line_with_standbys(stages)
+    conversation = Conversation(cast(Any, asking._chain), AskOptions(), "m", {})
+    conversation._use(asking.lineup.saved)
+    session, dial, before = asking.lineup.saved.route.session, Lineup._dial_stage, asyncio.all_tasks()
+    there, reached = serving[:1] if hangs == "dial" else serving, list[bytes]()
+
+    async def dialled(self: Lineup, provider: bytes) -> StageLeg:
+        if provider not in [one.provider for one in there]:
+            await asyncio.Event().wait()
+        leg = await dial(self, provider)
+        reached.append(provider)
+        return leg
+
+    async def never(self: Line, forms: object = ()) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Lineup, "_dial_stage", dialled)
+    monkeypatch.setattr(Line, "link", never)
+    opening = asyncio.create_task(conversation._opened())
+    await until(lambda: len(reached) == len(there))
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await until(lambda: not any(session in one.server._hosts for one in serving))
+    await until(lambda: not asyncio.all_tasks() - before)
