@@ -95,6 +95,24 @@ class RowCounts(Record):
             self.replayed - other.replayed,
         )
 
+    def more_of(self, other: RowCounts) -> RowCounts:
+        """Of each kind the larger of both counts."""
+        return RowCounts(
+            max(self.prompt, other.prompt),
+            max(self.kept, other.kept),
+            max(self.drafted, other.drafted),
+            max(self.replayed, other.replayed),
+        )
+
+    def less_of(self, other: RowCounts) -> RowCounts:
+        """Of each kind the smaller of both counts."""
+        return RowCounts(
+            min(self.prompt, other.prompt),
+            min(self.kept, other.kept),
+            min(self.drafted, other.drafted),
+            min(self.replayed, other.replayed),
+        )
+
     def covers(self, other: RowCounts) -> bool:
         """Whether no kind counts fewer rows than in ``other``."""
         return (

@@ -117,8 +117,3 @@ class HandedLogs:
         """Forget a session's rows."""
         for segment in self._logs.pop(session, _Log()).segments:
             self.held_bytes -= len(segment.data)
-
-    def forget_all(self) -> None:
-        """The engine was replaced: whoever goes on begins anew."""
-        self._logs.clear()
-        self.held_bytes = 0

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dllm_protocol.errors import ChannelRefused, DllmError
@@ -28,6 +28,7 @@ from local_worker.handed_log import HandedLogs
 from local_worker.hidden_form import pack
 from local_worker.next_stage import NextStage, StageDialing
 from local_worker.previous_stage import PreviousStage
+from local_worker.row_room import RowRoom
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LineTools:
     service_key: Signer
     limits: ChannelLimits
     logs: HandedLogs
+    room: RowRoom = field(default_factory=RowRoom)
 
 
 class PlaceInLine:
@@ -63,7 +65,7 @@ class PlaceInLine:
             tell: called when the place stands, with the link to the next stage.
             lost: called with the line's generation when the next stage is not reached, or not any more; and why.
         """
-        self.previous = PreviousStage()
+        self.previous = PreviousStage(tools.room)
         self._terms = terms
         self._tools = tools
         self._width = width
@@ -76,6 +78,7 @@ class PlaceInLine:
         self._linked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._linking: asyncio.Task[None] | None = None
+        self._closed = False
 
     def stand(self, order: StandBetween) -> None:
         """Take a new place; links are made in the background."""
@@ -98,15 +101,19 @@ class PlaceInLine:
         """
         try:
             async with asyncio.timeout(LINK_WAIT_S):
-                while self._order.previous != provider:
+                while self._order.previous != provider and not self._closed:
                     self._ordered.clear()
                     await self._ordered.wait()
+            if self._closed:  # nobody would ever hang up on it
+                raise TimeoutError
         except TimeoutError as error:
             await link.send(stage.seal(StageGoodbye("the client has not put you before this stage")))
             raise ChannelRefused(
                 "a provider dialled whom the client has not put before this stage"
             ) from error
         await link.send(stage.seal(StageReady(self._width())))
+        if self._closed:
+            raise ChannelRefused("the session ended while a link to it was made")
         await self.previous.read(link, stage)
 
     async def hand_on(self, request: int, first_position: int, rows: Hidden, *, sends: bool) -> None:
@@ -161,6 +168,8 @@ class PlaceInLine:
 
     async def close(self) -> None:
         """Hang up on both sides."""
+        self._closed = True
+        self._ordered.set()
         self.previous.hang_up()
         for task in self._tasks:
             task.cancel()
@@ -181,10 +190,11 @@ class PlaceInLine:
             self._failure = error.message
             self._linked.set()
             _log.info("session %s: %s", self._terms.session.hex()[:16], error.message)
-            await self._lost(order.generation, error.message)
+            self._spawn(self._lost(order.generation, error.message))
             return
         self._linked.set()
-        await self._tell(order, self._next)
+        # By a task of its own: this one ends when the line changes, and what is sealed must go out.
+        self._spawn(self._tell(order, self._next))
 
     async def _dialing(self, order: StandBetween) -> StageDialing:
         record = await self._tools.chain.provider(order.next)

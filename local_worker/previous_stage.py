@@ -18,11 +18,14 @@ from local_worker.engine.errors import DecodeCancelled
 from local_worker.engine.messages import Hidden
 from local_worker.errors import PreviousStageFailed, RowsUnusable
 from local_worker.hidden_form import unpack
+from local_worker.row_room import RowRoom
 
 WAITING_BYTES = 8 << 20
 """Rows beyond this are not read from the link before some have been decoded."""
 FRAME_BYTES = 512
 """What a frame takes beside its data: many that hold next to nothing fill memory as well."""
+MAX_FILLERS = 16
+"""A link is measured once, with two of them."""
 ROWS_TIMEOUT_S = 30.0
 """Longest wait for rows of one request."""
 
@@ -30,7 +33,9 @@ ROWS_TIMEOUT_S = 30.0
 class PreviousStage:
     """Rows that come in, from whichever provider is linked now."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: RowRoom) -> None:
+        """``shared``: with all sessions of the provider."""
+        self._shared = shared
         self._frames: deque[HandedRows] = deque()
         self._bytes = 0
         self._changed = asyncio.Event()
@@ -51,18 +56,20 @@ class PreviousStage:
             self._link.abort()
         self._link, self._failure = link, ""
         self._clear()
+        fillers = 0
         try:
             while True:
                 for message in stage.open(await link.receive()):
                     match message:
                         case HandedRows():
                             await self._put(link, message)
-                        case Filler():
+                        case Filler() if fillers < MAX_FILLERS:
+                            fillers += 1
                             await link.send(stage.seal(Filled(message.nonce)))
                         case StageGoodbye():
                             raise ChannelRefused(f"the stage before said goodbye: {message.message}")
                         case _:
-                            raise ChannelRefused(f"a stage before does not send {type(message).__name__}")
+                            raise ChannelRefused(f"a stage before does not send {type(message).__name__} now")
         except DllmError as error:
             if self._link is link:
                 self._failure = error.message
@@ -81,7 +88,7 @@ class PreviousStage:
         self._clear()
 
     async def _put(self, link: Link, frame: HandedRows) -> None:
-        while self._link is link and self._bytes > WAITING_BYTES and frame.request >= self._wanted:
+        while self._link is link and self._is_crowded and frame.request >= self._wanted:
             self._room.clear()
             await self._room.wait()
         if self._link is not link:
@@ -90,8 +97,16 @@ class PreviousStage:
         if frame.request < self._wanted:
             return
         self._frames.append(frame)
-        self._bytes += FRAME_BYTES + len(frame.data)
+        self._count(FRAME_BYTES + len(frame.data))
         self._changed.set()
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._bytes > WAITING_BYTES or (self._bytes > 0 and self._shared.is_scarce)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._shared.waiting_bytes += size
 
     async def rows(self, request: int, first_position: int, count: int, width: int) -> Hidden:
         """The rows [count, width] of a request, once all are there.
@@ -99,7 +114,9 @@ class PreviousStage:
         Raises:
             PreviousStageFailed: they do not come, or are not what was asked for.
             DecodeCancelled: the client gave the request up.
+            EngineBusy: they come in parts, and too many of other sessions have come so far.
         """
+        gathered_bytes = 0
         self._wanted = request
         parts: list[Hidden] = []
         at, end = first_position, first_position + count
@@ -114,6 +131,8 @@ class PreviousStage:
                         )
                     parts.append(unpack(frame.data, frame.rows, width, frame.form))
                     at += frame.rows
+                    if at < end and not gathered_bytes:
+                        gathered_bytes = self._shared.gather(parts[0].itemsize * count * width)
         except TimeoutError as error:
             raise PreviousStageFailed(
                 f"the stage before gave {at - first_position} of {count} rows in {ROWS_TIMEOUT_S:g} s"
@@ -122,6 +141,7 @@ class PreviousStage:
             raise PreviousStageFailed(f"the stage before: {error.message}", hint=error.hint) from error
         finally:
             self._wanted = request + 1
+            self._shared.gathered_bytes -= gathered_bytes
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     async def _next(self, request: int) -> HandedRows:
@@ -144,12 +164,12 @@ class PreviousStage:
 
     def _take(self) -> HandedRows:
         frame = self._frames.popleft()
-        self._bytes -= FRAME_BYTES + len(frame.data)
+        self._count(-FRAME_BYTES - len(frame.data))
         self._room.set()
         return frame
 
     def _clear(self) -> None:
         self._frames.clear()
-        self._bytes = 0
+        self._count(-self._bytes)
         self._room.set()
         self._changed.set()

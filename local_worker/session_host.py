@@ -17,6 +17,7 @@ from dllm_protocol.messages import (
     REFUSED_REQUEST,
     VOCABULARY_PART_BYTES,
 )
+from dllm_protocol.records import MAX_STAGES
 from dllm_protocol.session.provider import (
     CancelRequest,
     DecodeRows,
@@ -47,6 +48,9 @@ LEAVE_S = 15.0
 MAX_TOKENS_BYTES = 900 * 1024
 TOKENIZE_BURST_BYTES = 512 * 1024
 TOKENIZE_BYTES_PER_S = 32 * 1024
+LINES_BURST = 2 * MAX_STAGES + 32
+"""Lines that a client may name at once: enough to ask every standby of the longest route, and for stages that fail."""
+LINES_PER_S = 1.0
 
 
 class SessionHost:
@@ -62,6 +66,7 @@ class SessionHost:
         self._work = RowWork(leg, link, bench, self.place, self._committed)
         self._commit: asyncio.Task[None] | None = None
         self._tokenize = Allowance(TOKENIZE_BURST_BYTES, TOKENIZE_BYTES_PER_S)
+        self._lines = Allowance(LINES_BURST, LINES_PER_S)
         # Twice the vocabulary for one channel: once, and once more after a lost part.
         self._vocabulary = Allowance(2 * len(bench.vocabulary_bytes) + VOCABULARY_PART_BYTES, 0)
         self._ended = asyncio.Event()
@@ -92,10 +97,12 @@ class SessionHost:
                 task.cancel()
             if self._commit is not None:
                 running.append(self._commit)
-            await asyncio.gather(*running, return_exceptions=True)
-            await self.place.close()
-            await self._bench.store(self.session, self.leg.standing)
-            self._ended.set()
+            try:
+                await asyncio.gather(*running, return_exceptions=True)
+                await self.place.close()
+                await self._bench.store(self.session, self.leg.standing)
+            finally:
+                self._ended.set()  # whoever takes over waits for this
 
     async def leave(self, reason: str) -> None:
         """End this channel from here: say why, close, and wait until everything is stored.
@@ -139,6 +146,10 @@ class SessionHost:
             case DecodeRows() | TakeRows() | ResendRows():
                 await self._take(order)
             case StandBetween():
+                if not self._lines.take(1):
+                    raise ChannelRefused(
+                        f"the line was changed {LINES_BURST} times at once; each makes this stage dial"
+                    )
                 self.place.stand(order)
             case Reply():
                 await self._committed()

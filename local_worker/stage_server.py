@@ -160,12 +160,12 @@ class StageServer:
             await self._say_goodbye(link, stream, error.message)
             raise
         claim = self._claim_in(stream.open(await link.receive(self._limits.handshake_ms)))
-        link.allow(MAX_FRAME_BYTES)
         if isinstance(claim, StageClaim):
             await self._serve_stage(link, StageLink(stream), terms, claim, hash_of_handshake)
             return
         leg = ProviderLeg(terms, Standing(), stream, hash_of_handshake, self._keys.service)
         leg.claimed_by(claim)
+        link.allow(MAX_FRAME_BYTES)
         host = await self._replace(session, leg, link)
         try:
             await host.serve()
@@ -196,6 +196,7 @@ class StageServer:
             raise ChannelRefused(f"the stage before, {claim.provider.hex()}, is not registered any more")
         check_stage_claim(claim, record.service_key, hash_of_handshake)
         host = await self._host_of(terms.session)
+        link.allow(MAX_FRAME_BYTES)
         await host.place.take(claim.provider, link, stage)
 
     async def _host_of(self, session: bytes) -> SessionHost:
@@ -222,10 +223,12 @@ class StageServer:
                 if older is not None:
                     await older.leave("a newer connection of this session took over")
                 leg.standing = await self._store.standing(session)
-                host = self._hosts[session] = SessionHost(leg, link, self._bench, self._tools)
+                host = SessionHost(leg, link, self._bench, self._tools)
                 async with self._arrived:
+                    # Nothing is awaited between this and `serve`: a host that nobody serves would never end.
+                    self._hosts[session] = host
                     self._arrived.notify_all()
-                return host
+                    return host
         finally:
             # The lock goes with the last who waits for it: with two locks two channels of one session would
             # serve side by side, and each would acknowledge its own voucher of one number.

@@ -9,6 +9,7 @@ from dllm_chat.sanitize import clean_line
 from dllm_chat.session.events import AskOptions, ProviderShare, Quote, QuotedStage
 from dllm_chat.session.windows import allowed_in_vain, may_draft
 from dllm_protocol import state_keys
+from dllm_protocol.actions.sessions import MAX_EXCLUSIONS
 from dllm_protocol.address import PROVIDER_SUFFIX, encode_address
 from dllm_protocol.assignment import assign, route_seed
 from dllm_protocol.errors import NotFound, UsageRefused
@@ -95,6 +96,22 @@ def foresee(market: Market, exclusions: Collection[bytes], params: Params) -> tu
             hint="try again in a moment, or choose another model",
         )
     return stages
+
+
+def foresee_without(
+    market: Market, exclusions: Collection[bytes], avoided: Collection[bytes], params: Params
+) -> tuple[tuple[RouteStage, ...], frozenset[bytes]]:
+    """The same without providers that are better avoided, if the others can serve: (stages, whom to exclude).
+
+    Raises:
+        NoProvider
+    """
+    room = MAX_EXCLUSIONS - len(exclusions)
+    wished = frozenset(exclusions) | frozenset(sorted(set(avoided) - set(exclusions))[: max(0, room)])
+    try:
+        return foresee(market, wished, params), wished
+    except NoProvider:
+        return foresee(market, exclusions, params), frozenset(exclusions)
 
 
 def make_quote(

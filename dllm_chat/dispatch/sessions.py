@@ -94,6 +94,16 @@ class Sessions:
                         return
             yield None
 
+    def stranded_by(self, model: str) -> frozenset[bytes]:
+        """Providers whose failure left an open session's stage without anybody; they may still be away."""
+        sessions = self.store.all(self._chain_id, self._purse.account, open_only=True)
+        return frozenset(
+            provider
+            for saved in sessions
+            if saved.route.model == model and not can_serve(saved.route, saved.failed)
+            for provider in saved.failed
+        )
+
     async def open(
         self,
         market: Market,

@@ -12,7 +12,7 @@ from dllm_chat.dispatch.market import (
     BYTES_PER_TOKEN,
     Market,
     TooExpensive,
-    foresee,
+    foresee_without,
     limits_of,
     make_quote,
     read_market,
@@ -176,6 +176,8 @@ class Conversation:
     ) -> AsyncGenerator[AskEvent]:
         vocabulary, decoder = await self._vocabulary(decoder, market)
         decoder = await self._with_questions(decoder, messages, market, len(vocabulary.pieces))
+        for event in self._drain():
+            yield event
         self.turn = Turn(
             leg=decoder,
             next_leg=self._next_decoder,
@@ -226,7 +228,12 @@ class Conversation:
         self, market: Market, messages: Sequence[ChatMessage], saved: SavedSession | None
     ) -> tuple[tuple[RouteStage, ...], Quote]:
         params = await self._chain.sender.params()
-        stages = _stages_left(saved) if saved else foresee(market, self._exclude, params)
+        if saved:
+            stages = _stages_left(saved)
+        else:
+            avoided = self._chain.sessions.stranded_by(market.manifest.name)
+            stages, exclude = foresee_without(market, self._exclude, avoided, params)
+            self._exclude |= exclude
         quote = make_quote(
             market,
             stages,
@@ -282,6 +289,7 @@ class Conversation:
             exclude=frozenset(self._exclude),
             log=self._log_of(saved),
             on_served=self._note_served,
+            on_replaced=self._note_replaced,
         )
         self.voucher_before = self._lineup.ledger.state.last_voucher
 
@@ -289,6 +297,10 @@ class Conversation:
         if provider not in self.served_ids:
             self.served.append(self._share(provider))
             self.served_ids.append(provider)
+
+    def _note_replaced(self, failed: bytes, successor: bytes, reason: str) -> None:
+        if failed:
+            self._events.append(TookOver(self._share(failed), self._share(successor), clean_line(reason)))
 
     async def _first_decoder(self, *, may_open_another: bool) -> Decoder | None:
         """What to begin with.
@@ -300,7 +312,7 @@ class Conversation:
             The last provider's failure.
         """
         try:
-            return await self._serving.open()
+            return await self._opened()
         except (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes, NotFound):
             offers = {entry.provider for entry in self.market.book.entries} if self.market else set()
             self._exclude |= self._serving.failed_now
@@ -308,16 +320,18 @@ class Conversation:
                 raise
             return None
 
+    async def _opened(self) -> Decoder:
+        try:
+            return await self._serving.open()
+        except BaseException:
+            await self._serving.close("the answer did not begin")
+            raise
+
     async def _next_decoder(self, failure: LegFailed | DepositUsedUp) -> Decoder:
         """What `Turn` calls when it cannot go on with what it has."""
         if isinstance(failure, DepositUsedUp):
             return await self._refilled(failure)
-        decoder, changes = await self._serving.replace(failure)
-        for failed, successor in changes:
-            self._events.append(
-                TookOver(self._share(failed), self._share(successor), clean_line(failure.message))
-            )
-        return decoder
+        return await self._serving.replace(failure)
 
     async def _refilled(self, failure: DepositUsedUp) -> Decoder:
         """Top the session up and open the same providers' legs again, so that they read the new deposit."""
@@ -352,7 +366,7 @@ class Conversation:
                 self._chain.vocabularies.save(cached)
             except (LegFailed, VocabularyRefused, MalformedBytes) as error:
                 failure = error if isinstance(error, LegFailed) else LegFailed(error.message, hint=error.hint)
-                decoder, _ = await self._serving.replace(failure)
+                decoder = await self._serving.replace(failure)
         return cached, decoder
 
     def _share(self, provider: bytes) -> ProviderShare:

@@ -267,6 +267,7 @@ class OpenLeg:
 
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
+        self._leg.forget_unanswered()
         try:
             await self._channel.send(self._leg.goodbye(reason))
         except (ChannelRefused, NetworkUnreachable, TimedOut):

@@ -117,8 +117,7 @@ class Line:
         await self._ear.until(lambda: len(self._ear.linked) == len(self.legs), LINK_TIMEOUT_S, self._unlinked)
 
     def _unlinked(self) -> StageFailed:
-        index = next(index for index, leg in enumerate(self.legs) if leg.provider not in self._ear.linked)
-        leg = self.legs[index]
+        index, leg = next((n, one) for n, one in enumerate(self.legs) if one.provider not in self._ear.linked)
         return StageFailed(leg.provider, f"stage {index + 1} did not link up within {LINK_TIMEOUT_S:g} s")
 
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
@@ -141,9 +140,7 @@ class Line:
             raise StageFailed(first.provider, error.message) from error
 
     def _mute(self) -> StageFailed:
-        return StageFailed(
-            self.legs[0].provider, f"the first stage did not answer within {ANSWER_TIMEOUT_S:g} s"
-        )
+        return StageFailed(self.legs[0].provider, f"the first stage gave no answer in {ANSWER_TIMEOUT_S:g} s")
 
     async def vocabulary(self, expected_hash: bytes) -> Vocabulary:
         """See `Decoder`."""
@@ -253,10 +250,10 @@ class Line:
             frame = leg.leg.seal_turn()
             if frame is not None:
                 await self._send(leg, frame)
-        await self._ear.until(self._all_acknowledged, ANSWER_TIMEOUT_S, self._without_ack)
-
-    def _all_acknowledged(self) -> bool:
-        return all(self._acknowledged(leg) for leg in self.legs)
+        await self._ear.until(
+            lambda: all(map(self._acknowledged, self.legs)), ANSWER_TIMEOUT_S, self._without_ack
+        )
+        await self.settle()
 
     def _acknowledged(self, leg: StageLeg) -> bool:
         acks = (ack.ack for ack in self._ledger.state.acks if ack.ack.provider == leg.provider)
@@ -265,6 +262,10 @@ class Line:
     def _without_ack(self) -> StageFailed:
         leg = next(leg for leg in self.legs if not self._acknowledged(leg))
         return StageFailed(leg.provider, "a stage did not acknowledge the turn's last voucher")
+
+    async def settle(self, gone: bytes = b"") -> None:
+        """See `LineEar.settle`."""
+        await self._ear.settle(gone)
 
     async def close(self, reason: str) -> None:
         """See `Decoder`."""

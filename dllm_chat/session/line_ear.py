@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from dllm_chat.session.decoder import RowLogits
@@ -36,6 +37,8 @@ SILENT_S: Final = 2.5
 """A stage that gave none for so long is taken for dead."""
 ANSWER_TIMEOUT_S: Final = 20.0
 """Longest that a line may take for one row without a word of progress from any stage."""
+SETTLE_S: Final = 1.0
+"""Longest wait, at the end of an answer, for what became of requests that were given up."""
 ROW_TIMEOUT_S: Final = 0.25
 """So much longer for each further row: a slice of a prompt on a slow machine."""
 
@@ -131,6 +134,19 @@ class LineEar:
                 await self._beat()
             if self._clock_s() > deadline_s and not holds():
                 raise late()
+
+    async def settle(self, gone: bytes = b"") -> None:
+        """Hear what became of requests that were given up: rows that were not decoded are not paid.
+
+        Args:
+            gone: a provider that says nothing more.
+        """
+        legs = [leg for leg in self._legs if leg.provider != gone]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while any(leg.alive and leg.unanswered for leg in legs):
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _beat(self) -> None:
         now_s = self._clock_s()

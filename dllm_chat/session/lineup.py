@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dllm_chat.dispatch.market import NoProvider
+from dllm_chat.dispatch.market import NoProvider, share_of
+from dllm_chat.session.blame import Blame
 from dllm_chat.session.decoder import Decoder
 from dllm_chat.session.dialing import dial, dial_stage
 from dllm_chat.session.events import StageLinkShown
@@ -20,7 +20,8 @@ from dllm_chat.session.saved import SavedSession
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.standby_questions import question_standbys
 from dllm_chat.session.token_log import TokenLog
-from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.assignment import leg_entries
+from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes, NetworkUnreachable, TimedOut
 from dllm_protocol.messages import FORM_BF16, FORM_F32
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
@@ -46,6 +47,7 @@ class Lineup:
         exclude: frozenset[bytes],
         log: TokenLog,
         on_served: Callable[[bytes], None],
+        on_replaced: Callable[[bytes, bytes, str], None],
     ) -> None:
         """Prepare.
 
@@ -53,6 +55,7 @@ class Lineup:
             exclude: providers that the person does not want.
             log: rows that providers may still hold; kept up to date by `remember`.
             on_served: told of each provider that a leg was opened to.
+            on_replaced: told who failed, who goes on in its place, and why; whenever in an answer that is.
         """
         self.saved = saved
         self.ledger: Ledger = chain.sessions.ledger(saved)
@@ -62,10 +65,9 @@ class Lineup:
         self._exclude = exclude
         self._log = log
         self._on_served = on_served
+        self._on_replaced = on_replaced
         self._generation = 0
-        self._complaints: Counter[bytes] = Counter()
-        self._stuck_behind: Counter[bytes] = Counter()
-        self._relinked: set[tuple[bytes, bytes]] = set()
+        self._blame = Blame()
         self._tolerated: set[bytes] = set()
         self._spares: dict[bytes, asyncio.Task[StageLeg]] = {}
 
@@ -115,15 +117,24 @@ class Lineup:
         if len(stages) == 1:
             self.decoder = await self._open_one(NoProvider("the session's route has nobody left who answers"))
             return self.decoder
-        opened = await asyncio.gather(*(self._open_stage(stage) for stage in stages), return_exceptions=True)
-        legs = [leg for leg in opened if isinstance(leg, StageLeg)]
-        for outcome in opened:
-            if isinstance(outcome, BaseException):
-                await asyncio.gather(*(leg.close("the line is not complete") for leg in legs))
-                raise outcome
+        legs = await self._open_all(stages)
         for leg in legs:
             self._on_served(leg.provider)
         return await self._linked(legs, ())
+
+    async def _open_all(self, stages: Sequence[RouteStage]) -> list[StageLeg]:
+        """A leg to each stage, or none that stays open."""
+        opening = [asyncio.create_task(self._open_stage(stage)) for stage in stages]
+        try:
+            await asyncio.wait(opening)
+            return [task.result() for task in opening]
+        except BaseException:
+            for task in opening:
+                task.cancel()
+            opened = await asyncio.gather(*opening, return_exceptions=True)
+            legs = [leg for leg in opened if isinstance(leg, StageLeg)]
+            await asyncio.gather(*(leg.close("the line is not complete") for leg in legs))
+            raise
 
     async def _open_one(self, failure: Exception) -> OpenLeg:
         """The only stage's leg."""
@@ -148,16 +159,21 @@ class Lineup:
 
     async def _open_stage(self, stage: RouteStage) -> StageLeg:
         """A leg of a longer line."""
-        failure: Exception = NoProvider(
-            f"nobody is left who answers for layers [{stage.stage.first_layer}, {stage.stage.end_layer})"
-        )
+        layers = f"layers [{stage.stage.first_layer}, {stage.stage.end_layer})"
+        failures: list[tuple[str, DllmError]] = []
         for provider in self._candidates(stage):
             try:
                 return await self._spare_or_dialled(provider)
             except UNREACHED as error:
-                failure = error
+                failures.append((self._called(provider), error))
                 self._fail(provider)
-        raise failure
+        words = "".join(f"; {called}: {error.message}" for called, error in failures)
+        hint = failures[-1][1].hint if failures else ""
+        raise NoProvider(f"nobody is left who answers for {layers}{words}", hint=hint)
+
+    def _called(self, provider: bytes) -> str:
+        """A provider as people see it."""
+        return share_of(leg_entries(self.saved.route)[provider][0], self._chain.prefix).address
 
     async def _spare_or_dialled(self, provider: bytes) -> StageLeg:
         spare = self._spares.pop(provider, None)
@@ -229,8 +245,7 @@ class Lineup:
             raise
         except LegFailed as failure:
             self.decoder = line
-            decoder, _ = await self.replace(failure)
-            return decoder
+            return await self.replace(failure)
         for provider, leg in found.fit.items():
             self._spares[provider] = asyncio.create_task(_at_once(leg))
         for provider in found.unfit:
@@ -243,8 +258,8 @@ class Lineup:
 
     # -- going on
 
-    async def replace(self, failure: LegFailed) -> tuple[Decoder, list[tuple[bytes, bytes]]]:
-        """Go on without whoever failed: (what to decode by, [(who failed, who took over), …]).
+    async def replace(self, failure: LegFailed) -> Decoder:
+        """Go on without whoever failed; returns what to decode by.
 
         Raises:
             The failure that leaves a stage without anybody.
@@ -257,18 +272,18 @@ class Lineup:
             if failed:
                 self._fail(failed)
             leg = self.decoder = await self._open_one(failure)
-            return leg, [(failed, leg.provider)]
-        changes: list[tuple[bytes, bytes]] = []
+            self._on_replaced(failed, leg.provider, failure.message)
+            return leg
         while True:
             try:
-                return await self._mended(decoder, failure, changes), changes
+                return await self._mended(decoder, failure)
             except StageFailed as another:
                 failure = another
 
-    async def _mended(self, line: Line, failure: LegFailed, changes: list[tuple[bytes, bytes]]) -> Line:
+    async def _mended(self, line: Line, failure: LegFailed) -> Line:
         """A line in which whoever is to blame is replaced by its standby."""
         forms = [leg.form for leg in line.legs]
-        victim = self._to_blame(line, failure)
+        victim = self._blame.victim(line.legs, failure)
         await line.give_up()
         if victim is not None:
             index = next(i for i, leg in enumerate(line.legs) if leg.provider == victim)
@@ -276,7 +291,7 @@ class Lineup:
             if successor is not None:
                 line.legs[index] = successor
                 self._on_served(successor.provider)
-                changes.append((victim, successor.provider))
+                self._on_replaced(victim, successor.provider, failure.message)
         return await self._linked(line.legs, forms)
 
     async def _successor(self, line: Line, index: int, failure: LegFailed) -> StageLeg | None:
@@ -298,36 +313,14 @@ class Lineup:
             if is_slow:
                 self._tolerated.add(leg.provider)
                 return None
+            await line.settle(leg.provider)
             await line.close("a stage of the line has nobody left")
-            raise LegFailed(f"{failure.message}; and {error.message}", hint=error.hint) from error
+            raise LegFailed(
+                f"{self._called(leg.provider)}: {failure.message}; {error.message}", hint=error.hint
+            ) from error
         if is_slow:
             await leg.close("going on with another provider")
         return successor
-
-    def _to_blame(self, line: Line, failure: LegFailed) -> bytes | None:
-        """Whom to replace; None: two stages that both live lost each other, and shall link up once more.
-
-        A stage may accuse its neighbour. Whoever complains of a second one is taken to be the cause itself; so is a
-        stage behind which a second one did nothing.
-        """
-        accused = failure.provider or line.legs[0].provider
-        accuser, behind = (
-            (failure.accuser, failure.behind) if isinstance(failure, StageFailed) else (b"", b"")
-        )
-        if behind:
-            self._stuck_behind[behind] += 1
-            if self._stuck_behind[behind] > 1 and any(leg.provider == behind for leg in line.legs):
-                return behind
-        lives = any(leg.provider == accused and leg.alive for leg in line.legs)
-        if not accuser or not lives:
-            return accused
-        if (accuser, accused) not in self._relinked:
-            self._relinked.add((accuser, accused))
-            return None
-        self._complaints[accuser] += 1
-        if self._complaints[accuser] > 1 and any(leg.provider == accuser for leg in line.legs):
-            return accuser
-        return accused
 
     async def _linked(self, legs: Sequence[StageLeg], forms: Sequence[int]) -> Line:
         """A line of these legs that stands."""
@@ -354,7 +347,7 @@ class Lineup:
         return line
 
     async def _first_line(self, line: Line, failure: StageFailed) -> Line:
-        decoder, _ = await self.replace(failure)
+        decoder = await self.replace(failure)
         if not isinstance(decoder, Line):
             raise failure
         return decoder
@@ -383,6 +376,7 @@ class Lineup:
         await self._close_spares(reason)
         if self.decoder is not None:
             await self.decoder.close(reason)
+        self.store()
 
     async def _close_spares(self, reason: str) -> None:
         spares, self._spares = self._spares, {}

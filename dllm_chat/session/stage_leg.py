@@ -167,6 +167,7 @@ class StageLeg:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+        self.leg.forget_unanswered()
         try:
             await self._channel.send(self.leg.goodbye(reason))
         except (ChannelRefused, NetworkUnreachable, TimedOut):

@@ -220,6 +220,15 @@ class ClientLeg:
         self._pings[nonce] += 1
         return self._seal(Ping(nonce))
 
+    def forget_unanswered(self) -> None:
+        """The channel is over: rows that were asked for and not answered do not count.
+
+        A provider that decoded them all the same says so when it is dialled again.
+        """
+        for pending in self._pending.values():
+            self._ledger.credit(self.provider, charged(pending.kind, pending.rows, pending.outputs))
+        self._pending.clear()
+
     def goodbye(self, message: str) -> bytes:
         """Frame before closing."""
         return self._seal(Goodbye(message))
@@ -288,7 +297,7 @@ class ClientLeg:
                 f"the provider holds voucher {ready.voucher_n}, ours go up to {self._ledger.state.n}",
                 hint="this home was put back to an older state: close the session and open another",
             )
-        self._ledger.served_elsewhere(self.provider, ready.served)
+        self._ledger.resume(self.provider, ready.voucher_n, ready.served)
         self.ready = ready
 
     def _take_output(self, output: Output) -> None:

@@ -163,7 +163,7 @@ class Ledger:
             return None
         promised = _promise(leg, used, rows)
         voucher = self._voucher(replace(leg, promised=promised), transcript)
-        self._put(replace(leg, used=used, promised=promised, most=promised))
+        self._put(replace(leg, used=used, promised=promised, most=promised.more_of(leg.most)))
         self._note(voucher)
         return voucher
 
@@ -222,20 +222,34 @@ class Ledger:
         leg = self.leg(provider)
         self._put(replace(leg, used=leg.used.minus(rows)))
 
-    def served_elsewhere(self, provider: bytes, served: RowCounts) -> None:
-        """Take over the provider's count of rows served, where it is higher than ours and covered by promises."""
+    def resume(self, provider: bytes, voucher_n: int, served: RowCounts) -> None:
+        """Go on with a provider from what it says that it has: a voucher of ours, and a count of rows served.
+
+        A leg that failed stood at what it acknowledged. Whoever comes back with a later voucher can claim that one in
+        any case; so it counts again, and rows are to be had for it. The provider's count of rows is taken over where it
+        is higher than ours.
+
+        Raises:
+            ChannelRefused: it claims more rows than that voucher covers.
+        """
         leg = self.leg(provider)
-        if not leg.promised.covers(served):
+        promised = self._covered_by(leg, voucher_n)
+        if not promised.covers(served):
             raise ChannelRefused(
-                f"the provider claims {served.total} rows served, vouchers cover {leg.promised.total}"
+                f"the provider claims {served.total} rows served, vouchers cover {promised.total}"
             )
-        used = RowCounts(
-            max(leg.used.prompt, served.prompt),
-            max(leg.used.kept, served.kept),
-            max(leg.used.drafted, served.drafted),
-            max(leg.used.replayed, served.replayed),
-        )
-        self._put(replace(leg, used=used))
+        self._put(replace(leg, promised=promised, used=leg.used.more_of(served)))
+
+    def _covered_by(self, leg: LegState, voucher_n: int) -> RowCounts:
+        """Rows of a leg that a voucher covers, which its provider says is its newest."""
+        acked_n = next((kept.ack.n for kept in self.state.acks if kept.ack.provider == leg.provider), 0)
+        if voucher_n <= acked_n:
+            return leg.acked
+        voucher = self._signed.get(voucher_n)
+        if voucher is None:
+            return leg.most  # signed by an earlier run of this program
+        rows = next((one.rows for one in voucher.legs if one.provider == leg.provider), NO_ROWS)
+        return rows.more_of(leg.acked)
 
     def abandon(self, provider: bytes) -> None:
         """A leg failed: later vouchers say what it acknowledged, at most one window less than was promised.
@@ -243,7 +257,7 @@ class Ledger:
         Nobody else's claim pays it for a window that it may not have served. It may claim that window itself.
         """
         leg = self.leg(provider)
-        self._put(replace(leg, promised=leg.acked, used=leg.acked))
+        self._put(replace(leg, promised=leg.acked, used=leg.used.less_of(leg.acked)))
 
     def take_ack(self, ack: SignedAck, service_key: bytes) -> None:
         """Keep a provider's ack of one of the newest vouchers.
@@ -300,7 +314,7 @@ class Ledger:
     @staticmethod
     def _most(leg: LegState) -> RowCounts:
         """What the leg may come to: promises grow, but for a leg that failed."""
-        return leg.promised if leg.promised.covers(leg.most) else leg.most
+        return leg.promised.more_of(leg.most)
 
     def _wire_leg(self, leg: LegState) -> VoucherLeg:
         entry, role = self._entry(leg.provider)

@@ -57,8 +57,10 @@ class Worker:
     server: StageServer
     pool: SequencePool
     port: int
+    folder: Path
     rows: int = 0
     """Rows that it decoded."""
+    is_dead: bool = False
 
     @property
     def provider(self) -> bytes:
@@ -66,6 +68,7 @@ class Worker:
 
     async def die(self) -> None:
         """As a power cut: nobody is told, nothing is finished, nobody answers any more."""
+        self.is_dead = True  # what it would still write is not written
         door = self.server._server
         assert door is not None
         door._server.close(close_connections=False)
@@ -107,6 +110,16 @@ class Stages:
         home.mkdir()
         chunk = home / "chunk.gguf"
         assemble(self.package, self.manifest, first, end, chunk)
+        worker = await self._serve(number, first, end, home, kept_rows_bytes)
+        self.workers.append(worker)
+        return worker
+
+    async def restart(self, dead: Worker) -> Worker:
+        """A worker that died is started again over what it had stored."""
+        return await self._serve(dead.number, dead.first, dead.end, dead.folder, 1 << 26)
+
+    async def _serve(self, number: int, first: int, end: int, home: Path, kept_rows_bytes: int) -> Worker:
+        chunk = home / "chunk.gguf"
         engine = EngineHost(EngineOptions(chunk, home / "engine.log", CONTEXT_ROWS, 4, 1))
         await engine.start()
         self.stack.push_async_callback(engine.close)
@@ -117,7 +130,8 @@ class Stages:
         worker = cast(Worker, None)
 
         async def remember(session: bytes, standing: Any) -> None:
-            await store.put(session, standing, 0, 0)
+            if not worker.is_dead:
+                await store.put(session, standing, 0, 0)
 
         def count(rows: int) -> None:
             worker.rows += rows
@@ -135,7 +149,7 @@ class Stages:
         )
         port = await server.listen("127.0.0.1", 0)
         self.stack.push_async_callback(server.close, "the test is over")
-        worker = Worker(number, first, end, keys, engine, server, pool, port)
+        worker = Worker(number, first, end, keys, engine, server, pool, port, home)
         self.chain.providers[worker.provider] = records.Provider(
             worker.entry.owner,
             keys.operator_address,
@@ -149,7 +163,6 @@ class Stages:
             0,
             (),
         )
-        self.workers.append(worker)
         return worker
 
     def client(self, seed: int, route: Sequence[tuple[Worker, Worker | None]]) -> Asking:
@@ -180,7 +193,9 @@ class Stages:
         store = SessionStore(self.folder / f"client-{seed}")
         reads = cast(Any, self.chain)
         sessions = Sessions(self.chain.chain_id, reads, cast(Any, None), purse, store)
-        chain = SimpleNamespace(chain_id=self.chain.chain_id, reads=reads, purse=purse, sessions=sessions)
+        chain = SimpleNamespace(
+            chain_id=self.chain.chain_id, prefix="local", reads=reads, purse=purse, sessions=sessions
+        )
         saved = SavedSession(
             self.chain.chain_id,
             ACCOUNT,
@@ -212,7 +227,12 @@ class Asking:
 
     def _new(self) -> Lineup:
         return Lineup(
-            self._chain, self._saved, exclude=frozenset(), log=self.log, on_served=self.served.append
+            self._chain,
+            self._saved,
+            exclude=frozenset(),
+            log=self.log,
+            on_served=self.served.append,
+            on_replaced=lambda failed, successor, reason: self.changes.append((failed, successor)),
         )
 
     async def tokens(self, prompt: Sequence[int], count: int) -> AsyncIterator[int]:
@@ -233,8 +253,7 @@ class Asking:
                         row = await decoder.decode(ids, kind=kind, top_k=8)
                         kind = ROW_PROMPT
                 except LegFailed as failure:
-                    decoder, changes = await self.lineup.replace(failure)
-                    self.changes += changes
+                    decoder = await self.lineup.replace(failure)
                     kind = ROW_REPLAYED
             ids.append(row.ids[0])
             self.margins.append(row.logits[0] - row.logits[1])
@@ -252,9 +271,8 @@ class Asking:
         decoder = self.lineup.decoder
         if decoder is not None:
             self.log.ids = list(decoder.held)
-        self.lineup.store()
-        self._saved = self.lineup.saved
         await self.lineup.close("the answer is over")
+        self._saved = self.lineup.saved
         self.lineup = self._new()
 
 

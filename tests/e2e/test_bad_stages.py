@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dllm_chat.dispatch.market import NoProvider
 from dllm_chat.session import line, line_ear, pace
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.line import Line
 from dllm_chat.session.stage_leg import StageFailed
+from dllm_protocol.address import encode_address
+from dllm_protocol.messages import ROW_PROMPT
 from dllm_protocol.stage_link import StageGoodbye, StageLink
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
@@ -24,7 +27,7 @@ from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import PlaceInLine
-from tests.e2e.stages import LIMITS, Asking, Stages, Worker, stages_of, until, whole_answer
+from tests.e2e.stages import CONTEXT_ROWS, LIMITS, Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -234,12 +237,45 @@ async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed
 
 async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene) -> None:
     found: list[int] = []
-    with pytest.raises(LegFailed, match=r"nobody is left who answers for layers \[1, 3\)"):
+    dead, lineup = scene.serving[1], scene.bystander.lineup
+    with pytest.raises(LegFailed, match=r"nobody is left who answers for layers \[1, 3\)") as caught:
         async for token in scene.bystander.tokens(PROMPT, COUNT):
             found.append(token)
             if len(found) == 5:
-                await scene.serving[1].die()
+                hosts = {one.number: one.server._hosts[lineup.saved.route.session] for one in scene.serving}
+                await dead.die()
+    assert encode_address("localprov", dead.provider) in caught.value.message
     assert found == (await whole_answer(scene.stages, PROMPT, COUNT))[:5]
+    assert lineup.saved.failed == (dead.provider,)
+    # What was answered is paid: by the row where a stage lives, and never more than the dead one acknowledged.
+    for one in scene.serving:
+        leg = lineup.ledger.leg(one.provider)
+        if one is dead:
+            assert leg.promised == leg.acked and leg.used.total == len(PROMPT) + 4
+        else:
+            assert leg.used == hosts[one.number].leg.standing.served
+    # Whoever asks again while it is away hears who is missing; nothing is asked for, and no channel stays open.
+    before = lineup.ledger.state.n
+    await scene.bystander.leave()
+    with pytest.raises(NoProvider, match=r"layers \[1, 3\); localprov1"):
+        await scene.bystander.answer(PROMPT, 1)
+    assert scene.bystander.lineup.ledger.state.n == before
+    await until(lambda: not any(hosts[one.number] in one.server._hosts.values() for one in scene.serving))
+    session = lineup.saved.route.session
+    await until(lambda: not any(session in one.server._hosts for one in scene.serving if one is not dead))
+
+
+async def test_more_rows_than_a_stage_holds_are_refused_by_name_and_nobody_else_notices(
+    scene: Scene,
+) -> None:
+    await scene.asking.answer(PROMPT, 2)
+    await scene.bystander.answer(PROMPT, 2)
+    line = scene.asking.lineup.decoder
+    assert isinstance(line, Line)
+    with pytest.raises(StageFailed, match=f"this model takes {CONTEXT_ROWS}"):
+        await line.decode([1] * (CONTEXT_ROWS + 1), kind=ROW_PROMPT, top_k=4)
+    other = scene.bystander.lineup.decoder
+    assert other is not None and (await other.decode_next(5, 4)).ids
 
 
 @pytest.mark.parametrize("answer", ["twice", "endless words"])

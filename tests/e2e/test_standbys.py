@@ -6,17 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from dllm_chat.session.conversation import Conversation
+from dllm_chat.session.events import AskOptions, TookOver
 from dllm_chat.session.front_desk import LegFailed
-from dllm_chat.session.stage_leg import StageLeg
+from dllm_chat.session.line import Line
+from dllm_chat.session.lineup import Lineup
+from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.vocabularies import VocabularyCache
+from dllm_protocol.address import encode_address
 from dllm_protocol.messages import REFUSED_REQUEST, ROW_REPLAYED
 from dllm_protocol.session.ledger import DepositUsedUp
+from dllm_protocol.vocabulary import NO_TOKEN, TokenPiece, Vocabulary
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
 from local_worker.row_work import RowRequest, RowWork
-from tests.e2e.stages import Asking, Stages, Worker, stages_of, whole_answer
+from tests.e2e.stages import Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
@@ -73,6 +82,7 @@ async def test_a_stage_that_dies_while_a_standby_is_asked_costs_the_standby_noth
     monkeypatch.setattr(Sequence, "pass_on", dies)
     assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
     assert died and asking.lineup.saved.failed == (serving[2].provider,)
+    assert asking.changes == [(serving[2].provider, standbys[2].provider)], "whoever listens is told"
     await asking.leave()
     assert open_legs == set()
 
@@ -80,7 +90,7 @@ async def test_a_stage_that_dies_while_a_standby_is_asked_costs_the_standby_noth
 async def test_a_stage_that_refuses_the_question_is_replaced_and_the_answer_comes(
     stages: Stages, monkeypatch: pytest.MonkeyPatch, open_legs: set[StageLeg]
 ) -> None:
-    serving, _, asking = await line_with_standbys(stages)
+    serving, standbys, asking = await line_with_standbys(stages)
     carry_out, hosts = RowWork._carry_out, serving[1].server._hosts
 
     async def refuses(self: RowWork, order: RowRequest) -> None:
@@ -92,6 +102,7 @@ async def test_a_stage_that_refuses_the_question_is_replaced_and_the_answer_come
     monkeypatch.setattr(RowWork, "_carry_out", refuses)
     assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
     assert asking.lineup.saved.failed == (serving[1].provider,)
+    assert asking.changes == [(serving[1].provider, standbys[1].provider)]
     await asking.leave()
     assert open_legs == set()
 
@@ -127,8 +138,96 @@ async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_
         try:
             row = await decoder.decode(ids, kind=ROW_REPLAYED, top_k=8)
         except LegFailed as failure:
-            decoder, _ = await lineup.replace(failure)
+            decoder = await lineup.replace(failure)
     assert [*found, row.ids[0]] == await whole_answer(stages, PROMPT, 4)
     assert lineup.providers == (serving[0].provider, standbys[1].provider, serving[2].provider)
     await asking.leave()
     assert open_legs == set()
+
+
+async def test_screens_hear_who_went_on_while_the_vocabulary_was_fetched(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    wanted, fetched = Vocabulary(1, (TokenPiece(b"a", 0),), NO_TOKEN, NO_TOKEN, 0, 0), 0
+    cache = VocabularyCache(stages.folder / "vocabularies")
+    chain = SimpleNamespace(**vars(asking._chain), vocabularies=cache)
+    conversation = Conversation(cast(Any, chain), AskOptions(), "m", {})
+    conversation._use(asking.lineup.saved)
+    decoder = await conversation._opened()
+
+    async def one_dies(self: Line, expected_hash: bytes) -> Vocabulary:
+        nonlocal fetched
+        fetched += 1
+        if fetched == 1:
+            await serving[0].die()
+            raise StageFailed(serving[0].provider, "its channel failed")
+        return wanted
+
+    monkeypatch.setattr(Line, "vocabulary", one_dies)
+    market = SimpleNamespace(manifest=SimpleNamespace(vocabulary_hash=bytes(32)))
+    found, after = await conversation._vocabulary(decoder, cast(Any, market))
+    assert found == wanted and after is not decoder
+    (event,) = conversation._drain()
+    assert isinstance(event, TookOver) and event.reason == "its channel failed"
+    assert event.failed.address == encode_address("localprov", serving[0].provider)
+    assert event.successor.address == encode_address("localprov", standbys[0].provider)
+    assert standbys[0].provider in conversation.served_ids
+    await conversation._serving.close("the test is over")
+
+
+async def test_a_standby_that_is_kept_ready_and_not_asked_earns_nothing(stages: Stages) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    asking.questions = False
+    assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+    session = asking.lineup.saved.route.session
+    await until(lambda: all(session in one.server._hosts for one in standbys))
+    for standby in standbys:
+        assert standby.rows == asking.lineup.ledger.leg(standby.provider).most.total == 0
+    voucher = asking.lineup.ledger.state.last_voucher
+    assert voucher is not None
+    assert [leg.provider for leg in voucher.voucher.legs] == [one.provider for one in serving]
+    await asking.leave()
+
+
+async def test_nothing_runs_on_when_an_answer_is_over(stages: Stages) -> None:
+    """Whoever served, failed, stood by or was asked questions: no task of theirs or ours outlives the answer."""
+    serving, standbys, asking = await line_with_standbys(stages)
+    before, found = asyncio.all_tasks(), 0
+    async for _ in asking.tokens(PROMPT, COUNT):
+        found += 1
+        if found == 3:
+            await serving[1].die()
+    assert asking.changes == [(serving[1].provider, standbys[1].provider)]
+    await asking.leave()
+    await until(lambda: not asyncio.all_tasks() - before)
+
+
+@pytest.mark.parametrize("hangs", ["dial", "link"])
+async def test_whoever_walks_away_while_the_line_is_made_leaves_no_channel_open(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    serving, _, asking = await line_with_standbys(stages)
+    conversation = Conversation(cast(Any, asking._chain), AskOptions(), "m", {})
+    conversation._use(asking.lineup.saved)
+    session, dial, before = asking.lineup.saved.route.session, Lineup._dial_stage, asyncio.all_tasks()
+    there, reached = serving[:1] if hangs == "dial" else serving, list[bytes]()
+
+    async def dialled(self: Lineup, provider: bytes) -> StageLeg:
+        if provider not in [one.provider for one in there]:
+            await asyncio.Event().wait()
+        leg = await dial(self, provider)
+        reached.append(provider)
+        return leg
+
+    async def never(self: Line, forms: object = ()) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Lineup, "_dial_stage", dialled)
+    monkeypatch.setattr(Line, "link", never)
+    opening = asyncio.create_task(conversation._opened())
+    await until(lambda: len(reached) == len(there))
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await until(lambda: not any(session in one.server._hosts for one in serving))
+    await until(lambda: not asyncio.all_tasks() - before)

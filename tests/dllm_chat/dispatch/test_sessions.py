@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dllm_chat.dispatch.market import Market, foresee
+from dllm_chat.dispatch.market import Market, foresee, foresee_without
 from dllm_chat.dispatch.sessions import Sessions, can_serve, deposit_for
 from dllm_chat.session.saved import SavedSession, SessionStore
 from dllm_protocol.actions import OpenSession
+from dllm_protocol.actions.sessions import MAX_EXCLUSIONS
 from dllm_protocol.address import address_of
 from dllm_protocol.assignment import RouteRefused, make_route, route_hash
 from dllm_protocol.errors import TransactionRefused
@@ -194,3 +195,26 @@ def test_a_route_serves_while_each_stage_has_somebody_left() -> None:
     assert can_serve(route, (five,))
     assert not can_serve(route, (three, five))
     assert not can_serve(route, (four,))
+
+
+async def test_whoever_left_a_session_without_anybody_is_avoided_where_others_can_serve(
+    tmp_path: Path,
+) -> None:
+    """Else the next question locks a deposit in a session with the same provider, which is still away."""
+    market = market_of(WHOLE, DEARER_WHOLE)
+    (quoted,) = foresee(market_of(WHOLE), (), NETWORK_PARAMS)
+    sessions, saved = await opened(tmp_path, Chain(market_of(WHOLE).book, {}), quoted)
+    assert sessions.stranded_by(MANIFEST.name) == frozenset()
+    sessions.store.save(replace(saved, failed=(WHOLE.provider,)))
+    avoided = sessions.stranded_by(MANIFEST.name)
+    assert avoided == {WHOLE.provider} and not sessions.stranded_by("another-model")
+    (stage,), exclude = foresee_without(market, (), avoided, NETWORK_PARAMS)
+    assert (stage.stage, exclude) == (DEARER_WHOLE, avoided)
+    # Where nobody else is there, it may be back.
+    (stage,), exclude = foresee_without(market_of(WHOLE), (), avoided, NETWORK_PARAMS)
+    assert (stage.stage, exclude) == (WHOLE, frozenset())
+    # The chain takes so many exclusions, and the person's own come first.
+    chosen = [bytes([200, number]) * 10 for number in range(MAX_EXCLUSIONS)]
+    assert foresee_without(market, chosen, avoided, NETWORK_PARAMS)[1] == frozenset(chosen)
+    sessions.store.save(replace(saved, failed=(WHOLE.provider,), closed=1))
+    assert sessions.stranded_by(MANIFEST.name) == frozenset()

@@ -13,6 +13,7 @@ from dllm_chat.history.records import MessageState, Outcome
 from dllm_chat.history.store import History
 from dllm_chat.models_found import FoundModel
 from dllm_chat.session.events import TookOver
+from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.tui.app import ChatApp
 from dllm_chat.tui.screens.dialog import Choice
 from dllm_chat.tui.screens.first_run import FirstRunScreen
@@ -168,6 +169,31 @@ async def test_earlier_messages_go_with_a_question_but_failed_ones_do_not(histor
         ChatMessage("user", "Q1"),
         ChatMessage("assistant", "A1"),
         ChatMessage("user", "Q3"),
+    )
+
+
+async def test_what_was_answered_before_a_stage_had_nobody_left_is_kept_and_told_again(
+    history: History,
+) -> None:
+    gone = LegFailed("localprov1abc: its channel failed; nobody is left who answers for layers [1, 3)")
+    door = ScriptedDoor([*opening(), *deltas("Half an "), *deltas("answer"), gone], whole("A2"))
+    app = app_for(door, history)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: is_open(app))
+        await type_and_send(pilot, "Q1")
+        await until(pilot, lambda: is_idle(app) and len(door.asked) == 1)
+        assert app.chat.query_one(ReplyView).query_one(Markdown).source == "Half an answer"
+        error = words(app, ".reply--error")
+        assert "layers [1, 3)" in error and "localprov1abc" in error
+        app.chat.query_one(Prompt).clear()
+        await type_and_send(pilot, "Q2")
+        await until(pilot, lambda: is_idle(app) and len(door.asked) == 2)
+    answer = history.messages(history.conversations()[0].id, limit=9)[1]
+    assert (answer.state, answer.text) == (MessageState.FAILED, "Half an answer")
+    assert door.asked[1][0] == (
+        ChatMessage("user", "Q1"),
+        ChatMessage("assistant", "Half an answer"),
+        ChatMessage("user", "Q2"),
     )
 
 

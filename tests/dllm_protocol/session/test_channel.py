@@ -34,7 +34,7 @@ from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.pricing import RowCounts, RowPrices, client_price, cost_of_rows
 from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.sealing import SealBroken, SealingKey
-from dllm_protocol.session.acceptance import legs_of
+from dllm_protocol.session.acceptance import check_voucher, legs_of
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.session.handshake import (
     ClientHandshake,
@@ -323,6 +323,24 @@ def test_a_provider_acknowledges_its_own_leg_only() -> None:
     assert pair.ledger.state.acks == ()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("chain_id", "test-11111111"),
+        ("session", b"o" * 32),
+        ("transcript", b"t" * 32),
+        ("cumulative_udllm", 1),
+    ],
+)
+def test_an_ack_for_another_session_or_of_another_voucher_ends_the_channel(field: str, value: object) -> None:
+    pair = make_pair()
+    _, frame = pair.client.decode(0, list(range(20)), kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    pair.provider._unacknowledged[0] = replace(pair.provider._unacknowledged[0], **{field: value})  # type: ignore[arg-type]  # any field
+    with pytest.raises(ChannelRefused, match="the ack names"):
+        pair.client.receive(pair.provider.acknowledge())
+
+
 def test_an_output_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="not open"):
@@ -558,3 +576,52 @@ def test_each_stage_may_have_vouchers_on_their_way_before_the_first_is_acknowled
     ack = WindowAck(CHAIN, session, leg.provider, 1, bytes(32), bytes(32), leg.cumulative_udllm)
     ledger.take_ack(sign_ack(service, ack), service.public_key)
     assert ledger.leg(leg.provider).acked == RowCounts(256, 0, 0, 0)
+
+
+def test_who_comes_back_with_a_voucher_that_it_never_acknowledged_goes_on_with_it() -> None:
+    """It can claim that one in any case: rows are to be had for it, and no later voucher may cover fewer."""
+    pair = make_pair()
+    _, frame = pair.client.decode(0, list(range(40)), kind=ROW_PROMPT, top_k=4)
+    pair.deliver(frame)
+    provider = pair.client.provider
+    pair.client.forget_unanswered()
+    pair.ledger.abandon(provider)
+    assert pair.ledger.leg(provider).promised.total == pair.ledger.leg(provider).used.total == 0
+    pair.ledger.resume(provider, 1, RowCounts(0, 0, 0, 0))
+    assert pair.ledger.use(provider, RowCounts(39, 1, 0, 0), bytes(32)) is None, "they are paid already"
+    voucher = pair.ledger.use(provider, RowCounts(0, 0, 0, 5), bytes(32))
+    assert voucher is not None
+    check_voucher(voucher, pair.provider.terms, pair.provider.standing)
+
+
+def test_who_comes_back_with_less_than_it_acknowledged_is_owed_that_and_no_more() -> None:
+    pair = make_pair()
+    for position in range(2):
+        _, frame = pair.client.decode(position, [1], kind=ROW_KEPT, top_k=4)
+        for order in pair.deliver(frame):
+            if isinstance(order, StoreVoucher):
+                pair.client.receive(pair.provider.acknowledge())
+    provider = pair.client.provider
+    pair.client.forget_unanswered()
+    pair.ledger.abandon(provider)
+    pair.ledger.resume(provider, 1, RowCounts(0, 1, 0, 0))
+    leg = pair.ledger.leg(provider)
+    assert (leg.promised.kept, leg.used.kept) == (WINDOW_KEPT_ROWS, 1)
+    with pytest.raises(
+        ChannelRefused, match=f"{WINDOW_KEPT_ROWS + 1} rows served, vouchers cover {WINDOW_KEPT_ROWS}"
+    ):
+        pair.ledger.resume(provider, 1, RowCounts(0, WINDOW_KEPT_ROWS + 1, 0, 0))
+
+
+def test_what_a_leg_may_come_to_is_not_forgotten_as_later_vouchers_say_less() -> None:
+    """Each voucher may be claimed: the deposit keeps room for the dearest of what they say, kind by kind."""
+    pair = make_pair(deposit_udllm=120)
+    provider = pair.client.provider
+    pair.client.decode(0, list(range(600)), kind=ROW_PROMPT, top_k=4, outputs=OUTPUTS_NONE)
+    pair.client.forget_unanswered()
+    pair.ledger.abandon(provider)
+    pair.ledger.resume(provider, 0, RowCounts(0, 0, 0, 0))  # it says that the voucher never came
+    assert pair.ledger.use(provider, RowCounts(10, 0, 0, 0), bytes(32)) is not None
+    with pytest.raises(DepositUsedUp) as caught:
+        pair.ledger.use(entry(2).provider, RowCounts(600, 0, 0, 0), bytes(32))
+    assert caught.value.needed_udllm == client_price(120, 100_000)

@@ -1,0 +1,48 @@
+"""Memory for rows of other stages that wait here, of all sessions of a provider together.
+
+What one session may have waiting is bounded as well (`previous_stage`); but sessions are many, and whoever has
+several may fill them all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from local_worker.engine.errors import EngineBusy
+
+WAITING_ALL_BYTES: Final = 64 << 20
+"""With so much waiting in all sessions, one that has anything waiting reads no more from its link."""
+GATHERED_ALL_BYTES: Final = 256 << 20
+"""Of requests whose rows have come in part."""
+
+
+class RowRoom:
+    """Counts bytes; whoever takes some gives them back."""
+
+    def __init__(
+        self, waiting_limit_bytes: int = WAITING_ALL_BYTES, gathered_limit_bytes: int = GATHERED_ALL_BYTES
+    ) -> None:
+        """Nothing waits yet."""
+        self._waiting_limit_bytes = waiting_limit_bytes
+        self._gathered_limit_bytes = gathered_limit_bytes
+        self.waiting_bytes = 0
+        self.gathered_bytes = 0
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether only sessions that have nothing waiting may read on."""
+        return self.waiting_bytes >= self._waiting_limit_bytes
+
+    def gather(self, size: int) -> int:
+        """Take room for a request whose rows come in several frames; returns its size.
+
+        Raises:
+            EngineBusy: other requests have taken it.
+        """
+        if self.gathered_bytes and self.gathered_bytes + size > self._gathered_limit_bytes:
+            raise EngineBusy(
+                f"{self.gathered_bytes >> 20} MiB of rows wait for the rest of their requests already",
+                hint="try again in a moment, or another provider",
+            )
+        self.gathered_bytes += size
+        return size
