@@ -50,10 +50,10 @@ class Link:
             ChannelLost: the connection ended.
             ChannelTimedOut: the other side does not read; the connection was cut.
         """
-        if not self._send_at_once(frame):
+        if not self.send_at_once(frame):
             await self._send(frame)
 
-    def _send_at_once(self, frame: bytes) -> bool:
+    def send_at_once(self, frame: bytes) -> bool:
         """Send a frame if that makes nobody wait, as with most: whether it went.
 
         It does what `Connection.send` does for a connection that stands and has room, in a third of the time.
