@@ -123,16 +123,19 @@ class PlaceInLine:
             NextStageFailed
         """
         if not sends:
-            self._note(first_position, rows, self._next.form if self._next else self._order.form or FORM_F32)
+            form = self._next.form if self._next else self._order.form or FORM_F32
+            self._note(first_position, rows, form, pack(rows, form))
             return
         behind = await self._reached()
-        data = self._note(first_position, rows, behind.form)
-        await behind.send(request, first_position, len(rows), behind.form, data)
+        data = pack(rows, behind.form)
+        try:
+            await behind.send(request, first_position, len(rows), behind.form, data)
+        finally:
+            # Afterwards, for the next stage waits; and whether it took them or not, for another one may have to.
+            self._note(first_position, rows, behind.form, data)
 
-    def _note(self, first_position: int, rows: Hidden, form: int) -> bytes:
-        data = pack(rows, form)
+    def _note(self, first_position: int, rows: Hidden, form: int, data: bytes) -> None:
         self._tools.logs.note(self._terms.session, first_position, len(rows), form, data)
-        return data
 
     async def resend(self, request: int, first_position: int, rows: int) -> bool:
         """Send rows that went before once more; False where they are not kept any more.
@@ -157,6 +160,9 @@ class PlaceInLine:
         await self._reached()
 
     async def _reached(self) -> NextStage:
+        behind = self._next
+        if self._linked.is_set() and behind is not None and behind.alive:
+            return behind
         try:
             async with asyncio.timeout(LINK_WAIT_S):
                 await self._linked.wait()

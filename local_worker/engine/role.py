@@ -41,6 +41,12 @@ class Role:
         return not self.takes_hidden and not self.gives_hidden
 
     @property
+    def stages(self) -> int:
+        """About how many machines a row passes, if the others have as many blocks."""
+        own = self.end_layer - self.first_layer
+        return (2 * self.layers + own) // (2 * own)
+
+    @property
     def has_vocabulary(self) -> bool:
         """Whether it can tokenise: chunks between the first and the last cannot."""
         return not (self.takes_hidden and self.gives_hidden)

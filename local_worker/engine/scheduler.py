@@ -105,7 +105,17 @@ class Scheduler:
         """Whether the next batch will be one of short jobs."""
         if self._turns and self._slice_is_due:
             return False
-        return any(job.left <= SHORT_ROWS for job in self._jobs.values())
+        return bool(self.short)
+
+    @property
+    def short(self) -> list[int]:
+        """Sequences with short jobs, the one that waits longest first."""
+        return [sequence for sequence, job in self._jobs.items() if job.left <= SHORT_ROWS]
+
+    @property
+    def has_long(self) -> bool:
+        """Whether a job waits that goes in slices."""
+        return bool(self._turns)
 
     @property
     def answered(self) -> list[int]:
@@ -193,9 +203,13 @@ class Scheduler:
         self._empty(sequence)
         return answers
 
-    def step(self) -> list[bytes]:
-        """Decode one batch and return the answers that came out of it."""
-        short = [s for s, job in self._jobs.items() if job.left <= SHORT_ROWS]
+    def step(self, chosen: Sequence[int] = ()) -> list[bytes]:
+        """Decode one batch and return the answers that came out of it.
+
+        Args:
+            chosen: sequences with short jobs, of which a batch of short ones is made, around the first; empty: all.
+        """
+        short = list(chosen) or self.short
         if self._turns and (self._slice_is_due or not short):
             parts = self._slice(SHARED_SLICE_ROWS if self._slice_is_due else SLICE_ROWS)
             self._slice_is_due = False
@@ -217,16 +231,16 @@ class Scheduler:
         return answers
 
     def _short(self, sequences: list[int]) -> list[Rows]:
-        """The jobs that are computed together with the one that waits longest, which is the first of ``sequences``.
+        """The jobs that are computed together with the first one: its neighbours'.
 
         llama.cpp computes neighbouring streams in one go, and others one after the other. Whoever is no neighbour
         would only make the others wait for their answers; it has its turn next, with neighbours that came meanwhile.
         """
-        waiting, oldest = set(sequences), sequences[0]
-        above = itertools.takewhile(waiting.__contains__, itertools.count(oldest + 1))
-        below = itertools.takewhile(waiting.__contains__, itertools.count(oldest - 1, -1))
+        waiting, first = set(sequences), sequences[0]
+        above = itertools.takewhile(waiting.__contains__, itertools.count(first + 1))
+        below = itertools.takewhile(waiting.__contains__, itertools.count(first - 1, -1))
         chosen, room = [], self._decoder.batch_rows
-        for sequence in (oldest, *above, *below):
+        for sequence in (first, *above, *below):
             if self._jobs[sequence].left <= room:
                 chosen.append(sequence)
                 room -= self._jobs[sequence].left

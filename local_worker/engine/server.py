@@ -6,11 +6,12 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
-from local_worker.engine.gathering import Gathering
+from local_worker.engine.gathering import Choice, Gathering
 from local_worker.engine.hidden import read_forward
 from local_worker.engine.llama import LlamaModel
 from local_worker.engine.messages import (
@@ -38,8 +39,9 @@ class Server:
         self._scheduler = Scheduler(model)
         self._reader = FrameReader()
         self._pieces: bytes | None = None
-        self._gathering = Gathering(time.perf_counter)
-        self._batch_s = 0.0
+        self._next: Sequence[int] = ()
+        """Whose short jobs the next batch is made of; empty leaves it to the scheduler."""
+        self._gathering = Gathering(time.perf_counter, model.role.stages)
 
     def run(self) -> None:
         """Serve until the parent closes its end.
@@ -49,11 +51,11 @@ class Server:
         """
         self._connection.sendall(ready_frame(self._model.info()))
         while self._hear():
-            started = time.perf_counter()
-            if answers := self._scheduler.step():
+            is_short, started = self._scheduler.has_short, time.perf_counter()
+            if answers := self._scheduler.step(self._next):
                 self._connection.sendall(b"".join(answers))
-                self._gathering.answered(self._scheduler.answered)
-                self._batch_s = time.perf_counter() - started
+                if is_short:
+                    self._gathering.answered(self._scheduler.answered, time.perf_counter() - started)
 
     def _hear(self) -> bool:
         """Take in what the parent sent; waits where there is nothing to decode, or more is about to come.
@@ -68,10 +70,19 @@ class Server:
             data = self._receive_now()
             if data is not None:
                 continue
-            patience_s = self._gathering.patience_s(self._batch_s) if self._scheduler.has_short else 0.0
-            if not patience_s or not select.select([self._connection], [], [], patience_s)[0]:
+            choice = self._choice()
+            self._next = choice.sequences
+            if not choice.wait_s:
                 return True
+            select.select([self._connection], [], [], choice.wait_s)
         return False
+
+    def _choice(self) -> Choice:
+        """Whose short jobs are next; nobody is waited for while a long one could go on."""
+        if not self._scheduler.has_short:
+            return Choice(())
+        choice = self._gathering.choose(self._scheduler.short)
+        return Choice(()) if choice.wait_s and self._scheduler.has_long else choice
 
     def _receive(self) -> bytes | None:
         """What the parent sent; waits only where there is nothing to decode. None: nothing yet, b"": its end."""

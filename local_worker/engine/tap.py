@@ -36,6 +36,7 @@ class Tap:
         """
         self._ggml = _ggml(library_folder)
         self._entry, self._exit = entry, exit_node
+        self.has_entry = entry is not None
         self._n_embd = n_embd
         self.entering: Hidden = np.zeros((rows, n_embd), dtype=np.float32)
         self.leaving: Hidden = np.zeros((rows, n_embd), dtype=np.float32)
