@@ -317,52 +317,55 @@ class Line:
         Raises:
             DepositUsedUp: nobody was asked.
         """
-        rows = charged(kind, len(ids), outputs)
-        self._ledger.require_room({leg.provider: rows for leg in self.legs})
-        request = self._next_request()
+        self._ledger.require_room({leg.provider: charged(kind, len(ids), outputs) for leg in self.legs})
+        request, promised = self._next_request(), self._ledger.state.last_voucher
+        entry, *behind = self.legs
+        frames = [self._entry_frame(request, first, ids, kind, top_k, outputs, is_quiet and bool(behind))]
+        if self._ledger.state.last_voucher is promised:
+            # Nothing is promised that must be written down first: it can begin while the others are told.
+            await entry.send(frames.pop())
         label = self._label_behind(first, ids)
-        last = self.legs[-1]
-        frames = []
-        for index, leg in enumerate(self.legs):
-            if index == 0:
-                _, frame = leg.leg.decode(
-                    first,
-                    ids,
-                    kind=kind,
-                    top_k=top_k,
-                    outputs=outputs,
-                    request=request,
-                    gives_logits=leg is last,
-                    quiet=is_quiet and leg is not last,
-                )
-            else:
-                frame = leg.leg.expect(
-                    request,
-                    first,
-                    len(ids),
-                    kind=kind,
-                    top_k=top_k,
-                    outputs=outputs,
-                    label=label,
-                    gives_logits=leg is last,
-                    quiet=is_quiet and leg is not last,
-                )
-            leg.asked(request, first, len(ids), is_quiet=is_quiet and leg is not last)
+        for leg in behind:
+            quiet = is_quiet and leg is not behind[-1]
+            frame = leg.leg.expect(
+                request,
+                first,
+                len(ids),
+                kind=kind,
+                top_k=top_k,
+                outputs=outputs,
+                label=label,
+                gives_logits=leg is behind[-1],
+                quiet=quiet,
+            )
             frames.append(frame)
+            leg.asked(request, first, len(ids), is_quiet=quiet)
         self._ear.outputs[request] = deque()
         self.held += ids
         self._store()
-        await self._send_each(frames)
+        # A sealed frame must go out, or none behind it opens: so all are on their way before a failure is told.
+        for leg in reversed(behind):
+            leg.post(frames.pop())
+        for frame in frames:
+            await entry.send(frame)
         return request
 
-    async def _send_each(self, frames: Sequence[bytes]) -> None:
-        """One frame to each stage: to the first one now, to those behind it, which have time, soon.
-
-        A sealed frame must go out, or none behind it opens: so all are on their way before a failure is told.
-        """
-        for leg, frame in zip(self.legs[1:], frames[1:], strict=True):
-            leg.post(frame)
-        await self.legs[0].send(frames[0])
+    def _entry_frame(
+        self, request: int, first: int, ids: list[int], kind: int, top_k: int, outputs: int, quiet: bool
+    ) -> bytes:
+        entry = self.legs[0]
+        _, frame = entry.leg.decode(
+            first,
+            ids,
+            kind=kind,
+            top_k=top_k,
+            outputs=outputs,
+            request=request,
+            gives_logits=entry is self.legs[-1],
+            quiet=quiet,
+        )
+        entry.asked(request, first, len(ids), is_quiet=quiet)
+        return frame
 
     def _label_behind(self, first: int, ids: list[int]) -> bytes:
         if self._label.rows != first or len(self.held) != first:

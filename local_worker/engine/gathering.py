@@ -89,6 +89,8 @@ class Gathering:
         Args:
             waiting: sequences whose rows can be computed, the one that waits longest first; at least one.
         """
+        if len(waiting) == 1 and not self._answered_s:
+            return Choice(tuple(waiting))  # nobody else is about
         now_s = self._clock_s()
         about = {one for one in self._answered_s if self._is_about(one, now_s)}
         active = sorted(about.union(waiting))
