@@ -13,7 +13,7 @@ from light_node.providers.events import EventKind
 from light_node.queries import ProvedReads
 from light_node.source import RpcSource
 from light_node.trust_store import TrustStore
-from tests.full_node.cometbft.network import Network
+from tests.full_node.cometbft.network import Network, beating
 from tests.full_node.processes import Sender
 
 RECIPIENT = Sender.numbered(77).address
@@ -22,7 +22,7 @@ RECIPIENT = Sender.numbered(77).address
 @pytest.fixture
 def network(tmp_path: Path, cometbft: Path) -> Iterator[Network]:
     """Four validators and a first transfer."""
-    with Network.start(tmp_path, validators=4) as started:
+    with Network.start(tmp_path, validators=4, params=beating) as started:
         started.transfer(started.sender(1), RECIPIENT, 5)
         started.wait_for_height(3)
         yield started

@@ -53,6 +53,11 @@ START_TRIES = 3
 T = TypeVar("T")
 
 
+def beating(params: Params) -> Params:
+    """A block every second, for tests that would else wait a minute for the second one."""
+    return replace(params, heartbeat_ms=1_000)
+
+
 class RpcError(Exception):
     """A node answered with an error."""
 

@@ -17,7 +17,7 @@ from dllm_protocol.json_shape import to_base64
 from dllm_protocol.refusals import NotAuthorised
 from dllm_protocol.signing import SeedSigner
 from dllm_protocol.transaction import make_body, sign_transaction
-from tests.full_node.cometbft.network import CALL_S, Network
+from tests.full_node.cometbft.network import CALL_S, Network, beating
 from tests.full_node.processes import FEE_UDLLM, Sender
 
 ODD_CALLS = (
@@ -36,7 +36,7 @@ ODD_CALLS = (
 
 @pytest.mark.usefixtures("cometbft")
 def test_no_question_ends_a_node(tmp_path: Path) -> None:
-    with Network.start(tmp_path, validators=1) as network:
+    with Network.start(tmp_path, validators=1, params=beating) as network:
         network.wait_for_height(2)
         for odd in ODD_CALLS:
             try:
@@ -57,7 +57,7 @@ def test_what_is_only_asked_about_is_not_in_the_way_of_what_others_hand_in(tmp_p
     with Network.start(
         tmp_path,
         validators=1,
-        params=lambda params: replace(params, max_validators=5, block_max_bytes=0),
+        params=lambda params: replace(beating(params), max_validators=5, block_max_bytes=0),
         accounts=[GenesisAccount(one.address, 5_000_000_000) for one in (stranger, honest)],
     ) as network:
         network.wait_for_height(2)

@@ -9,11 +9,12 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.documented_metrics import documented
-from tests.full_node.cometbft.network import CALL_S, Network, until
+from tests.full_node.cometbft.network import CALL_S, Network, beating, until
 
 
 def test_ours_and_cometbfts_stand_at_one_address(tmp_path: Path) -> None:
-    with Network.start(tmp_path, validators=1, options=("--metrics-listen", "127.0.0.1:0")) as network:
+    options = ("--metrics-listen", "127.0.0.1:0")
+    with Network.start(tmp_path, validators=1, params=beating, options=options) as network:
         network.wait_for_height(2)
         address = json.loads((network.nodes[0].home / "rpc.json").read_bytes())["metrics_address"]
 
