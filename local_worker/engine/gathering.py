@@ -64,6 +64,11 @@ class Gathering:
         self._away_s: dict[int, float] = {}
         self._batches_s: deque[float] = deque(maxlen=REMEMBERED_BATCHES)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody who was answered has not asked again."""
+        return not self._answered_s
+
     def asked(self, sequence: int) -> None:
         """A request of this sequence came."""
         now_s = self._came_s = self._asked_s[sequence] = self._clock_s()
@@ -89,8 +94,6 @@ class Gathering:
         Args:
             waiting: sequences whose rows can be computed, the one that waits longest first; at least one.
         """
-        if len(waiting) == 1 and not self._answered_s:
-            return Choice(tuple(waiting))  # nobody else is about
         now_s = self._clock_s()
         about = {one for one in self._answered_s if self._is_about(one, now_s)}
         active = sorted(about.union(waiting))

@@ -67,6 +67,9 @@ class Server:
         while data != b"":
             if data is not None:
                 self._handle(data)
+            if self._scheduler.busy and self._gathering.is_alone:
+                self._next = ()
+                return True  # nobody else is about to come
             data = self._receive_now()
             if data is not None:
                 continue

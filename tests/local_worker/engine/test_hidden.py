@@ -46,6 +46,7 @@ def test_what_is_no_usable_number_is_found(number: float) -> None:
 
 def test_the_largest_number_is_usable() -> None:
     assert are_usable(np.full((1, 2), LARGEST_HIDDEN))
+    assert are_usable(np.full((4, 2048), -LARGEST_HIDDEN)), "although the sum of the squares is large"
     assert are_usable(ROWS)
 
 
@@ -62,3 +63,15 @@ def test_sizes_that_lie_are_refused(change: str) -> None:
         read_forward(5, bent[change])
     with pytest.raises(FrameRefused):
         read_hidden(bent[change])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, np.nextafter(LARGEST_HIDDEN, np.float32(np.inf))])
+@pytest.mark.parametrize("count", [1, 2048, 1 << 13, (1 << 13) + 1])
+def test_one_bad_number_among_many_is_found(count: int, bad: float) -> None:
+    """However few or many are looked at in one go."""
+    rows = np.full((1, count), 0.5, dtype=np.float32)
+    assert are_usable(rows)
+    for at in {0, count // 2, count - 1}:
+        spoilt = rows.copy()
+        spoilt[0, at] = bad
+        assert not are_usable(spoilt)
