@@ -21,4 +21,6 @@ class SeedingPlace(Record):
     """Where BitTorrent peers may come to, at the address that was asked."""
 
     version: int = wire(1, FormatVersion(SEEDING_VERSION))
+    """1."""
     port: int = wire(2, Unsigned(65_535, minimum=1))
+    """Where BitTorrent peers may come to, at the address that was asked."""

@@ -18,7 +18,16 @@ from tests.vectors.record_formats import FILE
 FOLDER = ROOT / "docs" / "protocol"
 TEXTS = {
     name: (FOLDER / f"{name}.md").read_text("utf-8")
-    for name in ("encoding", "transactions", "state", "sessions-on-chain", "bundle", "staking", "relay")
+    for name in (
+        "encoding",
+        "transactions",
+        "state",
+        "sessions-on-chain",
+        "bundle",
+        "staking",
+        "relay",
+        "distribution",
+    )
 }
 
 
