@@ -1,7 +1,4 @@
-"""One answer over three stages on loopback ÷ llama.cpp whole with the same threads, on the same cores.
-
-``…/any-core`` leaves it to the system which core decodes; see `benchmarks.cores`.
-"""
+"""One answer over three stages on loopback ÷ llama.cpp whole with the same threads."""
 
 from __future__ import annotations
 
@@ -10,10 +7,8 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks.chunk_models import MODELS, ChunkModel
-from benchmarks.chunk_race import STRAIGHT, WARM_TOKENS, WHOLE, Race, median_token_s, prompt_of, race, timed
-from benchmarks.cores import decoding_on_the_same_cores
+from benchmarks.chunk_race import STRAIGHT, WARM_TOKENS, WHOLE, median_token_s, prompt_of, race, timed
 from benchmarks.runner import Result
-from local_worker.engine.process import default_threads
 
 NAME = "chunks-one-stream"
 
@@ -21,28 +16,23 @@ NAME = "chunks-one-stream"
 def run() -> Iterator[Result]:
     """Tokens a second, for each model; the tokens must be the same."""
     for model in MODELS:
-        yield from asyncio.run(_measure(model))
+        yield asyncio.run(_measure(model))
 
 
-async def _measure(model: ChunkModel) -> list[Result]:
+async def _measure(model: ChunkModel) -> Result:
+    ours, theirs = [], []
     async with race(model) as both:
-        with decoding_on_the_same_cores(both, default_threads()):
-            bound = await _compare(both, f"{NAME}-{model.name}")
-    async with race(model) as both:
-        return [bound, await _compare(both, f"{NAME}-{model.name}/any-core")]
-
-
-async def _compare(both: Race, name: str) -> Result:
-    model, ours, theirs = both.model, [], []
-    client = await both.route.client(1, STRAIGHT)
-    for number in range(1 + model.rounds):
-        prompt = prompt_of(number)
-        tokens, at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
-        await client.leave()
-        whole_s, (expected,) = await asyncio.to_thread(both.peer.answers, [prompt], model.tokens)
-        if tokens[: len(expected)] != expected[: len(tokens)]:
-            raise RuntimeError(f"{model.name}: the stages and the whole model do not say the same")
-        if number:
-            ours.append(median_token_s(at_s))
-            theirs.append(whole_s)
-    return Result.of(name, 1 / statistics.median(ours), "tokens/s", WHOLE, 1 / statistics.median(theirs))
+        client = await both.route.client(1, STRAIGHT)
+        for number in range(1 + model.rounds):
+            prompt = prompt_of(number)
+            tokens, at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
+            await client.leave()
+            whole_s, (expected,) = await asyncio.to_thread(both.peer.answers, [prompt], model.tokens)
+            if tokens[: len(expected)] != expected[: len(tokens)]:
+                raise RuntimeError(f"{model.name}: the stages and the whole model do not say the same")
+            if number:
+                ours.append(median_token_s(at_s))
+                theirs.append(whole_s)
+    return Result.of(
+        f"{NAME}-{model.name}", 1 / statistics.median(ours), "tokens/s", WHOLE, 1 / statistics.median(theirs)
+    )

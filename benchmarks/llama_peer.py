@@ -139,11 +139,6 @@ class LlamaPeer:
             cwd=Path(__file__).parent.parent,
         )
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def prefill(self, prompt: list[int]) -> tuple[float, int]:
         """As `Whole.prefill`."""
         seconds, token = self._ask("prefill", prompt=prompt)
