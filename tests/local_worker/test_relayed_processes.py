@@ -136,6 +136,7 @@ async def test_a_worker_without_a_port_answers_over_a_relay_which_may_die(
         assert client.channel.endpoint == endpoint
 
         await client.reconnect()
+        await until_open(worker)  # its file is written now and then, and tells of the time before until it is
         await relay.kill()
         with pytest.raises((NetworkUnreachable, ChannelRefused)):
             await client.ask(0, PROMPT)
