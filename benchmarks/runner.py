@@ -32,7 +32,7 @@ class Result:
     against_value: float
     """Measured in the same run, or a stated target."""
     ratio: float
-    """value ÷ against_value."""
+    """value ÷ against_value; where both were measured in turn, the median of what neighbours in time gave."""
 
     @classmethod
     def of(cls, name: str, value: float, unit: str, against: str, against_value: float) -> Result:
@@ -44,6 +44,19 @@ class Result:
         if against_value == 0:
             raise ValueError(f"{name}: the value of {against!r} is 0 {unit}, no ratio can be told")
         return cls(name, value, unit, against, against_value, value / against_value)
+
+    @classmethod
+    def of_turns(
+        cls, name: str, values: Sequence[float], unit: str, against: str, others: Sequence[float]
+    ) -> Result:
+        """A result of both sides measured in turn, ours first: each of ours beside the mean of the peer's around it.
+
+        A machine of which others have a share may be a third slower for a minute. That moves the medians of the two
+        sides against each other, but hardly what is measured right before and behind.
+        """
+        around = [statistics.mean(others[max(0, turn - 1) : turn + 1]) for turn in range(len(values))]
+        ratio = statistics.median(value / other for value, other in zip(values, around, strict=True))
+        return cls(name, statistics.median(values), unit, against, statistics.median(others), ratio)
 
 
 def interleaved_medians(

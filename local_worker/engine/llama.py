@@ -192,6 +192,7 @@ class LlamaModel:
         self._vocab = vocab
         self._words = LlamaVocabulary(vocab)
         self.vocab_size = self._words.size
+        self._logits_row = ctypes.c_float * self.vocab_size
         self.n_embd: int = llama_cpp.llama_model_n_embd(self._model)
         self.batch_rows = self._batch_rows(batch_rows, sequences)
         self.context_rows = context_rows
@@ -323,8 +324,9 @@ class LlamaModel:
                 continue
             # Rows of one part are neighbours in the buffer; the first one's address is enough.
             first = llama_cpp.llama_get_logits_ith(self._context, row - part.outputs)
-            shape = (part.outputs, self.vocab_size)
-            views.append(np.ctypeslib.as_array(first, shape=shape))
+            # What numpy makes of a pointer is a new type each time, which costs more than the view.
+            room = (self._logits_row * part.outputs).from_address(ctypes.addressof(first.contents))
+            views.append(np.frombuffer(room, np.float32).reshape(part.outputs, self.vocab_size))
         return views
 
     def truncate(self, sequence: int, rows: int) -> bool:

@@ -90,7 +90,7 @@ class Sequence:
             As `decode`.
         """
         self._check_direction(takes_hidden=False, gives_hidden=True)
-        return np.concatenate((await self._run(first_position, _token_ids(ids), 1, False)).hidden)
+        return _together((await self._run(first_position, _token_ids(ids), 1, False)).hidden)
 
     async def pass_on(self, first_position: int, hidden: Hidden) -> Hidden:
         """The same in a chunk between the first and the last: hidden states in and out [rows, n_embd].
@@ -99,7 +99,7 @@ class Sequence:
             As `decode`.
         """
         self._check_direction(takes_hidden=True, gives_hidden=True)
-        return np.concatenate((await self._run(first_position, hidden, 1, False)).hidden)
+        return _together((await self._run(first_position, hidden, 1, False)).hidden)
 
     async def leave(
         self, first_position: int, hidden: Hidden, *, top_k: int, outputs: Literal["none", "last", "all"]
@@ -161,6 +161,10 @@ class Sequence:
             self._open = False
             self._engine._send(frame(Kind.CLEAR, 0, struct.pack("<I", self._slot)))
             self._engine._free.append(self._slot)
+
+
+def _together(slices: list[Hidden]) -> Hidden:
+    return slices[0] if len(slices) == 1 else np.concatenate(slices)
 
 
 def _token_ids(ids: Ordered[int]) -> Ids:

@@ -25,6 +25,18 @@ def test_a_result_knows_its_ratio() -> None:
     }
 
 
+def test_turns_are_compared_with_what_was_measured_around_them() -> None:
+    # The machine slows down by half in between: what was measured in one go is compared, not the medians.
+    result = Result.of_turns("x", [8.0, 8.0, 4.0, 4.0], "t/s", "peer", [10.0, 10.0, 5.0, 5.0])
+    assert result.ratio == pytest.approx(0.8)
+    assert (result.value, result.against_value) == (6.0, 7.5)
+
+
+def test_one_turn_in_a_slow_moment_moves_the_ratio_little() -> None:
+    result = Result.of_turns("x", [8.0, 2.0, 8.0], "t/s", "peer", [10.0, 10.0, 10.0])
+    assert result.ratio == pytest.approx(0.8)
+
+
 def test_a_peer_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="'peer' is 0 s"):
         Result.of("x", 3.0, "s", "peer", 0.0)

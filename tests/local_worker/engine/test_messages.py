@@ -19,7 +19,7 @@ INFO = EngineInfo("llama", 2, 64, 1000, 4096, 512, 4, 1, 99, 100, 101, 1, 2, -1,
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Kind), st.integers(0, 9), st.binary(max_size=40))), st.integers(1, 9)
+    st.lists(st.tuples(st.sampled_from(Kind), st.integers(0, 9), st.binary(max_size=40))), st.integers(1, 120)
 )
 def test_frames_survive_any_cut(said: list[tuple[Kind, int, bytes]], step: int) -> None:
     stream = b"".join(frame(*one) for one in said)
