@@ -40,7 +40,7 @@ async def running(
 async def _until_height(engine: SoloEngine, height: int) -> None:
     subscription = engine.events.subscribe()
     while engine.store.blocks.latest_height() < height:
-        await asyncio.wait_for(subscription.next(), 20)
+        await asyncio.wait_for(subscription.next(), 60)
     engine.events.unsubscribe(subscription)
 
 
@@ -50,8 +50,8 @@ async def test_a_transaction_gets_its_block_and_the_block_its_proof(tmp_path: Pa
         subscription = engine.events.subscribe()
         said = await engine.submit(note("a", 0, "x", "1"))
         assert said.code == 0
-        made = await asyncio.wait_for(subscription.next(), 20)
-        proof = await asyncio.wait_for(subscription.next(), 20)
+        made = await asyncio.wait_for(subscription.next(), 60)
+        proof = await asyncio.wait_for(subscription.next(), 60)
         assert made is not None
         assert proof is not None
         assert made.block.txs == (note("a", 0, "x", "1"),)
@@ -79,7 +79,7 @@ async def test_after_a_long_sleep_the_newest_header_is_fresh(tmp_path: Path) -> 
         assert await until_settled(engine) == before + 2
         subscription = engine.events.subscribe()
         await engine.submit(note("a", 0, "x", "1"))
-        made = await asyncio.wait_for(subscription.next(), 20)
+        made = await asyncio.wait_for(subscription.next(), 60)
         assert made is not None
         assert made.block.header.time.to_ns() >= woke_ns
 
@@ -106,7 +106,7 @@ async def test_two_terminals_on_one_wallet(tmp_path: Path) -> None:
 async def test_a_gap_is_refused_after_its_wait(tmp_path: Path) -> None:
     settings = SoloSettings(mempool=MempoolLimits(gap_wait_ms=20))
     async with running(tmp_path, settings=settings) as engine:
-        said = await asyncio.wait_for(engine.submit(note("a", 7, "k", "v")), 20)
+        said = await asyncio.wait_for(engine.submit(note("a", 7, "k", "v")), 60)
         assert (said.code, said.log) == (SequenceGap.abci_code, "sequence 7, expected 0")
 
 
@@ -170,7 +170,7 @@ async def test_a_failing_application_stops_the_engine_aloud(
         monkeypatch.setattr(engine._chain.application, "finalize_block", fail)
         assert (await engine.submit(note("a", 0, "k", "v"))).code == 0
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(engine.wait(), 20)
+            await asyncio.wait_for(engine.wait(), 60)
         assert await subscription.next() is None
         with pytest.raises(EngineStopped):
             await engine.submit(note("a", 1, "k", "v"))
