@@ -70,7 +70,7 @@ def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a stage that does nothing for failed sooner."""
     for room in (line, line_ear):
-        monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 3.0)
     monkeypatch.setattr(line_ear, "ROW_TIMEOUT_S", 0.0)
     monkeypatch.setattr(line_ear, "BEAT_S", 0.2)
 
@@ -151,7 +151,7 @@ async def test_a_stage_that_gives_no_sign_of_life_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_ear, "BEAT_S", 0.1)
-    monkeypatch.setattr(line_ear, "SILENT_S", 0.5)
+    monkeypatch.setattr(line_ear, "SILENT_S", 2.0)
     send = Link.send
     mute = scene.serving[1]
 
