@@ -33,7 +33,7 @@ from tests.local_worker.packages.tiny_models import SHAPES
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
 COUNT = 16
 CUTS = ((0, 1), (1, 3), (3, 4))
-SLOWED_S = 0.4
+SLOWED_S = 0.3
 """Many times what a row takes at any stage, on a machine that is busy with other things as well."""
 
 
@@ -351,6 +351,6 @@ async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch:
         return await run(self, first_position, hidden)
 
     monkeypatch.setattr(Sequence, "pass_on", slowly)
-    found = await scene.bystander.answer(PROMPT, 40)
-    assert found == await whole_answer(scene.stages, PROMPT, 40)
+    found = await scene.bystander.answer(PROMPT, COUNT)
+    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
     assert scene.bystander.changes == []
