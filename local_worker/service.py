@@ -132,7 +132,10 @@ class Service:
         try:
             await self._open_metrics()
             if await self._unless(stop, self.start()):
-                on_ready(await self._current_status())
+                now = await self._current_status()
+                # Whoever hears that it serves may look into its file at once.
+                self.status_file.write(now)
+                on_ready(now)
                 try:
                     await self._until_over(stop)
                 except SelfTestFailed as failure:

@@ -33,6 +33,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to Ctrl-C, and so would be all programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Text is as wide as the terminal: that of whoever runs the tests is no part of them.
+os.environ |= {"COLUMNS": "80", "LINES": "24"}
+
 
 def vectors_folder() -> Path:
     """Where other implementations' test vectors lie, if this machine has them."""

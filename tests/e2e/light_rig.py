@@ -19,7 +19,7 @@ from tests.e2e.lying_node import Lie, lying_node
 from tests.e2e.machine import until
 from tests.full_node.processes import Sender
 
-DEADLINE_S = 90.0
+DEADLINE_S = 120.0
 PREFIX = "tdllm"
 OTHER_CLOCK = """
 import os, time

@@ -10,7 +10,7 @@ from benchmarks.random_model import make_random_llama
 from dllm_chat.embedded.chain import LOCAL_PARAMS
 from dllm_protocol.address import PROVIDER_SUFFIX, decode_address
 from dllm_protocol.units import UDLLM_PER_DLLM
-from tests.e2e.machine import ENGINE, GREEDY, WORKER, Machine, ask, soon
+from tests.e2e.machine import ENGINE, GREEDY, PATIENCE_S, WORKER, Machine, ask, soon
 
 QUESTION = "What is DLLM?"
 
@@ -28,7 +28,9 @@ async def test_the_own_worker_serves_and_earns_and_leaves_no_process(machine: Ma
         chain = service.chain
         assert (await service.worker_status()).state == "off"
         await service.worker_on()
-        await soon(lambda: own_status(machine).get("state") == "serving", 30, "the own worker serving")
+        await soon(
+            lambda: own_status(machine).get("state") == "serving", PATIENCE_S, "the own worker serving"
+        )
         status = await service.worker_status()
         assert status.running and status.state == "serving" and status.model == "guide"
 
@@ -51,14 +53,16 @@ async def test_the_own_worker_serves_and_earns_and_leaves_no_process(machine: Ma
         others = tuple(sorted({entry.provider for entry in book.entries} - {provider}))
         answer = (await ask(service, QUESTION, options=replace(GREEDY, exclude=others))).answer
         assert [share.address for share in answer.providers] == [status.provider]
-        await soon(lambda: int(str(own_status(machine)["earned_unclaimed_udllm"])) > 0, 10, "earnings shown")
+        await soon(
+            lambda: int(str(own_status(machine)["earned_unclaimed_udllm"])) > 0, PATIENCE_S, "earnings shown"
+        )
         assert (await service.balance()).earned_unclaimed_udllm > 0
         assert (await service.worker_status()).earned_udllm > 0
 
         (pid,) = machine.pids(WORKER, "worker-own ")
         await service.worker_off()
         assert not machine.pids(WORKER, "worker-own ")
-        await soon(lambda: len(machine.pids(ENGINE)) == 2, 5, "the end of its engine")
+        await soon(lambda: len(machine.pids(ENGINE)) == 2, PATIENCE_S, "the end of its engine")
         assert pid not in machine.processes()
         assert (await service.worker_status()).state == "off"
         # On its way out it claimed what it was owed; its owner has that, by proof.
@@ -69,7 +73,9 @@ async def test_the_own_worker_serves_and_earns_and_leaves_no_process(machine: Ma
 
         # On again: the same provider, no second bond.
         await service.worker_on()
-        await soon(lambda: own_status(machine).get("state") == "serving", 30, "the own worker serving again")
+        await soon(
+            lambda: own_status(machine).get("state") == "serving", PATIENCE_S, "the own worker serving again"
+        )
         assert (await service.worker_status()).provider == status.provider
         await service.worker_off()
 

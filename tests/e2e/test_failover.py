@@ -19,7 +19,7 @@ from dllm_chat.session.service import ChatService
 from dllm_protocol.actions import Transfer
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.errors import DllmError
-from tests.e2e.machine import ENGINE, GREEDY, NODE, WORKER, Heard, Machine, ask, kill, soon
+from tests.e2e.machine import ENGINE, GREEDY, NODE, PATIENCE_S, WORKER, Heard, Machine, ask, kill, soon
 
 QUESTION = "What is DLLM?"
 KILL_AFTER = 6
@@ -35,10 +35,12 @@ async def settled(machine: Machine) -> AsyncIterator[ChatService]:
     """A terminal on a network that is whole, with no session open, and books that balance at the end."""
     async with machine.terminal() as service:
         await service.close_all()
-        await soon(lambda: len(machine.pids(WORKER)) == 2, 15, "two workers")
-        await soon(lambda: len(machine.pids(ENGINE)) == 2, 15, "two engines")
+        await soon(lambda: len(machine.pids(WORKER)) == 2, PATIENCE_S, "two workers")
+        await soon(lambda: len(machine.pids(ENGINE)) == 2, PATIENCE_S, "two engines")
         await soon(
-            lambda: all(state == "serving" for state in machine.worker_states()), 20, "both workers serving"
+            lambda: all(state == "serving" for state in machine.worker_states()),
+            PATIENCE_S,
+            "both workers serving",
         )
         yield service
         before = await service.balance()
@@ -111,7 +113,9 @@ async def test_all_providers_dead_is_a_named_error_and_loses_nothing(shared_mach
         # What the vouchers signed so far promise is gone at most; it is a part of an answer.
         promised = start - await whole(service)
         assert 0 < promised < 1_000
-        await soon(lambda: machine.worker_states() == ["serving", "serving"], 20, "both workers serving")
+        await soon(
+            lambda: machine.worker_states() == ["serving", "serving"], PATIENCE_S, "both workers serving"
+        )
         assert (await ask(service, QUESTION)).answer.reply
 
 
@@ -129,8 +133,7 @@ async def test_the_node_dies_in_the_middle_of_an_answer_and_nobody_notices(share
         heard = Heard(seen)
         assert heard.answer.reply == undisturbed.reply
         assert not heard.takeovers
-        (after,) = machine.pids(NODE)
-        assert after != before
+        await soon(lambda: machine.pids(NODE) not in ([], [before]), PATIENCE_S, "another node")
 
 
 async def test_a_node_killed_under_load_loses_no_settled_transfer(shared_machine: Machine) -> None:

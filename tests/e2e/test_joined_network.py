@@ -19,10 +19,10 @@ import pytest
 from dllm_chat.contributing import packaged_model
 from dllm_protocol.address import decode_address, encode_address
 from dllm_protocol.bundle import TEST_PREFIX as PREFIX
-from tests.e2e.machine import until
+from tests.e2e.machine import PATIENCE_S, until
 
 PASSWORD = "correct horse battery staple 9"
-DEADLINE_S = 60.0
+DEADLINE_S = PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _keep(stack: ExitStack, log: Path, module: str, *words: str) -> None:
     def end() -> None:
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
 
     stack.callback(end)
 

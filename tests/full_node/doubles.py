@@ -16,6 +16,7 @@ from dllm_protocol.refusals import MalformedTransaction, SequenceGap, WrongSeque
 from dllm_protocol.results import Event, EventAttribute, ExecTxResult
 from dllm_protocol.signing import SeedSigner
 from full_node.consensus.sign_state import SignState
+from full_node.consensus.solo import SoloEngine
 from full_node.consensus.solo_chain import SoloChain
 from full_node.state.store import Store
 from full_node.state_machine.context import BlockContext
@@ -171,3 +172,16 @@ def open_chain(
     genesis = make_genesis(signer.public_key, heartbeat_ms=heartbeat_ms, name=name)
     sign_state = SignState.load(home / "sign_state")
     return SoloChain(store, application, genesis, signer, sign_state, clock or ManualClock())
+
+
+async def until_settled(engine: SoloEngine) -> int:
+    """Waits for the height at which nothing is left to do, however long a block takes.
+
+    A look at the mempool waits behind the block that is being made; what that block calls for is begun by then, and
+    the second look waits behind it.
+    """
+    while True:
+        height = engine.store.blocks.latest_height()
+        waiting = [(await engine.pending(1)).count for _ in range(2)]
+        if height and not waiting[-1] and engine.store.blocks.latest_height() == height:
+            return height

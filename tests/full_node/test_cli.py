@@ -59,7 +59,7 @@ def test_start_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         "pid": node.process.pid,
         "chain_id": chain_id,
     }
-    with urlopen(f"{node.url}/status", timeout=20) as answer:
+    with urlopen(f"{node.url}/status", timeout=60) as answer:
         assert json.load(answer)["result"]["node_info"]["network"] == chain_id
     status = dllm_node("status", "--home", home, "--json")
     assert json.loads(status.stdout)["data"]["address"] == node.address

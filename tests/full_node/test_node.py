@@ -6,7 +6,6 @@ import asyncio
 import base64
 import random
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -35,10 +34,16 @@ async def _proved_account(http: aiohttp.ClientSession, url: str, address: bytes)
 
 
 async def _until_quiet(http: aiohttp.ClientSession, url: str) -> None:
-    heights: list[Any] = []
-    while len(heights) < 3 or len(set(heights[-3:])) > 1:
-        heights.append((await call(http, url, "status"))["sync_info"]["latest_block_height"])
-        await asyncio.sleep(0.05)
+    """Waits until nothing is left to do; see `until_settled`."""
+
+    async def height() -> str:
+        return str((await call(http, url, "status"))["sync_info"]["latest_block_height"])
+
+    while True:
+        before = await height()
+        waiting = [(await call(http, url, "num_unconfirmed_txs"))["n_txs"] for _ in range(2)]
+        if waiting[-1] == "0" and await height() == before:
+            return
 
 
 async def test_a_transfer_is_proved_within_moments(tmp_path: Path) -> None:

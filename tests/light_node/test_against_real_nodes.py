@@ -72,7 +72,7 @@ def solo_node(folder: Path) -> Iterator[Node]:
     told: dict[str, Any] = json.loads(running.stdout.readline())
     yield Node(chain_id, f"ws://{told['address']}/websocket")
     running.stdin.close()
-    running.wait(timeout=30)
+    running.wait(timeout=60)
     running.stdout.close()
 
 

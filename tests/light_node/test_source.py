@@ -148,8 +148,8 @@ async def test_a_silent_node_times_out_and_the_connection_lives_on(node: Scripte
 
     node.scripts["block"] = silent
     async with node.running() as url:
-        source = RpcSource(url, timeout_s=0.2)
-        with pytest.raises(SourceTimedOut, match=r"did not answer block within 0\.2 s"):
+        source = RpcSource(url, timeout_s=1)
+        with pytest.raises(SourceTimedOut, match=r"did not answer block within 1 s"):
             await source.block(3)
         assert (await source.status()).latest_height == 4
         await source.close()

@@ -12,7 +12,7 @@ from dllm_protocol.holder_book import HolderBook, HolderEntry
 from tests.local_worker.network import Network
 from tests.local_worker.packages.tiny_models import SHAPES, write_model
 
-LAYERS, PATIENCE_S = 4, 60.0
+LAYERS, PATIENCE_S = 4, 120.0
 AUTO = ("--layers", "auto", "--most-layers", "2")
 
 
@@ -43,7 +43,7 @@ async def wait_for(network: Network, wanted: Callable[[HolderBook | None], bool]
             await asyncio.sleep(0.2)
 
 
-async def until(is_so: Callable[[], bool]) -> None:
+async def until(is_so: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not is_so():  # noqa: ASYNC110  files say it, and nothing tells when
             await asyncio.sleep(0.1)
@@ -76,6 +76,7 @@ async def test_workers_cover_all_layers_then_double_them_and_take_over_what_othe
         await wait_for(network, lambda book: copies(book) == [1, 1, 1, 1])
         await until(lambda: sorted(worker.status()["layers"] for worker in workers) == [[0, 2], [2, 4]])
         (moved,) = (worker for worker in workers if worker.status()["layers"] == [0, 2])
+        await until(lambda: moved.status()["endpoints"])  # its door opens when the layers are loaded
         assert moved.status()["endpoints"] == moved.ready["endpoints"], "it stays where it is"
         kept = moved.home / "model" / "slices"
         await until(lambda: [folder.name for folder in kept.iterdir()] == ["0-2"])

@@ -171,7 +171,7 @@ def http(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
     ids=["text", "nothing", "more", "much", "not found", "elsewhere", "no http", "silence"],
 )
 async def test_what_is_no_place_leads_nowhere(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holder_places, "ANSWER_S", 0.3)
+    monkeypatch.setattr(holder_places, "ANSWER_S", 2.0)
     asked: list[bytes] = []
     async with a_stranger(answer, asked=asked) as port:
         assert await NEAR.find(a_chain((f"ws://127.0.0.1:{port}/path/",)), "m", 0, 4) == ()

@@ -60,12 +60,12 @@ def alive(pid: int) -> bool:
     """Whether the process runs; one that nobody has waited for yet is gone too."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it goes between opening and reading
         return False
 
 
 async def until_gone(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while alive(pid):  # noqa: ASYNC110  not our child: the kernel tells us nothing
             await asyncio.sleep(0.02)
 
@@ -115,7 +115,7 @@ async def test_kill_9_loses_no_voucher_and_leaves_no_engine(network: Network) ->
 
     # The client takes the rest of its deposit back with nothing shown: the worker answers with its voucher.
     await network.chain.send((CloseSession(client.session, None, (), ()),))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             session = await network.chain.session_record(client.session)
             assert session is not None

@@ -31,7 +31,7 @@ from local_worker.slice_flags import relays_of, slices_of
 from tests.full_node.relay.rig import Running, running_relay
 from tests.full_node.relay.test_server import echo
 from tests.local_worker.clients import Client
-from tests.local_worker.workers import RunningWorker, running_worker
+from tests.local_worker.workers import IMPATIENT, RunningWorker, running_worker
 
 PROMPT = [1, 300, 301, 302]
 
@@ -97,7 +97,7 @@ async def test_a_worker_waits_for_its_relay_loses_it_and_comes_back(
             now = await worker.service._current_status()
             return now.endpoint_states[endpoint], now.problem
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await status())[0] == OPEN:  # noqa: ASYNC110  the listener notices by itself
                 await asyncio.sleep(0.02)
         state, problem = await status()
@@ -106,7 +106,7 @@ async def test_a_worker_waits_for_its_relay_loses_it_and_comes_back(
         with pytest.raises(ChannelUnreachable, match="cannot reach the relay"):
             await client.reconnect()
         async with running_relay(port=port):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (await status()) != (OPEN, ""):  # noqa: ASYNC110  the listener comes back by itself
                     await asyncio.sleep(0.02)
             await client.reconnect()
@@ -278,14 +278,16 @@ async def test_a_long_message_before_the_claim_is_not_taken() -> None:
     async with running_relay() as running, Held(running, handler):
         stream = await dial(running.url, key_address(KEY.public_key))
         await stream.send(bytes(DEFAULT_LIMITS.hello_bytes + 1))
-        assert "ended" in await asyncio.wait_for(outcome, 20)
+        assert "ended" in await asyncio.wait_for(outcome, 60)
         stream.abort()
 
 
 async def test_a_stranger_costs_its_stream_and_no_other(tmp_path: Path, tiny_model: Path) -> None:
     async with (
         running_relay() as running,
-        running_worker(tmp_path / "w", tiny_model, relays=(running.url,), host=None) as worker,
+        running_worker(
+            tmp_path / "w", tiny_model, relays=(running.url,), host=None, limits=IMPATIENT
+        ) as worker,
     ):
         found = await dialled(worker)
         client = await Client.connect(worker.chain, worker.provider, 1)
@@ -293,7 +295,7 @@ async def test_a_stranger_costs_its_stream_and_no_other(tmp_path: Path, tiny_mod
         await babbling.send(b"no hello")
         for stranger in (babbling, silent):
             with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(stranger._socket.recv(), 30)
+                await asyncio.wait_for(stranger._socket.recv(), 60)
         await client.ask(0, PROMPT)
         await client.channel.close()
 

@@ -88,7 +88,7 @@ async def test_a_new_engine_holds_nothing(bench: Bench) -> None:
     assert not bench.host.alive and bench.pool.held(ONE) == (0, NO_TRANSCRIPT)
     with pytest.raises(EngineGone, match="started again"):
         bench.pool.take(ONE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not bench.host.restarts:  # noqa: ASYNC110  it is counted, not announced
             await asyncio.sleep(0.02)
     await bench.decode(ONE, 0, [5])

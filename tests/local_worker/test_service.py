@@ -24,6 +24,7 @@ from dllm_protocol.refusals import InsufficientFunds
 from dllm_protocol.session.provider import Standing
 from light_node.channel.errors import ChannelLost, ChannelUnreachable
 from local_worker.engine.errors import ModelRefused
+from local_worker.engine.interface import ServingEngine
 from local_worker.keys import create_keys
 from local_worker.settlement import ClaimPolicy
 from local_worker.status import read_status
@@ -58,9 +59,8 @@ async def test_it_registers_everything_in_one_transaction_and_says_how_it_is(
         assert (manifest.layers, manifest.architecture, manifest.chat_template) == (2, "llama", "chatml")
         provider = worker.chain.providers[worker.provider]
         assert provider.endpoints == (f"ws://127.0.0.1:{worker.port}",)
-        worker.service.status_file.write(worker.service.status)
         told = read_status(tmp_path / "w")
-        assert told is not None
+        assert told is not None, "it was written before anybody heard that it serves"
         assert (told["state"], told["model"], told["layers"]) == ("serving", "tiny-model", [0, 2])
         assert told["pid"] == os.getpid()
     told = read_status(tmp_path / "w")
@@ -98,15 +98,22 @@ async def test_a_killed_engine_costs_the_rows_in_it_and_nothing_else(
 async def test_while_the_engine_is_down_requests_are_refused_by_name(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local_worker.engine_host.FIRST_PAUSE_S", 3.0)
     async with running_worker(tmp_path / "w", tiny_model) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
         await client.ask(0, PROMPT)
+        may_start, launch = asyncio.Event(), worker.slice.engine._launch
+
+        async def when_it_may() -> ServingEngine:
+            await may_start.wait()
+            return await launch()
+
+        monkeypatch.setattr(worker.slice.engine, "_launch", when_it_may)
         engine = worker.slice.engine.current()
         os.kill(engine_pid(worker), signal.SIGKILL)
         await engine.wait_closed()
         refused = await client.refused(0, PROMPT)
         assert refused.reason == REFUSED_ENGINE and "started again" in refused.message
+        may_start.set()
         await until_restarted(worker)
         assert len(await client.ask(0, PROMPT)) == 1
         await client.channel.close()
@@ -196,7 +203,7 @@ async def test_money_is_claimed_at_the_threshold_while_the_client_goes_on(
     policy = ClaimPolicy(threshold_udllm=50, look_connected_s=0.05)
     async with running_worker(tmp_path / "w", tiny_model, claims=policy) as worker:
         client = await Client.connect(worker.chain, worker.provider, 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             position = 0
             while not any(isinstance(action, ClaimVoucher) for action in worker.chain.sent):
                 await client.stream(position, 300, 5)

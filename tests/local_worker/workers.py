@@ -19,7 +19,10 @@ from local_worker.settlement import ClaimPolicy
 from local_worker.slice_service import Slice, SliceOptions, slice_home
 from tests.local_worker.doubles import ChainDouble
 
-LIMITS = ChannelLimits(handshake_ms=1_000, write_ms=1_000, close_ms=300)
+LIMITS = ChannelLimits(handshake_ms=60_000, write_ms=60_000, close_ms=300)
+"""Of channels that a busy machine must not end."""
+IMPATIENT = replace(LIMITS, handshake_ms=3_000)
+"""For tests of strangers who never say who they are."""
 CONTEXT_ROWS = 512
 
 
@@ -58,6 +61,7 @@ async def running_worker(
     host: str | None = "127.0.0.1",
     name: str | None = None,
     exchange: Exchange | None = None,
+    limits: ChannelLimits = LIMITS,
 ) -> AsyncIterator[RunningWorker]:
     """Run a worker in ``home`` until the block ends; then it leaves in good order.
 
@@ -77,7 +81,7 @@ async def running_worker(
         slices=slices,
         may_register_model=True,
         claims=claims or ClaimPolicy(),
-        limits=LIMITS,
+        limits=limits,
         relays=relays,
         model_name=name,
         exchange=exchange or Exchange(),

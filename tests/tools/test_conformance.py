@@ -20,7 +20,7 @@ def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     """The command on one file of tests."""
     (folder / "test_it.py").write_text(HEAD + "".join(tests))
     command = [sys.executable, "-m", "tools.conformance", str(folder)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_counts_a_line_a_family_and_says_what_is_absent(tmp_path: Path) -> None:

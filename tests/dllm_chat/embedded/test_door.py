@@ -119,7 +119,7 @@ async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_a_stranger_on_a_dead_supervisors_port_is_passed_by(
     paths: Paths, stranger: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "FIRST_WORD_S", 0.1)
+    monkeypatch.setattr(door, "FIRST_WORD_S", 2.0)
     started: list[Path] = []
     begun = asyncio.Event()
 

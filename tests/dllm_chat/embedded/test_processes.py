@@ -10,7 +10,7 @@ from pathlib import Path
 from dllm_chat.embedded.processes import RESTART_PAUSES_S, Child
 from tests.e2e.machine import soon
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 OBEDIENT = "import sys; sys.stdin.read()"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(99)"
 

@@ -211,7 +211,7 @@ def app_for(
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
     """Wait for a condition, bounded in turns rather than in time."""
-    for _ in range(400):
+    for _ in range(6_000):
         if holds():
             await pilot.pause()
             return

@@ -14,7 +14,7 @@ from full_node.consensus.engine import CommittedBlock, EngineStopped
 from full_node.consensus.events import QUEUED_BLOCKS_MAX, EventBus
 from full_node.consensus.mempool import MempoolLimits, MempoolRefused
 from full_node.consensus.solo import SoloEngine, SoloSettings
-from tests.full_node.doubles import ManualClock, note, open_chain
+from tests.full_node.doubles import ManualClock, note, open_chain, until_settled
 
 
 @asynccontextmanager
@@ -40,34 +40,24 @@ async def running(
 async def _until_height(engine: SoloEngine, height: int) -> None:
     subscription = engine.events.subscribe()
     while engine.store.blocks.latest_height() < height:
-        await asyncio.wait_for(subscription.next(), 20)
+        await asyncio.wait_for(subscription.next(), 60)
     engine.events.unsubscribe(subscription)
-
-
-async def _until_settled(engine: SoloEngine) -> int:
-    """Waits for the height at which nothing is left to do."""
-    while True:
-        height = engine.store.blocks.latest_height()
-        await asyncio.sleep(0.05)
-        view = await engine.pending(1)
-        if engine.store.blocks.latest_height() == height and view.count == 0:
-            return height
 
 
 async def test_a_transaction_gets_its_block_and_the_block_its_proof(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
-        assert await _until_settled(engine) == 2, "a young chain makes the state of block 1 provable"
+        assert await until_settled(engine) == 2, "a young chain makes the state of block 1 provable"
         subscription = engine.events.subscribe()
         said = await engine.submit(note("a", 0, "x", "1"))
         assert said.code == 0
-        made = await asyncio.wait_for(subscription.next(), 20)
-        proof = await asyncio.wait_for(subscription.next(), 20)
+        made = await asyncio.wait_for(subscription.next(), 60)
+        proof = await asyncio.wait_for(subscription.next(), 60)
         assert made is not None
         assert proof is not None
         assert made.block.txs == (note("a", 0, "x", "1"),)
         assert proof.block.txs == ()
         assert proof.block.header.app_hash == engine.store.root
-        assert await _until_settled(engine) == 4, "an idle chain without heartbeat makes no blocks"
+        assert await until_settled(engine) == 4, "an idle chain without heartbeat makes no blocks"
 
 
 async def test_heartbeats_keep_an_idle_chain_fresh(tmp_path: Path) -> None:
@@ -82,14 +72,14 @@ async def test_heartbeats_keep_an_idle_chain_fresh(tmp_path: Path) -> None:
 async def test_after_a_long_sleep_the_newest_header_is_fresh(tmp_path: Path) -> None:
     clock = ManualClock()
     async with running(tmp_path, heartbeat_ms=60_000, clock=clock) as engine:
-        before = await _until_settled(engine)
+        before = await until_settled(engine)
     clock.now_ns += 3600 * 10**9
     woke_ns = clock.now_ns
     async with running(tmp_path, heartbeat_ms=60_000, clock=clock) as engine:
-        assert await _until_settled(engine) == before + 2
+        assert await until_settled(engine) == before + 2
         subscription = engine.events.subscribe()
         await engine.submit(note("a", 0, "x", "1"))
-        made = await asyncio.wait_for(subscription.next(), 20)
+        made = await asyncio.wait_for(subscription.next(), 60)
         assert made is not None
         assert made.block.header.time.to_ns() >= woke_ns
 
@@ -109,14 +99,14 @@ async def test_two_terminals_on_one_wallet(tmp_path: Path) -> None:
         order = [3, 0, 2, 1, 5, 4]
         said = await asyncio.gather(*(engine.submit(note("a", n, f"k{n}", "v")) for n in order))
         assert [one.code for one in said] == [0] * 6
-        await _until_settled(engine)
+        await until_settled(engine)
         assert engine.store.get(b"sequence/a") == b"6"
 
 
 async def test_a_gap_is_refused_after_its_wait(tmp_path: Path) -> None:
     settings = SoloSettings(mempool=MempoolLimits(gap_wait_ms=20))
     async with running(tmp_path, settings=settings) as engine:
-        said = await asyncio.wait_for(engine.submit(note("a", 7, "k", "v")), 20)
+        said = await asyncio.wait_for(engine.submit(note("a", 7, "k", "v")), 60)
         assert (said.code, said.log) == (SequenceGap.abci_code, "sequence 7, expected 0")
 
 
@@ -126,7 +116,7 @@ async def test_many_transactions_of_many_senders_all_arrive(tmp_path: Path) -> N
         raws = [note(f"s{n % 10}", n // 10, f"k{n}", "v") for n in range(200)]
         said = await asyncio.gather(*(engine.submit(raw) for raw in raws))
         assert {one.code for one in said} == {0}
-        await _until_settled(engine)
+        await until_settled(engine)
         assert all(engine.store.get(f"note/k{n}".encode()) == b"v" for n in range(200))
         counts = [meta.tx_count for meta in engine.store.blocks.metas(1, 1000)]
         assert sum(counts) == 200
@@ -153,7 +143,7 @@ async def test_looking_at_a_transaction_leaves_no_trace(tmp_path: Path) -> None:
 async def test_stopping_puts_what_waits_into_blocks(tmp_path: Path) -> None:
     settings = SoloSettings(gather_ms=60_000)
     async with running(tmp_path, settings=settings) as engine:
-        await _until_settled(engine)
+        await until_settled(engine)
         assert (await engine.submit(note("a", 0, "k", "v"))).code == 0
         waiting = asyncio.create_task(engine.submit(note("b", 5, "k", "v")))
         await asyncio.sleep(0.05)
@@ -171,7 +161,7 @@ async def test_a_failing_application_stops_the_engine_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path) as engine:
-        await _until_settled(engine)
+        await until_settled(engine)
         subscription = engine.events.subscribe()
 
         def fail(*_: object) -> None:
@@ -180,7 +170,7 @@ async def test_a_failing_application_stops_the_engine_aloud(
         monkeypatch.setattr(engine._chain.application, "finalize_block", fail)
         assert (await engine.submit(note("a", 0, "k", "v"))).code == 0
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(engine.wait(), 20)
+            await asyncio.wait_for(engine.wait(), 60)
         assert await subscription.next() is None
         with pytest.raises(EngineStopped):
             await engine.submit(note("a", 1, "k", "v"))

@@ -280,7 +280,7 @@ async def test_connections_that_ask_for_nothing_are_few_and_short() -> None:
             return True
         return not said
 
-    async with running_relay(RelayLimits(handshake_ms=1_500)) as running:
+    async with running_relay(RelayLimits(handshake_ms=3_000)) as running:
         sockets = [silent() for _ in range(HANDSHAKES_PER_ADDRESS)]
         await asyncio.sleep(0.2)
         over = silent()

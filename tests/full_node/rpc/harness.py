@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from full_node.consensus.solo import SoloEngine, SoloSettings
 from full_node.rpc.context import NodeIdentity, RpcContext
 from full_node.rpc.guard import Door, RpcLimits
 from full_node.rpc.server import RpcServer
-from tests.full_node.doubles import ManualClock, open_chain
+from tests.full_node.doubles import ManualClock, open_chain, until_settled
 
 
 @dataclass
@@ -54,11 +53,7 @@ class Served:
 
     async def settle(self) -> int:
         """The height at which nothing is left to do."""
-        while True:
-            height = self.engine.store.blocks.latest_height()
-            await asyncio.sleep(0.04)
-            if height and self.engine.store.blocks.latest_height() == height:
-                return height
+        return await until_settled(self.engine)
 
 
 @asynccontextmanager

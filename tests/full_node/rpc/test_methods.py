@@ -239,7 +239,7 @@ async def test_async_broadcasts_answer_at_once(tmp_path: Path) -> None:
         answer = await node.result("broadcast_tx_async", tx=to_base64(raw))
         assert answer["hash"] == to_hex(tx_hash(raw))
         assert (await node.result("broadcast_tx_async", tx=to_base64(b"nonsense")))["code"] == 0
-        while (made := await asyncio.wait_for(blocks.next(), 20)) is not None and raw not in made.block.txs:
+        while (made := await asyncio.wait_for(blocks.next(), 60)) is not None and raw not in made.block.txs:
             pass
         assert node.engine.store.blocks.find_tx(tx_hash(raw)) is not None
 

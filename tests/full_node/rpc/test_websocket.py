@@ -25,7 +25,7 @@ async def _call(socket: Socket, number: int, method: str, **params: Any) -> None
 
 
 async def _next(socket: Socket) -> Any:
-    return json.loads(await asyncio.wait_for(socket.receive_str(), 20))
+    return json.loads(await asyncio.wait_for(socket.receive_str(), 60))
 
 
 async def _open(node: Served) -> Socket:
@@ -120,11 +120,11 @@ async def test_garbage_is_answered_or_ends_the_connection(tmp_path: Path) -> Non
         assert (await _next(socket))["error"]["code"] == -32600
         await socket.send_bytes(b"binary")
         with pytest.raises(TypeError):
-            await asyncio.wait_for(socket.receive_str(), 20)
+            await asyncio.wait_for(socket.receive_str(), 60)
         assert socket.closed
         long = await _open(node)
         await long.send_str(" " * 1001)
-        assert (await asyncio.wait_for(long.receive(), 20)).type in (
+        assert (await asyncio.wait_for(long.receive(), 60)).type in (
             aiohttp.WSMsgType.CLOSE,
             aiohttp.WSMsgType.CLOSED,
             aiohttp.WSMsgType.CLOSING,

@@ -21,7 +21,9 @@ from light_node.channel.server import ChannelServer, serve_channels
 from tests.deaf import BATCHES, ping_server
 from tests.light_node.channel.rig import Echo, make_leg
 
-LIMITS = ChannelLimits(connections=6, connections_per_address=4, handshake_ms=500, write_ms=300, close_ms=200)
+LIMITS = ChannelLimits(
+    connections=6, connections_per_address=4, handshake_ms=2_000, write_ms=1_000, close_ms=200
+)
 
 
 @pytest.fixture
@@ -37,12 +39,12 @@ def endpoint(server: ChannelServer) -> str:
 
 
 async def opened(server: ChannelServer, leg: ClientLeg | None = None) -> Channel:
-    return await open_channel([endpoint(server)], leg or make_leg(), timeout_ms=5000)
+    return await open_channel([endpoint(server)], leg or make_leg(), timeout_ms=60_000)
 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until a condition holds that no event announces."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110  there is no event for what another task's transport does
             await asyncio.sleep(0.01)
 
@@ -53,7 +55,7 @@ async def one_token(channel: Channel, position: int) -> list[type[object]]:
     await channel.send(frame)
     seen: list[type[object]] = []
     while Done not in seen:
-        seen += [type(message) for message in await channel.receive(5000)]
+        seen += [type(message) for message in await channel.receive(60_000)]
     return seen
 
 
@@ -101,7 +103,7 @@ def unused_port() -> int:
 
 async def test_an_impostor_is_passed_over_for_the_next_endpoint(echo: tuple[ChannelServer, Echo]) -> None:
     impostor = await serve_channels("127.0.0.1", 0, Echo(SeedSigner(b"\x55" * 32)).serve, limits=LIMITS)
-    channel = await open_channel([endpoint(impostor), endpoint(echo[0])], make_leg(), timeout_ms=5000)
+    channel = await open_channel([endpoint(impostor), endpoint(echo[0])], make_leg(), timeout_ms=60_000)
     assert channel.endpoint == endpoint(echo[0])
     await channel.close()
     await impostor.close()

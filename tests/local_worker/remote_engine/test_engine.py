@@ -184,7 +184,7 @@ async def test_a_server_that_hangs_is_left_after_the_time_allowed(
     double.faults = ["hang"]
     with pytest.raises(remote_errors.RemoteTimedOut, match="gave nothing for 1 s"):
         await sequence.decode(0, PROMPT, top_k=8, outputs="last")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await double.dropped.wait()
 
 
@@ -214,7 +214,7 @@ async def test_another_model_than_examined_ends_the_engine(double: Double, start
     double.faults = ["other model"]
     with pytest.raises(remote_errors.RemoteModelChanged, match=r"'other'.*'big'"):
         await sequence.decode(0, PROMPT, top_k=8, outputs="last")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert "other" in await engine.wait_closed()
     assert not engine.alive
     with pytest.raises(errors.EngineGone):
@@ -236,7 +236,7 @@ async def test_a_decode_can_be_cancelled_and_the_server_is_left(
     sequence.cancel()
     with pytest.raises(errors.DecodeCancelled):
         await waiting
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await double.dropped.wait()
     assert (engine.waiting_calls, sequence.held_rows) == (0, 0)
     (row,) = await sequence.decode(0, PROMPT, top_k=8, outputs="last")
