@@ -326,7 +326,7 @@ class LlamaModel:
             first = llama_cpp.llama_get_logits_ith(self._context, row - part.outputs)
             # What numpy makes of a pointer is a new type each time, which costs more than the view.
             room = (self._logits_row * part.outputs).from_address(ctypes.addressof(first.contents))
-            views.append(np.frombuffer(room, np.float32).reshape(part.outputs, self.vocab_size))
+            views.append(np.frombuffer(memoryview(room), np.float32).reshape(part.outputs, self.vocab_size))
         return views
 
     def truncate(self, sequence: int, rows: int) -> bool:
