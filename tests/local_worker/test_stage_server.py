@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from dllm_protocol.assignment import route_hash
+from dllm_protocol.encoding import Record
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
@@ -39,12 +42,13 @@ from dllm_protocol.signing import SeedSigner
 from dllm_protocol.vocabulary import Vocabulary, check_spelling, vocabulary_hash
 from light_node.channel.errors import ChannelLost, SaidGoodbye
 from light_node.channel.link import Link
-from local_worker import sequences, stage_server
+from local_worker import sequences, session_host, stage_server
+from local_worker.engine.client import Engine
 from local_worker.place_in_line import LineTools
 from local_worker.session_host import SessionHost
 from local_worker.workbench import Workbench
 from tests.local_worker.clients import TIMEOUT_MS, Client
-from tests.local_worker.workers import CONTEXT_ROWS, RunningWorker, running_worker
+from tests.local_worker.workers import CONTEXT_ROWS, IMPATIENT, RunningWorker, running_worker
 
 PROMPT = [1, 300, 301, 302]
 
@@ -60,6 +64,23 @@ async def client(worker: RunningWorker) -> AsyncIterator[Client]:
     made = await Client.connect(worker.chain, worker.provider, 1)
     yield made
     await made.channel.close()
+
+
+@contextmanager
+def standing_still(worker: RunningWorker) -> Iterator[None]:
+    """The engine computes nothing meanwhile, so that what is asked of it surely waits."""
+    engine = worker.slice.engine.current()
+    assert isinstance(engine, Engine)
+    os.kill(engine._process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(engine._process.pid, signal.SIGCONT)
+
+
+def ends_in(messages: Sequence[Record]) -> list[Record]:
+    """Those that end a request."""
+    return [one for one in messages if isinstance(one, Done | Refused)]
 
 
 async def bystander(worker: RunningWorker, client: Client, position: int) -> None:
@@ -148,13 +169,21 @@ async def test_a_cancelled_prompt_counts_what_was_decoded_and_no_more(client: Cl
     assert len(await client.ask(position, [6])) == 1
 
 
-async def test_a_request_that_waits_can_be_cancelled_too(client: Client) -> None:
-    long = await client.send_decode(0, [5] * 300)
-    waiting = await client.send_decode(300, [5] * 100)
-    await client.channel.send(client.channel.leg.cancel(waiting))
-    messages = await client.answers(waiting)
-    assert isinstance(messages[-1], Refused) and messages[-1].reason == REFUSED_CANCELLED
-    assert [m for m in messages if isinstance(m, Done) and m.request == long]
+async def test_a_request_that_waits_can_be_cancelled_too(worker: RunningWorker, client: Client) -> None:
+    with standing_still(worker):
+        long = await client.send_decode(0, [5] * 300)
+        waiting = await client.send_decode(300, [5] * 100)
+        await client.channel.send(client.channel.leg.cancel(waiting))
+        await client.channel.send(client.channel.leg.get_vocabulary(0))
+        messages: list[Record] = []
+        while not any(isinstance(message, VocabularyPart) for message in messages):
+            messages += await client.channel.receive(TIMEOUT_MS)
+    while len(ends := ends_in(messages)) < 2:
+        messages += await client.channel.receive(TIMEOUT_MS)
+    done, refused = ends
+    assert isinstance(done, Done) and done.request == long
+    assert isinstance(refused, Refused)
+    assert (refused.request, refused.reason) == (waiting, REFUSED_CANCELLED)
 
 
 async def test_text_becomes_tokens_that_spell_it(client: Client) -> None:
@@ -178,7 +207,14 @@ async def test_text_becomes_tokens_that_spell_it(client: Client) -> None:
         check_spelling(vocabulary, unpack_ids(packed), text)
 
 
-async def test_tokenising_is_free_and_therefore_limited(client: Client) -> None:
+async def test_tokenising_is_free_and_therefore_limited(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        session_host, "TOKENIZE_BYTES_PER_S", 0.0
+    )  # nothing comes back, however long it takes
+    await client.channel.close()
+    await client.reconnect()
     text = b"word " * 40_000
     answers = []
     for _ in range(4):
@@ -351,12 +387,15 @@ async def test_a_voucher_beyond_the_deposit(worker: RunningWorker, client: Clien
     await bystander(worker, client, 4)
 
 
-async def test_who_connects_and_says_nothing(worker: RunningWorker, client: Client) -> None:
-    silent = await connect(f"ws://127.0.0.1:{worker.port}", proxy=None)
-    await client.ask(0, PROMPT)
-    await bystander(worker, client, 4)
-    with pytest.raises(ConnectionClosed):
-        await silent.recv()
+async def test_who_connects_and_says_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    async with running_worker(tmp_path / "worker", tiny_model, limits=IMPATIENT) as worker:
+        client = await Client.connect(worker.chain, worker.provider, 1)
+        silent = await connect(f"ws://127.0.0.1:{worker.port}", proxy=None)
+        await client.ask(0, PROMPT)
+        await bystander(worker, client, 4)
+        with pytest.raises(ConnectionClosed):
+            await silent.recv()
+        await client.channel.close()
 
 
 async def test_requests_out_of_order_end_the_channel(worker: RunningWorker, client: Client) -> None:
@@ -371,15 +410,17 @@ async def test_requests_out_of_order_end_the_channel(worker: RunningWorker, clie
     await bystander(worker, client, 4)
 
 
-async def test_more_requests_than_may_wait_are_refused(client: Client) -> None:
-    requests = [await client.send_decode(0, [5] * 100) for _ in range(1)]
-    for index in range(20):
-        requests.append(await client.send_decode(100 + index, [5], ROW_KEPT))
-    outcomes = [
-        message for message in await client.answers(requests[-1]) if isinstance(message, Done | Refused)
-    ]
-    assert any(isinstance(one, Refused) and one.reason == REFUSED_BUSY for one in outcomes)
-    assert isinstance(outcomes[0], Done | Refused)
+async def test_more_requests_than_may_wait_are_refused(worker: RunningWorker, client: Client) -> None:
+    with standing_still(worker):
+        requests = [await client.send_decode(0, [5] * 100)]
+        for index in range(20):
+            requests.append(await client.send_decode(100 + index, [5], ROW_KEPT))
+        outcomes: list[Record] = []
+        while not any(isinstance(one, Refused) and one.reason == REFUSED_BUSY for one in outcomes):
+            outcomes += ends_in(await client.channel.receive(TIMEOUT_MS))
+    while len(outcomes) < len(requests):
+        outcomes += ends_in(await client.channel.receive(TIMEOUT_MS))
+    assert any(isinstance(one, Done) and one.request == requests[0] for one in outcomes)
 
 
 async def test_of_many_channels_that_claim_a_session_at_once_one_serves(

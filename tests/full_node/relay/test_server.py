@@ -241,7 +241,7 @@ async def test_what_no_stream_carries_ends_it_on_both_sides(message: bytes | str
 
 
 async def test_a_flood_from_one_address_is_refused_beyond_its_share() -> None:
-    limits = RelayLimits(connections_per_remote=5, opens_per_minute=60)
+    limits = RelayLimits(connections_per_remote=5, opens_per_minute=60, answer_ms=60_000)
     async with running_relay(limits) as running, running.raw(local_addr=("127.0.0.2", 0)) as listener:
         await said(listener, ListenByName(NAME))
         await heard(listener)
