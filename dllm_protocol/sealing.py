@@ -1,22 +1,21 @@
-"""Sealing, from libsodium's parts: a first message to a known key, and a two-way stream after a key exchange.
+"""Sealing, from well-known parts: a first message to a known key, and a two-way stream after a key exchange.
 
-Nothing here draws randomness: ephemeral seeds come in from the edge. The stream is ChaCha20-Poly1305 (RFC 8439)
-under one key a direction with a counter as nonce, as in Noise's transport: a frame that is replayed, dropped,
-reordered or altered does not open.
+Nothing here draws randomness: ephemeral seeds come in from the edge. Keys and first messages are libsodium's. The
+stream is ChaCha20-Poly1305 (RFC 8439) under one key a direction with a counter as nonce, as in Noise's transport: a
+frame that is replayed, dropped, reordered or altered does not open. It is OpenSSL's, whose object for a key seals in
+one call: a token passes through several streams, and there each layer between a caller and the cipher is felt.
 """
 
 from __future__ import annotations
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nacl.bindings import (
-    crypto_aead_chacha20poly1305_ietf_decrypt,
-    crypto_aead_chacha20poly1305_ietf_encrypt,
     crypto_box,
     crypto_box_open,
     crypto_box_seed_keypair,
     crypto_kx_client_session_keys,
     crypto_kx_server_session_keys,
-    sodium_pad,
-    sodium_unpad,
 )
 from nacl.exceptions import CryptoError
 
@@ -25,6 +24,8 @@ from dllm_protocol.hashing import Tag, tagged_hash
 
 PAD_BYTES = 64
 """Frames are padded to a multiple of this, so that their size says little."""
+_PADDING = b"\x80" + bytes(PAD_BYTES - 1)
+"""ISO/IEC 7816-4: one byte that says where it begins, then zeros. As much of it as fills the block up, at least one."""
 
 
 class SealBroken(ChannelRefused):
@@ -89,24 +90,25 @@ class SealingKey:
 class SealedStream:
     """One end of a sealed stream of frames."""
 
-    __slots__ = ("_receive_key", "_received", "_send_key", "_sent")
+    __slots__ = ("_opener", "_received", "_sealer", "_sent")
 
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
-        self._send_key = send_key
-        self._receive_key = receive_key
+        self._sealer = ChaCha20Poly1305(send_key)
+        self._opener = ChaCha20Poly1305(receive_key)
         self._sent = 0
         self._received = 0
 
     def __repr__(self) -> str:
         return f"SealedStream(sent={self._sent}, received={self._received})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a sealed stream is never pickled")
+
     def seal(self, plain: bytes) -> bytes:
         """The next frame to send."""
         nonce = self._sent.to_bytes(12, "little")
         self._sent += 1
-        return crypto_aead_chacha20poly1305_ietf_encrypt(
-            sodium_pad(plain, PAD_BYTES), None, nonce, self._send_key
-        )
+        return self._sealer.encrypt(nonce, plain + _PADDING[: PAD_BYTES - len(plain) % PAD_BYTES], None)
 
     def open(self, frame: bytes) -> bytes:
         """The plain bytes of the next frame received.
@@ -114,17 +116,26 @@ class SealedStream:
         Raises:
             SealBroken: the frame is not the next one of this stream.
         """
-        nonce = self._received.to_bytes(12, "little")
         try:
-            plain = sodium_unpad(
-                crypto_aead_chacha20poly1305_ietf_decrypt(frame, None, nonce, self._receive_key), PAD_BYTES
-            )
-        except (CryptoError, ValueError, TypeError) as error:
+            plain = unpadded(self._opener.decrypt(self._received.to_bytes(12, "little"), frame, None))
+        except (InvalidTag, ValueError, TypeError) as error:
             raise SealBroken(
                 f"frame {self._received} does not open: altered, replayed or out of order"
             ) from error
         self._received += 1
         return plain
+
+
+def unpadded(padded: bytes) -> bytes:
+    """What was there before the padding. The bytes are the sender's own by now: how long this takes tells nobody more.
+
+    Raises:
+        ValueError: no padding stands at the end, or more than one block of it.
+    """
+    end = len(padded.rstrip(b"\0")) - 1
+    if len(padded) < PAD_BYTES or end < len(padded) - PAD_BYTES or padded[end] != _PADDING[0]:
+        raise ValueError("the padding is broken")
+    return padded[:end]
 
 
 def _first_nonce(sender: bytes, recipient: bytes) -> bytes:

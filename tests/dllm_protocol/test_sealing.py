@@ -5,10 +5,17 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from nacl.bindings import (
+    crypto_aead_chacha20poly1305_ietf_decrypt,
+    crypto_aead_chacha20poly1305_ietf_encrypt,
+    sodium_pad,
+    sodium_unpad,
+)
+from nacl.exceptions import CryptoError
 
-from dllm_protocol.sealing import PAD_BYTES, SealBroken, SealedStream, SealingKey
+from dllm_protocol.sealing import PAD_BYTES, SealBroken, SealedStream, SealingKey, unpadded
 
 
 def make_streams() -> tuple[SealedStream, SealedStream]:
@@ -70,3 +77,103 @@ def test_keys_show_and_give_away_nothing() -> None:
     assert (b"\7" * 32).hex() not in repr(key)
     with pytest.raises(TypeError):
         pickle.dumps(key)
+
+
+SEND_KEY, RECEIVE_KEY = b"\5" * 32, b"\6" * 32
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=4))
+def test_frames_are_those_of_libsodium(messages: list[bytes]) -> None:
+    """Another implementation of cipher and padding makes the same frames, and opens them."""
+    stream, other = SealedStream(SEND_KEY, RECEIVE_KEY), SealedStream(RECEIVE_KEY, SEND_KEY)
+    for n, message in enumerate(messages):
+        nonce = n.to_bytes(12, "little")
+        padded = sodium_pad(message, PAD_BYTES)
+        theirs = crypto_aead_chacha20poly1305_ietf_encrypt(padded, None, nonce, SEND_KEY)
+        ours = stream.seal(message)
+        assert ours == theirs
+        opened = crypto_aead_chacha20poly1305_ietf_decrypt(ours, None, nonce, SEND_KEY)
+        assert sodium_unpad(opened, PAD_BYTES) == message
+        assert other.open(theirs) == message
+
+
+def test_frames_of_every_length_around_a_block_are_those_of_libsodium() -> None:
+    for size in range(3 * PAD_BYTES + 2):
+        message = b"\x80\x00" * size
+        padded = sodium_pad(message[:size], PAD_BYTES)
+        theirs = crypto_aead_chacha20poly1305_ietf_encrypt(padded, None, bytes(12), SEND_KEY)
+        assert SealedStream(SEND_KEY, RECEIVE_KEY).seal(message[:size]) == theirs
+        assert SealedStream(RECEIVE_KEY, SEND_KEY).open(theirs) == message[:size]
+
+
+def padded_endings() -> st.SearchStrategy[bytes]:
+    """Bytes that end like padding, or nearly so."""
+    few = st.sampled_from((b"\x00", b"\x80", b"\x01", b"\xff"))
+    ending = st.lists(few, max_size=6).map(b"".join)
+    return st.builds(
+        lambda head, end, zeros: head + end + bytes(zeros),
+        st.binary(max_size=140),
+        ending,
+        st.integers(0, PAD_BYTES + 3),
+    )
+
+
+@given(padded_endings() | st.binary(max_size=150))
+@example(b"")
+@example(b"\x80")
+@example(bytes(PAD_BYTES))
+@example(bytes(2 * PAD_BYTES))
+@example(b"\x80" + bytes(PAD_BYTES - 2))
+@example(b"\x80" + bytes(PAD_BYTES - 1))
+@example(b"\x80" + bytes(PAD_BYTES))
+@example(b"\x80" + bytes(2 * PAD_BYTES - 1))
+@example(bytes(PAD_BYTES - 1) + b"\x80")
+@example(bytes(PAD_BYTES - 2) + b"\x80\x01")
+@example(bytes(PAD_BYTES - 2) + b"\x80\x80")
+@example(b"x" * PAD_BYTES)
+def test_padding_is_refused_exactly_where_libsodium_refuses_it(padded: bytes) -> None:
+    try:
+        plain = sodium_unpad(padded, PAD_BYTES)
+    except CryptoError:
+        with pytest.raises(ValueError, match="padding"):
+            unpadded(padded)
+    else:
+        assert unpadded(padded) == plain
+
+
+@given(padded_endings())
+def test_a_frame_opens_exactly_where_libsodium_finds_its_padding_right(padded: bytes) -> None:
+    frame = crypto_aead_chacha20poly1305_ietf_encrypt(padded, None, bytes(12), SEND_KEY)
+    stream = SealedStream(RECEIVE_KEY, SEND_KEY)
+    try:
+        plain = sodium_unpad(padded, PAD_BYTES)
+    except CryptoError:
+        with pytest.raises(SealBroken):
+            stream.open(frame)
+        assert repr(stream).endswith("received=0)")
+    else:
+        assert stream.open(frame) == plain
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17])
+def test_what_is_too_short_for_a_frame_does_not_open(size: int) -> None:
+    with pytest.raises(SealBroken):
+        make_streams()[0].open(bytes(size))
+
+
+def test_a_stream_goes_on_behind_a_frame_that_did_not_open() -> None:
+    client, provider = make_streams()
+    frame = client.seal(b"first")
+    with pytest.raises(SealBroken, match="frame 0 does not open: altered, replayed or out of order"):
+        provider.open(frame[:-1])
+    assert provider.open(frame) == b"first"
+    with pytest.raises(SealBroken, match="frame 1"):
+        provider.open(frame)
+
+
+def test_streams_show_and_give_away_nothing() -> None:
+    stream = SealedStream(SEND_KEY, RECEIVE_KEY)
+    stream.seal(b"secret words")
+    assert repr(stream) == "SealedStream(sent=1, received=0)"
+    with pytest.raises(TypeError):
+        pickle.dumps(stream)
