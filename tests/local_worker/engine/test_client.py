@@ -111,7 +111,9 @@ async def test_cancel_stops_a_long_prompt_between_slices(engine: Engine) -> None
     ids = [300 + i % 100 for i in range(500)]
     running = asyncio.create_task(sequence.decode(0, ids, top_k=1, outputs="all"))
     await asyncio.sleep(0)
-    os.kill(engine._process.pid, signal.SIGSTOP)  # else it may be done before it is told, where we wait for our turn
+    os.kill(
+        engine._process.pid, signal.SIGSTOP
+    )  # else it may be done before it is told, where we wait for our turn
     with pytest.raises(errors.EngineBusy, match="decoding already"):
         await sequence.decode(0, [1], top_k=1, outputs="last")
     sequence.cancel()
