@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +19,7 @@ STATES = ("starting", "loading", "registering", "serving", "draining", "stopped"
 WRITE_EVERY_S = 1.0
 RATE_WINDOW_S = 10.0
 MAX_STATUS_BYTES = 64 * 1024
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -153,14 +155,25 @@ class StatusFile:
     def __init__(self, home: Path) -> None:
         self._path = status_file(home)
         self._written: dict[str, Any] | None = None
+        self._failure = ""
 
     def write(self, status: Status) -> None:
-        """Write now, if anything changed."""
+        """Write now, if anything changed; where the disk does not take it, the next time is another try.
+
+        It only tells: a full disk is no reason to serve nobody, or to leave without having settled.
+        """
         content = asdict(status)
-        if content != self._written:
+        if content == self._written:
+            return
+        try:
             # Not durable: after a power cut no worker runs, and the next one writes its own.
             write_private(self._path, (json.dumps(content) + "\n").encode(), durable=False)
-            self._written = content
+        except OSError as error:
+            if str(error) != self._failure:
+                _log.warning("%s is out of date: %s", self._path, error)
+            self._failure = str(error)
+            return
+        self._written, self._failure = content, ""
 
     async def keep(self, current: Callable[[], Awaitable[Status]]) -> None:
         """Write every second, for ever."""

@@ -34,6 +34,8 @@ GREEDY = AskOptions(sampling=Sampling(temperature=0.0), max_tokens=60)
 POLL_S = 0.05
 PATIENCE_S = 120.0
 """For what comes by itself: a dozen processes may come and go beside other tests on two cores."""
+END_S = 30.0
+"""For what is to be gone at once: a process that stays is noticed, one that waits for its turn is not taken for it."""
 NODE, WORKER, ENGINE, SUPERVISOR = (
     "full_node",
     "local_worker.cli",
@@ -210,7 +212,7 @@ class Machine:
             for pid in sorted(pids, reverse=True):  # children first: they must not hear of their parents' end
                 kill(pid)
             time.sleep(0.02)
-        until(lambda: not self.processes(), PATIENCE_S, "the end of everything")
+        until(lambda: not self.processes(), END_S, "the end of everything")
 
     def shut_down(self) -> None:
         """End it in good order, as the end of the linger time would; then insist."""

@@ -342,6 +342,9 @@ async def test_a_stage_that_becomes_slow_is_routed_around_and_not_held_for_dead(
 
 async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "SLOW_S", 0.05)
+    monkeypatch.setattr(pace, "MEMORY_ROWS", 4)
+    # Rows up to 64: there a window begins, and every fourth row from 44 on was timed.
+    count = 64 - len(PROMPT) + 4
     slow = scene.serving[1]
     run = Sequence.pass_on
 
@@ -351,6 +354,7 @@ async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch:
         return await run(self, first_position, hidden)
 
     monkeypatch.setattr(Sequence, "pass_on", slowly)
-    found = await scene.bystander.answer(PROMPT, COUNT)
-    assert found == await whole_answer(scene.stages, PROMPT, COUNT)
+    found = await scene.bystander.answer(PROMPT, count)
+    assert found == await whole_answer(scene.stages, PROMPT, count)
     assert scene.bystander.changes == []
+    assert scene.bystander.lineup._tolerated == {slow.provider}, "it was found slow, and nobody stands by"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dllm_protocol.units import UDLLM_PER_DLLM
-from tests.e2e.machine import PATIENCE_S, ROOT, Machine, running_machine, until
+from tests.e2e.machine import END_S, PATIENCE_S, ROOT, Machine, running_machine, until
 
 DLLM = [sys.executable, "-c", "from dllm_chat.cli.main import run; run()"]
 QUESTION = "What is DLLM?"
@@ -78,7 +78,7 @@ def test_ask_pay_settle_and_verify_from_the_shell(tmp_path: Path) -> None:
         last = dllm(machine, "wallet", "balance")
         assert whole(settled) - whole(last) == sent["fee_udllm"], "to oneself only the fee is lost"
         assert dllm(machine, "wallet", "send", after["address"], "0.0000001", "--yes", code=2)["code"]
-        until(lambda: not machine.processes(), machine.linger_s + PATIENCE_S, "the end of the unused network")
+        until(lambda: not machine.processes(), machine.linger_s + END_S, "the end of the unused network")
 
 
 def test_two_questions_at_once_from_a_cold_start(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from benchmarks.random_model import make_random_llama
 from dllm_chat.embedded.chain import LOCAL_PARAMS
 from dllm_protocol.address import PROVIDER_SUFFIX, decode_address
 from dllm_protocol.units import UDLLM_PER_DLLM
-from tests.e2e.machine import ENGINE, GREEDY, PATIENCE_S, WORKER, Machine, ask, soon
+from tests.e2e.machine import END_S, ENGINE, GREEDY, PATIENCE_S, WORKER, Machine, ask, soon
 
 QUESTION = "What is DLLM?"
 
@@ -62,7 +62,7 @@ async def test_the_own_worker_serves_and_earns_and_leaves_no_process(machine: Ma
         (pid,) = machine.pids(WORKER, "worker-own ")
         await service.worker_off()
         assert not machine.pids(WORKER, "worker-own ")
-        await soon(lambda: len(machine.pids(ENGINE)) == 2, PATIENCE_S, "the end of its engine")
+        await soon(lambda: len(machine.pids(ENGINE)) == 2, END_S, "the end of its engine")
         assert pid not in machine.processes()
         assert (await service.worker_status()).state == "off"
         # On its way out it claimed what it was owed; its owner has that, by proof.

@@ -16,6 +16,7 @@ import pytest
 
 from dllm_chat.paths import write_private
 from tests.e2e.machine import (
+    END_S,
     ENGINE,
     NODE,
     PATIENCE_S,
@@ -62,7 +63,7 @@ def test_two_terminals_at_once_share_one_network_and_both_pay_once(tmp_path: Pat
         spent = sum(int(str(line["cost"])) + int(str(line["fees"])) for one in answers for line in one)
 
         # It goes by itself when it has lingered, and the money is as both terminals say.
-        until(lambda: not machine.processes(), machine.linger_s + PATIENCE_S, "the end of the unused network")
+        until(lambda: not machine.processes(), machine.linger_s + END_S, "the end of the unused network")
         assert asyncio.run(holdings(machine)) == 1_000_000_000 - spent
 
 
@@ -91,7 +92,7 @@ def test_kill_minus_nine_of_a_terminal_leaves_the_network_to_linger_and_end(tmp_
         assert machine.pids(SUPERVISOR), "it stays as long as somebody holds it"
         terminal.kill()
         terminal.wait()
-        until(lambda: not machine.processes(), machine.linger_s + PATIENCE_S, "the end of the unused network")
+        until(lambda: not machine.processes(), machine.linger_s + END_S, "the end of the unused network")
 
 
 def test_kill_minus_nine_of_the_supervisor_takes_everything_along_and_the_next_start_works(
@@ -109,7 +110,7 @@ def test_kill_minus_nine_of_the_supervisor_takes_everything_along_and_the_next_s
         (new_supervisor,) = machine.pids(SUPERVISOR)
         kill(new_supervisor)
         terminal.communicate()
-        until(lambda: not machine.processes(), PATIENCE_S, "the end of the orphans")
+        until(lambda: not machine.processes(), END_S, "the end of the orphans")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_gone(pid: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         while alive(pid):  # noqa: ASYNC110  not our child: the kernel tells us nothing
             await asyncio.sleep(0.02)
 

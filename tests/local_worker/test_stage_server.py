@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +41,11 @@ from dllm_protocol.vocabulary import Vocabulary, check_spelling, vocabulary_hash
 from light_node.channel.errors import ChannelLost, SaidGoodbye
 from light_node.channel.link import Link
 from local_worker import sequences, session_host, stage_server
-from local_worker.engine.client import Engine
 from local_worker.place_in_line import LineTools
 from local_worker.session_host import SessionHost
 from local_worker.workbench import Workbench
 from tests.local_worker.clients import TIMEOUT_MS, Client
+from tests.local_worker.standing_still import standing_still
 from tests.local_worker.workers import CONTEXT_ROWS, IMPATIENT, RunningWorker, running_worker
 
 PROMPT = [1, 300, 301, 302]
@@ -64,18 +62,6 @@ async def client(worker: RunningWorker) -> AsyncIterator[Client]:
     made = await Client.connect(worker.chain, worker.provider, 1)
     yield made
     await made.channel.close()
-
-
-@contextmanager
-def standing_still(worker: RunningWorker) -> Iterator[None]:
-    """The engine computes nothing meanwhile, so that what is asked of it surely waits."""
-    engine = worker.slice.engine.current()
-    assert isinstance(engine, Engine)
-    os.kill(engine._process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(engine._process.pid, signal.SIGCONT)
 
 
 def ends_in(messages: Sequence[Record]) -> list[Record]:
@@ -170,7 +156,7 @@ async def test_a_cancelled_prompt_counts_what_was_decoded_and_no_more(client: Cl
 
 
 async def test_a_request_that_waits_can_be_cancelled_too(worker: RunningWorker, client: Client) -> None:
-    with standing_still(worker):
+    with standing_still(worker.slice.engine.current()):
         long = await client.send_decode(0, [5] * 300)
         waiting = await client.send_decode(300, [5] * 100)
         await client.channel.send(client.channel.leg.cancel(waiting))
@@ -210,9 +196,8 @@ async def test_text_becomes_tokens_that_spell_it(client: Client) -> None:
 async def test_tokenising_is_free_and_therefore_limited(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        session_host, "TOKENIZE_BYTES_PER_S", 0.0
-    )  # nothing comes back, however long it takes
+    # Nothing comes back, however long it takes.
+    monkeypatch.setattr(session_host, "TOKENIZE_BYTES_PER_S", 0.0)
     await client.channel.close()
     await client.reconnect()
     text = b"word " * 40_000
@@ -411,7 +396,7 @@ async def test_requests_out_of_order_end_the_channel(worker: RunningWorker, clie
 
 
 async def test_more_requests_than_may_wait_are_refused(worker: RunningWorker, client: Client) -> None:
-    with standing_still(worker):
+    with standing_still(worker.slice.engine.current()):
         requests = [await client.send_decode(0, [5] * 100)]
         for index in range(20):
             requests.append(await client.send_decode(100 + index, [5], ROW_KEPT))

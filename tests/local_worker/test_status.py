@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -22,6 +24,28 @@ def test_the_file_changes_when_the_status_does(tmp_path: Path) -> None:
     found = read_status(tmp_path)
     assert found is not None and (found["pid"], found["state"]) == (5, "serving")
     assert stat.S_IMODE(status_file(tmp_path).stat().st_mode) == 0o600
+
+
+def test_a_full_disk_costs_the_news_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = StatusFile(tmp_path)
+    file.write(Status(pid=5))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as while_full:
+        while_full.setattr("local_worker.status.write_private", full)
+        for _ in range(3):
+            file.write(Status(pid=5, state="serving"))
+    found = read_status(tmp_path)
+    assert found is not None and found["state"] == "starting", "the old content is whole"
+    (said,) = caplog.messages
+    assert str(status_file(tmp_path)) in said and "No space left" in said
+    file.write(Status(pid=5, state="serving"))
+    found = read_status(tmp_path)
+    assert found is not None and found["state"] == "serving"
 
 
 def test_no_status_and_a_broken_one_are_none(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,12 +168,10 @@ async def test_a_relay_that_stalls_is_left(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_relay_that_drips_is_left_though_each_part_comes_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relaying, "FETCH_S", 1.0)
-    error = await fetched_from(giving(*PARTS, pause_s=0.6))
+    monkeypatch.setattr(relaying, "FETCH_S", 4.0)
+    error = await fetched_from(giving(*PARTS, pause_s=2.7))
     assert isinstance(error, TimedOut)
-    came = re.search(r"gave (\d+) bytes and no whole bundle within 1 s", error.message)
-    # How many come in a second is the machine's affair.
-    assert came is not None and int(came[1]) in (0, PART_BYTES, 2 * PART_BYTES)
+    assert f"gave {2 * PART_BYTES} bytes and no whole bundle within 4 s" in error.message
 
 
 async def test_whoever_knows_the_code_cannot_make_a_guest_take_too_much() -> None:

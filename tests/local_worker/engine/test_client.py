@@ -15,6 +15,7 @@ from local_worker.engine import errors
 from local_worker.engine.client import Engine
 from local_worker.engine.messages import BYTE, CONTROL, NORMAL
 from local_worker.engine.sequence import Sequence
+from tests.local_worker.standing_still import standing_still
 
 PROMPTS = [[1, 300 + i, 301 + 2 * i, 302, 303 + i] for i in range(4)]
 
@@ -111,13 +112,12 @@ async def test_cancel_stops_a_long_prompt_between_slices(engine: Engine) -> None
     ids = [300 + i % 100 for i in range(500)]
     running = asyncio.create_task(sequence.decode(0, ids, top_k=1, outputs="all"))
     await asyncio.sleep(0)
-    os.kill(
-        engine._process.pid, signal.SIGSTOP
-    )  # else it may be done before it is told, where we wait for our turn
-    with pytest.raises(errors.EngineBusy, match="decoding already"):
-        await sequence.decode(0, [1], top_k=1, outputs="last")
-    sequence.cancel()
-    os.kill(engine._process.pid, signal.SIGCONT)
+    # Else it may be done before it is told, where we wait for our turn.
+    with standing_still(engine):
+        with pytest.raises(errors.EngineBusy, match="decoding already"):
+            await sequence.decode(0, [1], top_k=1, outputs="last")
+        sequence.cancel()
+        await asyncio.sleep(0)  # what is to be said goes out with this turn of the loop
     with pytest.raises(errors.DecodeCancelled, match="of 500 rows"):
         await running
     assert sequence.held_rows < 500
