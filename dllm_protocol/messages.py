@@ -254,6 +254,9 @@ class Neighbours(Record):
     """Provider that hidden states go to; empty at the last stage."""
     form: int = wire(4, Unsigned(FORM_BF16))
     """How they go there: a FORM_ constant; FORM_ANY leaves it to the provider's measurement of the link."""
+    ring: bytes = wire(5, OPTIONAL_ADDRESS)
+    """At the last stage: the first one's provider, which may be told what the likeliest token is. At the first: the
+    last one's, which may tell. Empty elsewhere, and where nobody may."""
 
 
 @record
@@ -311,6 +314,8 @@ class StageClaim(Record):
     provider: bytes = wire(1, ADDRESS)
     signature: bytes = wire(2, SIGNATURE)
     """Of its service key over the handshake's hash."""
+    lane: int = wire(3, BOOL)
+    """1: what follows is a lane between the engines; see `dllm_protocol.lane`."""
 
 
 MESSAGE = OneOf(

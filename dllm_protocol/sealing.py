@@ -8,6 +8,8 @@ one call: a token passes through several streams, and there each layer between a
 
 from __future__ import annotations
 
+import struct
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nacl.bindings import (
@@ -22,6 +24,8 @@ from nacl.exceptions import CryptoError
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.hashing import Tag, tagged_hash
 
+_STATE = struct.Struct("<32s32sQQ")
+STATE_BYTES = _STATE.size
 PAD_BYTES = 64
 """Frames are padded to a multiple of this, so that their size says little."""
 _PADDING = b"\x80" + bytes(PAD_BYTES - 1)
@@ -90,9 +94,10 @@ class SealingKey:
 class SealedStream:
     """One end of a sealed stream of frames."""
 
-    __slots__ = ("_opener", "_received", "_sealer", "_sent")
+    __slots__ = ("_keys", "_opener", "_received", "_sealer", "_sent")
 
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
+        self._keys = send_key, receive_key
         self._sealer = ChaCha20Poly1305(send_key)
         self._opener = ChaCha20Poly1305(receive_key)
         self._sent = 0
@@ -103,6 +108,28 @@ class SealedStream:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a sealed stream is never pickled")
+
+    def hand_over(self) -> bytes:
+        """What another process of ours needs to go on with this stream (`STATE_BYTES`); here it is over."""
+        state = _STATE.pack(*self._keys, self._sent, self._received)
+        self._sealer = self._opener = ChaCha20Poly1305(bytes(32))
+        self._sent = self._received = 1 << 96  # no nonce any more
+        self._keys = bytes(32), bytes(32)
+        return state
+
+    @classmethod
+    def taken_over(cls, state: bytes) -> SealedStream:
+        """The stream that another process handed over.
+
+        Raises:
+            ValueError: that is no state of one.
+        """
+        if len(state) != STATE_BYTES:
+            raise ValueError(f"a stream's state has {len(state)} bytes, not {STATE_BYTES}")
+        send_key, receive_key, sent, received = _STATE.unpack(state)
+        stream = cls(send_key, receive_key)
+        stream._sent, stream._received = sent, received
+        return stream
 
     def seal(self, plain: bytes) -> bytes:
         """The next frame to send."""

@@ -83,9 +83,11 @@ class StageFrame(Record):
     messages: tuple[Record, ...] = wire(1, ListOf(STAGE_MESSAGE, 4, minimum=1))
 
 
-def make_stage_claim(service_key: Signer, provider: bytes, hash_of_handshake: bytes) -> StageClaim:
-    """The proof that ``provider`` dials."""
-    return StageClaim(provider, sign_tagged(service_key, Tag.STAGE_CLAIM, hash_of_handshake))
+def make_stage_claim(
+    service_key: Signer, provider: bytes, hash_of_handshake: bytes, *, lane: bool = False
+) -> StageClaim:
+    """The proof that ``provider`` dials; ``lane``: for a lane instead of a link."""
+    return StageClaim(provider, sign_tagged(service_key, Tag.STAGE_CLAIM, hash_of_handshake), int(lane))
 
 
 def check_stage_claim(claim: StageClaim, service_key: bytes, hash_of_handshake: bytes) -> None:
@@ -107,6 +109,10 @@ class StageLink:
     def claim(self, claim: StageClaim) -> bytes:
         """The frame with the claim."""
         return self._stream.seal(Frame((claim,)).encode())
+
+    def hand_over(self) -> bytes:
+        """See `SealedStream.hand_over`."""
+        return self._stream.hand_over()
 
     def seal(self, *messages: Record) -> bytes:
         """A frame of messages."""

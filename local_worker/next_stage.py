@@ -58,6 +58,42 @@ class StageDialing:
     """32 random bytes, other ones at each call."""
 
 
+async def claim_stage(link: Link, to: StageDialing, deadline: float, *, lane: bool = False) -> StageLink:
+    """Make a handshake with the next stage, and claim to be the one before it.
+
+    Args:
+        lane: for a lane instead of a link.
+
+    Raises:
+        DllmError: why it does not take this stage.
+    """
+    handshake = ClientHandshake(
+        chain_id=to.chain_id,
+        provider=to.provider,
+        session=to.session,
+        service_key=to.record.service_key,
+        sealing_key=to.record.sealing_key,
+        ephemeral_seed=to.ephemeral_seed(),
+    )
+    answer = await first_reply(link, handshake.first_message, deadline)
+    opened: tuple[SealedStream, bytes] = handshake.finish(answer)
+    stream, hash_of_handshake = opened
+    stage = StageLink(stream)
+    link.allow(MAX_FRAME_BYTES)
+    claim = make_stage_claim(to.service_key, to.own_provider, hash_of_handshake, lane=lane)
+    await link.send(stage.claim(claim))
+    ready, *more = stage.open(await link.receive(ANSWER_MS))
+    if isinstance(ready, StageGoodbye):
+        raise NextStageFailed(f"the next stage will not take rows: {ready.message}")
+    if not isinstance(ready, StageReady) or more:
+        raise ChannelRefused(
+            f"the next stage answered the claim with {1 + len(more)} messages, {type(ready).__name__} first"
+        )
+    if ready.width != to.width:
+        raise NextStageFailed(f"the next stage takes {ready.width} numbers a row, this one gives {to.width}")
+    return stage
+
+
 class NextStage:
     """A link that stands.
 
@@ -95,31 +131,7 @@ class NextStage:
 
     @classmethod
     async def _claim(cls, link: Link, to: StageDialing, deadline: float) -> NextStage:
-        handshake = ClientHandshake(
-            chain_id=to.chain_id,
-            provider=to.provider,
-            session=to.session,
-            service_key=to.record.service_key,
-            sealing_key=to.record.sealing_key,
-            ephemeral_seed=to.ephemeral_seed(),
-        )
-        answer = await first_reply(link, handshake.first_message, deadline)
-        opened: tuple[SealedStream, bytes] = handshake.finish(answer)
-        stream, hash_of_handshake = opened
-        stage = StageLink(stream)
-        link.allow(MAX_FRAME_BYTES)
-        await link.send(stage.claim(make_stage_claim(to.service_key, to.own_provider, hash_of_handshake)))
-        ready, *more = stage.open(await link.receive(ANSWER_MS))
-        if isinstance(ready, StageGoodbye):
-            raise NextStageFailed(f"the next stage will not take rows: {ready.message}")
-        if not isinstance(ready, StageReady) or more:
-            raise ChannelRefused(
-                f"the next stage answered the claim with {1 + len(more)} messages, {type(ready).__name__} first"
-            )
-        if ready.width != to.width:
-            raise NextStageFailed(
-                f"the next stage takes {ready.width} numbers a row, this one gives {to.width}"
-            )
+        stage = await claim_stage(link, to, deadline)
         made = cls(link, stage, to.provider)
         await made._measure()
         made.form = to.form

@@ -22,11 +22,13 @@ from dllm_protocol.stage_link import StageGoodbye, StageLink, StageReady
 from light_node.channel.limits import ChannelLimits
 from light_node.channel.link import Link
 from local_worker.chain import Chain
+from local_worker.engine.interface import ServingEngine
 from local_worker.engine.messages import Hidden
 from local_worker.errors import NextStageFailed
 from local_worker.handed_log import HandedLogs
 from local_worker.hidden_form import pack
 from local_worker.next_stage import NextStage, StageDialing
+from local_worker.place_lanes import PlaceLanes
 from local_worker.previous_stage import PreviousStage
 from local_worker.row_room import RowRoom
 
@@ -57,15 +59,18 @@ class PlaceInLine:
         width: Callable[[], int],
         tell: Callable[[StandBetween, NextStage | None], Awaitable[None]],
         lost: Callable[[int, str], Awaitable[None]],
+        engine: Callable[[], ServingEngine],
     ) -> None:
         """Prepare.
 
         Args:
             width: numbers of a hidden state.
+            engine: computes the rows.
             tell: called when the place stands, with the link to the next stage.
             lost: called with the line's generation when the next stage is not reached, or not any more; and why.
         """
         self.previous = PreviousStage(tools.room)
+        self.lanes = PlaceLanes(engine)
         self._terms = terms
         self._tools = tools
         self._width = width
@@ -78,12 +83,19 @@ class PlaceInLine:
         self._linked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._linking: asyncio.Task[None] | None = None
+        self._lane_of = 0
+        """The line that a lane was last dialled for."""
         self._closed = False
 
     def stand(self, order: StandBetween) -> None:
         """Take a new place; links are made in the background."""
         if order.previous != self._order.previous:
             self.previous.hang_up()
+            self.lanes.close_into()
+        if (order.next, order.ring) != (self._order.next, self._order.ring):
+            self.lanes.close_out()
+        if order.ring != self._order.ring and not order.previous:
+            self.lanes.close_into()
         self._order = order
         self._ordered.set()
         self._linked.clear()
@@ -99,9 +111,26 @@ class PlaceInLine:
             ChannelRefused: the client has not named this provider.
             DllmError: the link ended thus.
         """
+        await self._until_named(provider, link, stage)
+        await link.send(stage.seal(StageReady(self._width())))
+        if self._closed:
+            raise ChannelRefused("the session ended while a link to it was made")
+        await self.previous.read(link, stage)
+
+    async def take_lane(self, provider: bytes, link: Link, stage: StageLink) -> None:
+        """Take a lane of the stage before; at the first stage, of the last one.
+
+        Raises:
+            ChannelRefused: the client has not named this provider, or no lane can be made.
+        """
+        await self._until_named(provider, link, stage)
+        await self.lanes.take(link, stage, self._width())
+
+    async def _until_named(self, provider: bytes, link: Link, stage: StageLink) -> None:
+        """Wait until the client says that a provider stands before this stage."""
         try:
             async with asyncio.timeout(LINK_WAIT_S):
-                while self._order.previous != provider and not self._closed:
+                while not self._comes_before(provider) and not self._closed:
                     self._ordered.clear()
                     await self._ordered.wait()
             if self._closed:  # nobody would ever hang up on it
@@ -111,10 +140,23 @@ class PlaceInLine:
             raise ChannelRefused(
                 "a provider dialled whom the client has not put before this stage"
             ) from error
-        await link.send(stage.seal(StageReady(self._width())))
-        if self._closed:
-            raise ChannelRefused("the session ended while a link to it was made")
-        await self.previous.read(link, stage)
+
+    def _comes_before(self, provider: bytes) -> bool:
+        return provider == (self._order.previous or self._order.ring)
+
+    def want_lane(self) -> None:
+        """Single rows are asked for: have a lane out made in the background, once a line."""
+        order = self._order
+        to = order.next or (order.ring if order.previous else b"")
+        if self._lane_of == order.generation or not to:
+            return
+        self._lane_of = order.generation
+        if not self.lanes.has_out:
+            self._spawn(self._dial_lane(order, to))
+
+    async def _dial_lane(self, order: StandBetween, to: bytes) -> None:
+        form = self._next.form if self._next else FORM_F32
+        await self.lanes.dial(await self._dialing(order, to), form, self._tools.limits)
 
     async def hand_on(self, request: int, first_position: int, rows: Hidden, *, sends: bool) -> None:
         """Keep rows, and send them to the next stage.
@@ -176,6 +218,7 @@ class PlaceInLine:
         """Hang up on both sides."""
         self._closed = True
         self._ordered.set()
+        self.lanes.close()
         self.previous.hang_up()
         for task in self._tasks:
             task.cancel()
@@ -190,7 +233,7 @@ class PlaceInLine:
             await standing.close()
         try:
             if order.next and self._next is None:
-                self._next = await NextStage.dial(await self._dialing(order), self._tools.limits)
+                self._next = await NextStage.dial(await self._dialing(order, order.next), self._tools.limits)
                 self._spawn(self._watch(self._next))
         except DllmError as error:
             self._failure = error.message
@@ -202,16 +245,16 @@ class PlaceInLine:
         # By a task of its own: this one ends when the line changes, and what is sealed must go out.
         self._spawn(self._tell(order, self._next))
 
-    async def _dialing(self, order: StandBetween) -> StageDialing:
-        record = await self._tools.chain.provider(order.next)
+    async def _dialing(self, order: StandBetween, to: bytes) -> StageDialing:
+        record = await self._tools.chain.provider(to)
         if record is None:
-            raise NextStageFailed(f"the next stage {order.next.hex()} is not registered any more")
+            raise NextStageFailed(f"the next stage {to.hex()} is not registered any more")
         return StageDialing(
             chain_id=self._terms.chain_id,
             session=self._terms.session,
             own_provider=self._terms.entry.provider,
             service_key=self._tools.service_key,
-            provider=order.next,
+            provider=to,
             record=record,
             width=self._width(),
             form=order.form,

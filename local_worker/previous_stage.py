@@ -144,6 +144,23 @@ class PreviousStage:
             self._shared.gathered_bytes -= gathered_bytes
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    async def arrival(self, request: int) -> None:
+        """Return when something is to be said of a request here: its rows have come, or will not."""
+        self._wanted = request
+        while True:
+            while self._frames and self._frames[0].request < request:
+                self._take()
+            if self._failure or self._cancelled == request:
+                return
+            if self._frames and self._frames[0].request == request:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def passed(self, request: int) -> None:
+        """A request's row came another way."""
+        self._wanted = request + 1
+
     async def _next(self, request: int) -> HandedRows:
         while True:
             while self._frames and self._frames[0].request < request:

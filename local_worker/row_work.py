@@ -10,6 +10,7 @@ from dllm_protocol.errors import DllmError
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
     OUTPUTS_HELD,
+    OUTPUTS_LAST,
     OUTPUTS_NONE,
     REFUSED_BUSY,
     REFUSED_CANCELLED,
@@ -23,9 +24,10 @@ from dllm_protocol.session.orders import DecodeRows, ResendRows, TakeRows
 from dllm_protocol.session.provider import ProviderLeg
 from light_node.channel.link import Link
 from local_worker.engine import errors
-from local_worker.engine.messages import EngineInfo, Hidden, RowOutput
+from local_worker.engine.messages import EngineInfo, Hidden, LaneAnswer, RowOutput, Ticket
 from local_worker.errors import NextStageFailed, PreviousStageFailed
 from local_worker.place_in_line import PlaceInLine
+from local_worker.previous_stage import ROWS_TIMEOUT_S
 from local_worker.sequences import Held
 from local_worker.workbench import Workbench
 
@@ -39,6 +41,7 @@ _REASONS: tuple[tuple[type[DllmError], int], ...] = (
     (errors.EngineBusy, REFUSED_BUSY),
     (errors.EngineFull, REFUSED_BUSY),
     (errors.DecodeRefused, REFUSED_REQUEST),
+    (errors.DecodeMisled, REFUSED_PREVIOUS),
     (errors.DecodeFailed, REFUSED_ENGINE),
     (errors.EngineGone, REFUSED_ENGINE),
     (PreviousStageFailed, REFUSED_PREVIOUS),
@@ -95,9 +98,9 @@ class RowWork:
         if self._current is None or self._current.request != request:
             if len(self._cancelled) < MAX_WAITING_DECODES:
                 self._cancelled.add(request)
-        elif self._held is not None:
-            self._held.sequence.cancel()
         else:
+            if self._held is not None:
+                self._held.sequence.cancel()
             self._place.previous.cancel(request)
 
     async def run(self) -> None:
@@ -144,17 +147,12 @@ class RowWork:
         sends = info.gives_hidden and order.outputs != OUTPUTS_HELD
         if sends:
             await self._place.wait_reached()  # nothing is computed that nobody would take
-        hidden: Hidden | None = None
-        if isinstance(order, TakeRows):
-            hidden = await self._place.previous.rows(order.request, order.first_position, count, info.n_embd)
-        held = self._held = self._bench.pool.take(self._session)
-        try:
-            outputs = await self._run(held, order, hidden, info)
-        finally:
-            if isinstance(order, TakeRows):
-                held.note_labelled(order.first_position, count, order.label)
-            else:
-                held.note(order.first_position, order.ids)
+        answer = await self._over_lanes(order, info) if count == 1 else None
+        if answer is None:
+            outputs = await self._over_links(order, count, info)
+        else:
+            outputs = answer.rows if answer.hidden is None else answer.hidden
+            sends = sends and not answer.sent
         await self._committed()
         if isinstance(outputs, list):
             self._bench.count_rows(count)
@@ -166,6 +164,83 @@ class RowWork:
             self._leg.handed_on(order.request)
         else:
             await self._link.send(self._leg.done(order.request))
+
+    async def _over_links(
+        self, order: DecodeRows | TakeRows, count: int, info: EngineInfo
+    ) -> list[RowOutput] | Hidden:
+        hidden: Hidden | None = None
+        if isinstance(order, TakeRows):
+            hidden = await self._place.previous.rows(order.request, order.first_position, count, info.n_embd)
+        held = self._held = self._bench.pool.take(self._session)
+        try:
+            return await self._run(held, order, hidden, info)
+        finally:
+            self._note(held, order, count)
+
+    @staticmethod
+    def _note(held: Held, order: DecodeRows | TakeRows, count: int) -> None:
+        if isinstance(order, TakeRows):
+            held.note_labelled(order.first_position, count, order.label)
+        else:
+            held.note(order.first_position, order.ids)
+
+    async def _over_lanes(self, order: DecodeRows | TakeRows, info: EngineInfo) -> LaneAnswer | None:
+        """Have the engine take a single row from the stage before, or hand it on, by itself.
+
+        Returns:
+            None where the row goes over links.
+        """
+        if order.outputs != OUTPUTS_LAST:
+            return None
+        self._place.want_lane()
+        if self._place.lanes.ticket(order.request, is_first=not info.takes_hidden) is None:
+            return None
+        await self._committed()  # what the engine hands on is delivered
+        ticket = self._place.lanes.ticket(order.request, is_first=not info.takes_hidden)
+        if ticket is None:
+            return None
+        held = self._held = self._bench.pool.take(self._session)
+        try:
+            if isinstance(order, DecodeRows):
+                return await held.sequence.over_lanes(order.first_position, ticket, token=order.ids[0])
+            held.decoding = (
+                False  # while it waits, it need not keep others out for longer than any session does
+            )
+            return await self._from_before(order, ticket, held)
+        finally:
+            self._note(held, order, 1)
+
+    async def _from_before(self, order: TakeRows, ticket: Ticket, held: Held) -> LaneAnswer | None:
+        """A row of the stage before, over its lane; None where it comes over the link after all.
+
+        Raises:
+            PreviousStageFailed: the lane ended, or nothing came.
+            DecodeCancelled: the client gave the request up.
+        """
+        sequence, previous = held.sequence, self._place.previous
+        top_k = min(order.top_k, MAX_TOP_K)
+        row = asyncio.ensure_future(sequence.over_lanes(order.first_position, ticket, top_k=top_k))
+        link = asyncio.ensure_future(previous.arrival(order.request))
+        try:
+            came, _ = await asyncio.wait(
+                (row, link), timeout=ROWS_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not row.done():
+                sequence.cancel()
+            answer = await row
+            previous.passed(order.request)
+            return answer
+        except errors.DecodeCancelled as error:
+            if link.done():
+                return None
+            if not came:
+                raise PreviousStageFailed(f"the stage before gave no row in {ROWS_TIMEOUT_S:g} s") from error
+            if reason := self._place.lanes.into_reason:
+                raise PreviousStageFailed(f"the lane of the stage before ended: {reason}") from error
+            raise
+        finally:
+            link.cancel()
+            row.cancel()
 
     def _require_room(self, first_position: int, count: int) -> None:
         have = self._bench.pool.held_rows(self._session)

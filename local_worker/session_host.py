@@ -61,7 +61,9 @@ class SessionHost:
         self.session = leg.terms.session
         self._link = link
         self._bench = bench
-        self.place = PlaceInLine(leg.terms, tools, self._width, self._tell_place, self._tell_lost)
+        self.place = PlaceInLine(
+            leg.terms, tools, self._width, self._tell_place, self._tell_lost, bench.engine.current
+        )
         """Who stands before and behind, where the route has several stages."""
         self._work = RowWork(leg, link, bench, self.place, self._committed)
         self._commit: asyncio.Task[None] | None = None

@@ -187,7 +187,8 @@ class StageServer:
         self, link: Link, stage: StageLink, terms: Terms, claim: StageClaim, hash_of_handshake: bytes
     ) -> None:
         """Take rows of the stage before, for the client who put it there."""
-        if not terms.stands_before(claim.provider):
+        closes_ring = bool(claim.lane) and terms.is_first and terms.closes_ring(claim.provider)
+        if not terms.stands_before(claim.provider) and not closes_ring:
             raise ChannelRefused(
                 "a provider dialled who has no layers right before these in the session's route"
             )
@@ -197,7 +198,10 @@ class StageServer:
         check_stage_claim(claim, record.service_key, hash_of_handshake)
         host = await self._host_of(terms.session)
         link.allow(MAX_FRAME_BYTES)
-        await host.place.take(claim.provider, link, stage)
+        if claim.lane:
+            await host.place.take_lane(claim.provider, link, stage)
+        else:
+            await host.place.take(claim.provider, link, stage)
 
     async def _host_of(self, session: bytes) -> SessionHost:
         """The session's host, once its client is here."""

@@ -21,6 +21,7 @@ from dllm_chat.session.front_desk import LegFailed, gather_tokens, gather_vocabu
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
 from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
 from dllm_chat.session.pace import Pace
+from dllm_chat.session.request_numbers import RequestNumbers
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_protocol.messages import (
     FORM_ANY,
@@ -78,6 +79,7 @@ class Line:
         self._tolerated = frozenset(tolerated)
         self._pace = Pace([leg.layers for leg in legs])
         self._ear = LineEar(legs, generation, self._pace, clock_s)
+        self._numbers = RequestNumbers(self.legs)
         self._losses = 0
         self._slice_rows = 1
 
@@ -113,7 +115,8 @@ class Line:
             previous = self.legs[index - 1].provider if index else b""
             behind = self.legs[index + 1].provider if index < last else b""
             form = forms[index] if index < len(forms) else FORM_ANY
-            await leg.send(leg.leg.neighbours(self.generation, previous, behind, form))
+            ring = self.legs[last - index].provider if index in (0, last) and last else b""
+            await leg.send(leg.leg.neighbours(self.generation, previous, behind, form, ring))
         await self._ear.until(lambda: len(self._ear.linked) == len(self.legs), LINK_TIMEOUT_S, self._unlinked)
 
     def _unlinked(self) -> StageFailed:
@@ -174,11 +177,13 @@ class Line:
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
             self._require_pace()
         try:
-            quiet = len(self.held) % TIMED_ROWS != 0
-            request = await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=quiet)
+            first, quiet = len(self.held), len(self.held) % TIMED_ROWS != 0
+            request = self._numbers.next_row(first, token)
+            await self._ask(first, [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=quiet, request=request)
             if not quiet:
                 self._ear.time_row(request)
             row = await self.row_of(request)
+            self._numbers.told(request, row.ids[0])
             self._ear.outputs.pop(request, None)
             return row
         except RowsLost as lost:
@@ -303,22 +308,31 @@ class Line:
 
     def _catching_up(self) -> CatchingUp:
         return CatchingUp(
-            self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._next_request
+            self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._numbers.next
         )
 
     async def _ask(
-        self, first: int, ids: list[int], kind: int, top_k: int, outputs: int, *, is_quiet: bool = False
+        self,
+        first: int,
+        ids: list[int],
+        kind: int,
+        top_k: int,
+        outputs: int,
+        *,
+        is_quiet: bool = False,
+        request: int = 0,
     ) -> int:
         """Ask every stage for rows; returns the request's number, the same at all of them.
 
         Args:
             is_quiet: only the last stage says that it is done.
+            request: its number, if that matters.
 
         Raises:
             DepositUsedUp: nobody was asked.
         """
         self._ledger.require_room({leg.provider: charged(kind, len(ids), outputs) for leg in self.legs})
-        request, promised = self._next_request(), self._ledger.state.last_voucher
+        request, promised = request or self._numbers.next(), self._ledger.state.last_voucher
         entry, *behind = self.legs
         frames = [self._entry_frame(request, first, ids, kind, top_k, outputs, is_quiet and bool(behind))]
         if self._ledger.state.last_voucher is promised:
@@ -371,9 +385,6 @@ class Line:
         if self._label.rows != first or len(self.held) != first:
             self._label.restart(self.held[:first])
         return self._label.extended(ids)
-
-    def _next_request(self) -> int:
-        return 1 + max(leg.leg.last_request for leg in self.legs)
 
     async def _all_done(self, request: int) -> None:
         await self._ear.until(

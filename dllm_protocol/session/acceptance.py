@@ -53,6 +53,15 @@ class Terms:
         other = self.legs.get(provider)
         return other is not None and other.first_layer == self.entry.end_layer
 
+    def closes_ring(self, provider: bytes) -> bool:
+        """Whether of this one and another provider of the route one has its first layers and one its last."""
+        other = self.legs.get(provider)
+        if other is None or other.provider == self.entry.provider:
+            return False
+        end = max(leg.end_layer for leg in self.legs.values())
+        pairs = ((self.entry, other), (other, self.entry))
+        return any(one.first_layer == 0 and two.end_layer == end for one, two in pairs)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

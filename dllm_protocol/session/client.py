@@ -197,10 +197,12 @@ class ClientLeg:
         self._pending.pop(request, None)
         self._asked.pop(request, None)
 
-    def neighbours(self, generation: int, previous: bytes, next_provider: bytes, form: int) -> bytes:
+    def neighbours(
+        self, generation: int, previous: bytes, next_provider: bytes, form: int, ring: bytes = b""
+    ) -> bytes:
         """Frame that says who serves before and behind from now on; answered with Linked or Unlinked."""
         self._generation = generation
-        return self._seal(Neighbours(generation, previous, next_provider, form))
+        return self._seal(Neighbours(generation, previous, next_provider, form, ring))
 
     def seal_turn(self) -> bytes | None:
         """Frame with a voucher over the turn's final transcript, or None where nothing is new."""

@@ -64,6 +64,8 @@ class StandBetween:
     previous: bytes
     next: bytes
     form: int
+    ring: bytes = b""
+    """At the last stage: who may be told the likeliest token. At the first: who may tell. See `Neighbours.ring`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,8 +252,10 @@ class ProviderLeg:
             raise ChannelRefused("the stage before is not one of the route's for the layers before")
         if message.next and not terms.stands_behind(message.next):
             raise ChannelRefused("the stage behind is not one of the route's for the layers behind")
+        if message.ring and not terms.closes_ring(message.ring):
+            raise ChannelRefused("a ring goes from a provider of the last layers to one of the first")
         self._generation = message.generation
-        return StandBetween(message.generation, message.previous, message.next, message.form)
+        return StandBetween(message.generation, message.previous, message.next, message.form, message.ring)
 
     def _take_tokenize(self, message: Tokenize) -> Order:
         self._count(message.request)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
+import socket
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -37,6 +39,11 @@ class Link:
             return bool(address) and ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
         except ValueError:
             return False
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is nothing but a socket between this machine and the other side."""
+        return self._socket.transport.get_extra_info("sslcontext") is None
 
     @property
     def unsent_bytes(self) -> int:
@@ -107,6 +114,24 @@ class Link:
         if isinstance(frame, str):
             raise ChannelRefused(f"{self.name} sent text; sealed frames are bytes")
         return frame
+
+    def hold(self) -> None:
+        """Read nothing more; what the other side sends waits for whoever takes the connection over."""
+        self._socket.transport.pause_reading()
+
+    def detach(self) -> socket.socket | None:
+        """The bare connection, for whoever goes on with it; here it is over. Both sides must know where the websocket
+        ends, and this side must have read nothing behind that.
+
+        Returns:
+            None where it cannot be had: something waits to be sent, or more than a socket is needed to speak on it.
+        """
+        bare = self._socket.transport.get_extra_info("socket")
+        if bare is None or not self.is_bare or self.unsent_bytes:
+            return None
+        own = socket.socket(fileno=os.dup(bare.fileno()))
+        self.abort()  # closes its own descriptor only
+        return own
 
     def allow(self, message_bytes: int) -> None:
         """Take messages up to this long from now on."""

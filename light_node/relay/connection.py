@@ -65,6 +65,11 @@ class RelayStream(Link):
         """Never: where the relay is says nothing of the party behind it."""
         return False
 
+    @property
+    def is_bare(self) -> bool:
+        """Never: the connection is the relay's."""
+        return False
+
     async def end(self) -> None:
         """Say that nothing more will be sent; receiving goes on.
 

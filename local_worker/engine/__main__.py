@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local_worker.engine", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--lanes-fd", type=int, help="where connections for lanes come from")
     parser.add_argument("--context-rows", type=int, help="else as many as fit")
     parser.add_argument("--sequences", type=int, help="else as many as fit")
     parser.add_argument("--gpu-layers", type=int, default=ALL_THAT_FIT)
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     try:
-        Server(connection, model).run()
+        Server(connection, model, _inherited(chosen.lanes_fd)).run()
     except FrameRefused as error:
         _note(f"engine: the service sent what is no request: {error}")
         return 3
@@ -101,6 +102,14 @@ def _loaded(chosen: argparse.Namespace, fitting: Fitting) -> LlamaModel:
         gpu_layers=fitting.gpu_layers,
         device=fitting.device,
     )
+
+
+def _inherited(descriptor: int | None) -> socket.socket | None:
+    if descriptor is None:
+        return None
+    handed = socket.socket(fileno=descriptor)
+    handed.set_inheritable(False)
+    return handed
 
 
 def _bind_to_parent() -> None:

@@ -11,6 +11,7 @@ A call fails with a leaf of `local_worker.engine.errors`. When the process ends,
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from dllm_protocol.errors import DllmError
 from local_worker.engine import errors
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind, frame
 from local_worker.engine.hidden import read_hidden
+from local_worker.engine.lane import Lane
+from local_worker.engine.lane_frames import NewLane, lane_frame
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
     MAX_TOP_K,
@@ -46,6 +49,7 @@ _FAILURES: dict[Failure, _Failed] = {
     Failure.DECODE_FAILED: errors.DecodeFailed,
     Failure.CANCELLED: errors.DecodeCancelled,
     Failure.BUSY: errors.EngineBusy,
+    Failure.MISLED: errors.DecodeMisled,
 }
 
 
@@ -68,6 +72,8 @@ class Engine(asyncio.Protocol):
         self._next_call = 1
         self._unsent: list[bytes] = []
         self._free: deque[int] = deque()
+        self._lanes: dict[int, Lane] = {}
+        self._next_lane = 1
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
@@ -171,6 +177,32 @@ class Engine(asyncio.Protocol):
         self._free.remove(slot)
         return Sequence(self, slot)
 
+    def take_lane(
+        self, connection: socket.socket, state: bytes, *, form: int, is_dialler: bool
+    ) -> Lane | None:
+        """Have the engine go on with a lane's connection, whose handshake is over.
+
+        Args:
+            connection: is closed here in any case.
+            state: what `SealedStream.hand_over` gave.
+            form: how hidden states go over it.
+            is_dialler: whether this side dialled; the other one sends nothing but a hello.
+
+        Returns:
+            The lane; None where the engine cannot have it.
+        """
+        number = self._next_lane
+        if not self._process.hand_over(number, connection) or not self.alive:
+            return None
+        self._next_lane = number % 0xFFFFFFFF + 1
+        lane = self._lanes[number] = Lane(number, self._end_lane)
+        self._send(lane_frame(NewLane(number, form, is_dialler, state)))
+        return lane
+
+    def _end_lane(self, lane: Lane) -> None:
+        if self._lanes.pop(lane.number, None) is not None:
+            self._send(frame(Kind.LANE_END, lane.number))
+
     @property
     def free_sequences(self) -> int:
         """How many more can be opened."""
@@ -205,7 +237,20 @@ class Engine(asyncio.Protocol):
 
     # --- inside
 
+    def _handle_lane(self, kind: Kind, number: int, body: bytes) -> None:
+        lane = self._lanes.get(number)
+        if lane is None:
+            return  # it was given up meanwhile
+        if kind is Kind.LANE_UP:
+            lane.rise()
+            return
+        del self._lanes[number]
+        lane.fall(body.decode(errors="replace"))
+
     def _handle(self, kind: Kind, call_id: int, body: bytes) -> None:
+        if kind in (Kind.LANE_UP, Kind.LANE_DOWN):
+            self._handle_lane(kind, call_id, body)
+            return
         if kind is Kind.READY and not self._ready.done():
             self._ready.set_result(read_ready(body))
             return
@@ -290,6 +335,9 @@ class Engine(asyncio.Protocol):
         for call in self._calls.values():
             call.fail(errors.EngineGone(message, hint=hint))
         self._calls.clear()
+        for lane in self._lanes.values():
+            lane.fall(message)
+        self._lanes.clear()
         if not self._ready.done():
             self._ready.set_exception(errors.EngineGone(message, hint=hint))
             self._ready.exception()

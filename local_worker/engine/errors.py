@@ -43,6 +43,12 @@ class DecodeCancelled(DllmError):
     code = "E_CANCELLED"
 
 
+class DecodeMisled(DllmError):
+    """What another stage told this one does not fit what its client says."""
+
+    code = "E_MISLED"
+
+
 class DecodeFailed(DllmError):
     """llama.cpp itself failed on a batch; the sequence was emptied."""
 

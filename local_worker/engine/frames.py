@@ -36,12 +36,17 @@ class Kind(IntEnum):
     VOCABULARY = 5
     FORWARD = 6
     TOKENIZE_MARKED = 7
+    LANE_ROW = 8
+    LANE = 9
+    LANE_END = 10
     READY = 16
     ROWS = 17
     FAILED = 18
     TOKENS = 19
     PIECES = 20
     HIDDEN = 21
+    LANE_UP = 22
+    LANE_DOWN = 23
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -56,6 +61,7 @@ class Failure(IntEnum):
     DECODE_FAILED = 4
     CANCELLED = 5
     BUSY = 6
+    MISLED = 7
 
 
 def frame(kind: Kind, call: int, body: bytes = b"") -> bytes:

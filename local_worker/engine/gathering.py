@@ -69,6 +69,11 @@ class Gathering:
         """Whether nobody who was answered has not asked again."""
         return not self._answered_s
 
+    def is_alone_but(self, sequence: int) -> bool:
+        """Whether nobody else is about to ask."""
+        now_s = self._clock_s()
+        return not any(one != sequence and self._is_about(one, now_s) for one in self._answered_s)
+
     def asked(self, sequence: int) -> None:
         """A request of this sequence came."""
         now_s = self._came_s = self._asked_s[sequence] = self._clock_s()

@@ -34,6 +34,8 @@ class HiddenAnswer:
     held_rows: int
     first_position: int
     rows: Hidden
+    sent: bool
+    """Whether they went to the next stage over a lane."""
 
 
 def are_usable(rows: Ids | Hidden) -> bool:
@@ -69,9 +71,11 @@ def read_forward(call: int, body: bytes) -> DecodeRequest:
     return DecodeRequest(call, sequence, first_position, top_k, bool(all_outputs), rows)
 
 
-def hidden_frame(call: int, last: bool, held_rows: int, first_position: int, rows: Hidden) -> bytes:
+def hidden_frame(
+    call: int, last: bool, held_rows: int, first_position: int, rows: Hidden, *, sent: bool = False
+) -> bytes:
     """The frame of one slice's hidden states."""
-    head = _HIDDEN.pack(last, held_rows, first_position, *rows.shape)
+    head = _HIDDEN.pack(last | sent << 1, held_rows, first_position, *rows.shape)
     return frame(Kind.HIDDEN, call, head + rows.astype("<f4", copy=False).tobytes())
 
 
@@ -83,11 +87,13 @@ def read_hidden(body: bytes) -> HiddenAnswer:
     """
     if len(body) < _HIDDEN.size:
         raise FrameRefused(f"a body of {len(body)} bytes is below {_HIDDEN.size}")
-    last, held_rows, first_position, count, width = _HIDDEN.unpack_from(body)
+    flags, held_rows, first_position, count, width = _HIDDEN.unpack_from(body)
+    if flags > 3:
+        raise FrameRefused(f"hidden states with flags {flags}")
     rows = _rows(body, _HIDDEN.size, count, width)
     if not are_usable(rows):
         raise FrameRefused("hidden states that are not all numbers")
-    return HiddenAnswer(bool(last), held_rows, first_position, rows)
+    return HiddenAnswer(bool(flags & 1), held_rows, first_position, rows, bool(flags & 2))
 
 
 def _rows(body: bytes, start: int, count: int, width: int) -> Hidden:

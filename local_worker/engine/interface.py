@@ -6,10 +6,20 @@ Two rooms answer to it: `local_worker.engine.client`, llama.cpp in a process of 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence as Ordered
 from typing import Literal, Protocol
 
-from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, RowOutput
+from local_worker.engine.lane import Lane
+from local_worker.engine.lane_frames import NO_TOKEN
+from local_worker.engine.messages import (
+    EngineInfo,
+    EngineVocabulary,
+    Hidden,
+    LaneAnswer,
+    RowOutput,
+    Ticket,
+)
 
 
 class ServingSequence(Protocol):
@@ -58,6 +68,17 @@ class ServingSequence(Protocol):
         """
         ...
 
+    async def over_lanes(
+        self, first_position: int, ticket: Ticket, *, token: int = NO_TOKEN, top_k: int = 1
+    ) -> LaneAnswer:
+        """One row whose hidden state comes over a lane (in a first chunk: of ``token``) and may go on over another.
+
+        Raises:
+            As `decode`; DecodeCancelled also where the lane ends before the row has come.
+            DecodeMisled: the last stage gave out another token as the likeliest.
+        """
+        ...
+
     def cancel(self) -> None:
         """Stop a decode that is under way; it fails with `DecodeCancelled`."""
         ...
@@ -101,6 +122,12 @@ class ServingEngine(Protocol):
         Raises:
             EngineFull, EngineGone
         """
+        ...
+
+    def take_lane(
+        self, connection: socket.socket, state: bytes, *, form: int, is_dialler: bool
+    ) -> Lane | None:
+        """Go on with a lane's connection, whose handshake is over; None where that cannot be."""
         ...
 
     async def tokenize(self, text: str) -> list[int]:

@@ -67,6 +67,18 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """How one row goes over lanes: as part of the client's ``request``, in over one lane and out over another.
+
+    Lanes are numbered by the service; 0 is none.
+    """
+
+    request: int
+    lane_in: int
+    lane_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeRequest:
     """Rows to decode: ``inputs`` (token ids, or a chunk's hidden states) at ``first_position`` onwards in ``sequence``;
     KV from there on is dropped first.
@@ -78,6 +90,7 @@ class DecodeRequest:
     top_k: int
     all_outputs: bool
     inputs: Ids | Hidden
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +113,16 @@ class RowsAnswer:
     last: bool
     held_rows: int
     rows: list[RowOutput]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LaneAnswer:
+    """What became of a row that went over lanes: its hidden state [1, n_embd], or its logits."""
+
+    hidden: Hidden | None
+    rows: list[RowOutput]
+    sent: bool
+    """Whether the engine itself sent the hidden state on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,9 +40,24 @@ def default_threads() -> int:
 class EngineProcess:
     """A child process and where it writes its log."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, log_path: Path, handing: socket.socket | None = None
+    ) -> None:
+        """``handing``: what connections are handed over by; none where the system cannot."""
         self._process = process
+        self._handing = handing
         self.log_path = log_path
+
+    def hand_over(self, number: int, connection: socket.socket) -> bool:
+        """Give the process a connection of ours, under a number: whether it went. Ours is closed in any case."""
+        with connection:
+            if self._handing is None:
+                return False
+            try:
+                socket.send_fds(self._handing, [struct.pack("<I", number)], [connection.fileno()])
+            except OSError:
+                return False
+            return True
 
     @property
     def pid(self) -> int:
@@ -54,28 +70,32 @@ class EngineProcess:
     ) -> tuple[EngineProcess, socket.socket]:
         """The process and our end of its socket; ``options`` are its command line's."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        handing, handed = socket.socketpair(type=socket.SOCK_DGRAM)
+        with theirs, handed:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
             ours.setblocking(False)
+            handing.setblocking(False)
             log = _open_log(log_path)
             try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-m", "local_worker.engine"),
                     *(f"--model={model_path}", "--socket-fd", str(theirs.fileno())),
+                    *("--lanes-fd", str(handed.fileno())),
                     *options,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), handed.fileno()),
                     env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
                 )
             except BaseException:
                 ours.close()
+                handing.close()
                 raise
             finally:
                 os.close(log)
-        return cls(process, log_path), ours
+        return cls(process, log_path, handing), ours
 
     async def end(self, timeout_s: float) -> str:
         """Wait for the end that a closed socket brings, then insist: how it ended, in words."""
@@ -85,6 +105,8 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             code = await self._process.wait()
+        if self._handing is not None:
+            self._handing.close()
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit status {code}"

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from local_worker.engine.frames import Failure, FrameRefused
 from local_worker.engine.hidden import are_usable, hidden_frame
 from local_worker.engine.messages import (
@@ -21,6 +23,7 @@ from local_worker.engine.messages import (
     Ids,
     Logits,
     RowOutput,
+    Ticket,
     failure_frame,
     rows_frame,
 )
@@ -52,6 +55,13 @@ class Decoder(Protocol):
     def truncate(self, sequence: int, rows: int) -> bool: ...
 
 
+class Outlet(Protocol):
+    """Who sends rows to other engines; see `local_worker.engine.lane_desk`."""
+
+    def row(self, ticket: Ticket, position: int, rows: Hidden) -> bool: ...
+    def logits(self, ticket: Ticket, position: int, sequence: int, row: Logits) -> None: ...
+
+
 @dataclass(slots=True)
 class _Job:
     request: DecodeRequest
@@ -81,6 +91,7 @@ class Scheduler:
         self._held = [0] * decoder.sequences
         self._slice_is_due = False
         self._answered: list[int] = []
+        self.outlet: Outlet | None = None
 
     @property
     def busy(self) -> bool:
@@ -146,6 +157,34 @@ class Scheduler:
         if len(request.inputs) > SHORT_ROWS:
             self._turns.append(sequence)
         return []
+
+    def decode_ahead(self, sequence: int, position: int, token: int) -> Hidden | None:
+        """The hidden state of a row that nobody has asked for; None where it cannot be had.
+
+        It is in no count, and stands in the KV cache until `keep_ahead` or `take_back_ahead`.
+        """
+        decoder = self._decoder
+        fits = position == self._held[sequence] < decoder.context_rows and token < decoder.vocab_size
+        if self._jobs or not fits or not decoder.role.gives_hidden:
+            return None
+        try:
+            (rows,) = decoder.decode([Rows(sequence, position, np.array([token], dtype=np.int32), 1)])
+        except BatchFailed:
+            self.take_back_ahead(sequence, position)  # whoever asks for this row hears the reason
+            return None
+        if not are_usable(rows):
+            self.take_back_ahead(sequence, position)
+            return None
+        return rows
+
+    def keep_ahead(self, sequence: int, rows: int) -> int:
+        """What was decoded ahead was asked for: the rows that the sequence holds now."""
+        self._held[sequence] = rows
+        return rows
+
+    def take_back_ahead(self, sequence: int, position: int) -> None:
+        """What was decoded ahead is not wanted."""
+        self._decoder.truncate(sequence, position)
 
     def _refusal(self, request: DecodeRequest) -> tuple[Failure, str] | None:
         sequence, first, count = request.sequence, request.first_position, len(request.inputs)
@@ -271,6 +310,10 @@ class Scheduler:
             return self._hand_on(part, held, logits)
         first = held - len(logits)
         rows: list[RowOutput] = []
+        ticket = job.request.ticket
+        if ticket is not None and self.outlet is not None and len(logits):
+            # First of all: the first stage begins while the rest is read and told.
+            self.outlet.logits(ticket, held, part.sequence, logits[-1])
         try:
             for index, row in enumerate(logits):
                 rows.append(self._top_k.read(row, first + index, job.request.top_k))
@@ -290,10 +333,12 @@ class Scheduler:
             return self._fail(
                 [part.sequence], f"the rows at position {part.first_position} are not all numbers"
             )
+        ticket = job.request.ticket
+        sent = ticket is not None and self.outlet is not None and self.outlet.row(ticket, held - 1, rows)
         last = job.left == 0
         if last:
             self._drop(part.sequence)
-        return [hidden_frame(job.request.call, last, held, part.first_position, rows)]
+        return [hidden_frame(job.request.call, last, held, part.first_position, rows, sent=sent)]
 
     def _fail(self, sequences: Iterable[int], message: str) -> list[bytes]:
         answers = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,17 @@ import numpy as np
 from local_worker.engine import errors
 from local_worker.engine.frames import FrameRefused, Kind, frame
 from local_worker.engine.hidden import HiddenAnswer, forward_frame
-from local_worker.engine.messages import MAX_TOP_K, DecodeRequest, Hidden, Ids, RowOutput, decode_frame
+from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder, order_frame
+from local_worker.engine.messages import (
+    MAX_TOP_K,
+    DecodeRequest,
+    Hidden,
+    Ids,
+    LaneAnswer,
+    RowOutput,
+    Ticket,
+    decode_frame,
+)
 
 if TYPE_CHECKING:
     from local_worker.engine.client import Engine
@@ -21,13 +32,15 @@ if TYPE_CHECKING:
 class Call:
     """One call that waits for its answer; ``rows`` and ``hidden`` gather its slices."""
 
-    __slots__ = ("answer", "hidden", "rows", "sequence")
+    __slots__ = ("answer", "hidden", "rows", "sent", "sequence")
 
     def __init__(self, sequence: Sequence | None) -> None:
         self.answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.sequence = sequence
         self.rows: list[RowOutput] = []
         self.hidden: list[Hidden] = []
+        self.sent = False
+        """Whether the engine itself sent the hidden state on."""
 
     def succeed(self, value: object) -> None:
         if not self.answer.done():
@@ -36,6 +49,7 @@ class Call:
     def take(self, answer: HiddenAnswer) -> bool:
         """One slice of hidden states; returns whether it was the last."""
         self.hidden.append(answer.rows)
+        self.sent = answer.sent
         if self.sequence is not None:
             self.sequence.held_rows = answer.held_rows
         if answer.last:
@@ -112,6 +126,20 @@ class Sequence:
         self._check_direction(takes_hidden=True, gives_hidden=False)
         return (await self._run(first_position, hidden, top_k, outputs == "all")).rows
 
+    async def over_lanes(
+        self, first_position: int, ticket: Ticket, *, token: int = NO_TOKEN, top_k: int = 1
+    ) -> LaneAnswer:
+        """One row whose hidden state comes over a lane (in a first chunk: of ``token``) and may go on over another.
+
+        Raises:
+            As `decode`; DecodeCancelled also where the lane ends before the row has come.
+            DecodeMisled: the last stage gave out another token as the likeliest.
+        """
+        self._require_free()
+        order = LaneOrder(0, self._slot, first_position, top_k, ticket, token)
+        call = await self._asked(lambda number: order_frame(order, number))
+        return LaneAnswer(call.hidden[0] if call.hidden else None, call.rows, call.sent)
+
     def _check_direction(self, *, takes_hidden: bool, gives_hidden: bool) -> None:
         info = self._engine.info
         if (info.takes_hidden, info.gives_hidden) != (takes_hidden, gives_hidden):
@@ -122,10 +150,7 @@ class Sequence:
             )
 
     async def _run(self, first_position: int, inputs: Ids | Hidden, top_k: int, all_outputs: bool) -> Call:
-        if not self._open:
-            raise errors.DecodeRefused("the sequence is closed")
-        if self._waiting is not None and not self._waiting.answer.done():
-            raise errors.EngineBusy(f"sequence {self._slot} is decoding already")
+        self._require_free()
         if first_position < 0 or not 1 <= top_k <= MAX_TOP_K:
             raise errors.DecodeRefused(f"rows from {first_position} on with {top_k} logits each")
         if len(inputs) > self._engine.info.context_rows:
@@ -133,10 +158,19 @@ class Sequence:
                 f"{len(inputs)} rows, the context holds {self._engine.info.context_rows}"
             )
         request = DecodeRequest(0, self._slot, first_position, top_k, all_outputs, inputs)
+        write = forward_frame if inputs.ndim == 2 else decode_frame
+        return await self._asked(lambda call: write(request, call))
+
+    def _require_free(self) -> None:
+        if not self._open:
+            raise errors.DecodeRefused("the sequence is closed")
+        if self._waiting is not None and not self._waiting.answer.done():
+            raise errors.EngineBusy(f"sequence {self._slot} is decoding already")
+
+    async def _asked(self, frame_of: Callable[[int], bytes]) -> Call:
         self._call, call = self._engine._register(self)
         try:
-            write = forward_frame if inputs.ndim == 2 else decode_frame
-            self._engine._send(write(request, self._call))
+            self._engine._send(frame_of(self._call))
         except (OverflowError, struct.error, FrameRefused) as error:
             del self._engine._calls[self._call]
             raise errors.DecodeRefused(

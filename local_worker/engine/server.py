@@ -7,12 +7,14 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
 from local_worker.engine.gathering import Choice, Gathering
 from local_worker.engine.hidden import read_forward
+from local_worker.engine.lane_frames import NewLane, read_lane, read_order
 from local_worker.engine.llama import LlamaModel
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
@@ -27,14 +29,22 @@ from local_worker.engine.rows import BatchFailed
 from local_worker.engine.scheduler import Scheduler
 from local_worker.engine.words_only import WordsOnly
 
+if TYPE_CHECKING:
+    from local_worker.engine.lane_desk import LaneDesk
+
 _READ_BYTES = 1 << 20
 
 
 class Server:
     """One model served to one parent over one socket."""
 
-    def __init__(self, connection: socket.socket, model: LlamaModel | WordsOnly) -> None:
+    def __init__(
+        self, connection: socket.socket, model: LlamaModel | WordsOnly, handed: socket.socket | None = None
+    ) -> None:
+        """``handed``: where connections for lanes come from the parent."""
         self._connection = connection
+        self._handed = handed
+        self._desk: LaneDesk | None = None
         self._model = model
         self._scheduler = Scheduler(model)
         self._reader = FrameReader()
@@ -77,7 +87,7 @@ class Server:
             self._next = choice.sequences
             if not choice.wait_s:
                 return True
-            select.select([self._connection], [], [], choice.wait_s)
+            self._listen(choice.wait_s)
         return False
 
     def _choice(self) -> Choice:
@@ -96,13 +106,40 @@ class Server:
             if (data := self._receive_now()) is not None:
                 return data
             self._scheduler.run_ahead()
-        return self._connection.recv(_READ_BYTES)
+        if self._desk is None or not self._desk.is_used:
+            return self._connection.recv(_READ_BYTES)
+        self._listen(None)
+        return None if self._scheduler.busy else self._receive_now()
 
     def _receive_now(self) -> bytes | None:
+        if self._desk is not None and self._desk.is_used:
+            self._listen(0.0)
         try:
             return self._connection.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+
+    def _listen(self, wait_s: float | None) -> None:
+        """Wait for the parent or a lane, no longer than this, and take in what lanes say."""
+        poll, desk = select.poll(), self._desk
+        poll.register(self._connection, select.POLLIN)
+        lanes = {} if desk is None else {end.fileno(): end for end in desk.ends}
+        for number, end in lanes.items():
+            poll.register(number, select.POLLIN | (select.POLLOUT if end.has_unsent else 0))
+        for number, events in poll.poll(None if wait_s is None else 1000 * wait_s):
+            if number not in lanes or desk is None:
+                continue
+            if events & select.POLLOUT:
+                desk.flush(lanes[number].number)
+            if events & ~select.POLLOUT:
+                for request in desk.hear(lanes[number].number):
+                    self._take(request)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say what came up at lanes."""
+        if self._desk is not None and (said := self._desk.said()):
+            self._connection.sendall(b"".join(said))
 
     def _handle(self, data: bytes) -> None:
         for kind, call, body in self._reader.feed(data):
@@ -114,11 +151,17 @@ class Server:
             return self._submit(read_decode(call, body))
         if kind is Kind.FORWARD:
             return self._submit(read_forward(call, body))
+        if kind in (Kind.LANE_ROW, Kind.LANE, Kind.LANE_END):
+            return self._lane_answers(kind, call, body)
         if kind is Kind.CANCEL:
+            if self._desk is not None and self._desk.cancel(call):
+                return self._desk.said()
             return self._scheduler.cancel(call)
         if kind is Kind.CLEAR and len(body) == 4:
             sequence = struct.unpack("<I", body)[0]
             self._gathering.forget(sequence)
+            if self._desk is not None:
+                self._desk.forget(sequence)
             return self._scheduler.clear(sequence)
         if kind in (Kind.TOKENIZE, Kind.TOKENIZE_MARKED) and len(body) <= MAX_TEXT_BYTES:
             return [self._tokenize(call, body, marked=kind is Kind.TOKENIZE_MARKED)]
@@ -127,8 +170,49 @@ class Server:
         raise FrameRefused(f"a {kind.name} of {len(body)} bytes is no request")
 
     def _submit(self, request: DecodeRequest) -> list[bytes]:
+        if self._desk is not None:
+            self._desk.others(request.sequence)
         self._gathering.asked(request.sequence)
         return self._scheduler.submit(request)
+
+    def _take(self, request: DecodeRequest) -> None:
+        """A row came over a lane, with an order for it."""
+        self._gathering.asked(request.sequence)
+        for answer in self._scheduler.submit(request):
+            self._connection.sendall(answer)
+
+    def _lane_answers(self, kind: Kind, call: int, body: bytes) -> list[bytes]:
+        if kind is Kind.LANE:
+            self._take_lane(read_lane(call, body))
+        elif self._desk is None:
+            if kind is Kind.LANE_ROW:
+                return [failure_frame(call, Failure.CANCELLED, "there is no lane")]
+        elif kind is Kind.LANE_END:
+            self._desk.end(call)
+        else:
+            for request in self._desk.order(read_order(call, body)):
+                self._take(request)
+        return [] if self._desk is None else self._desk.said()
+
+    def _take_lane(self, lane: NewLane) -> None:
+        """Take over a connection that the parent handed to this process."""
+        # Only engines that ever stand in a line pay for the import of what seals.
+        from local_worker.engine.lane_desk import LaneDesk
+        from local_worker.engine.lane_end import LaneBroken, LaneEnd
+
+        if self._handed is None:
+            raise FrameRefused("a lane for an engine that takes none")
+        number, descriptors, _, _ = socket.recv_fds(self._handed, 4, 1)
+        if len(descriptors) != 1 or struct.unpack("<I", number)[0] != lane.number:
+            raise FrameRefused(f"lane {lane.number} came without its connection")
+        if self._desk is None:
+            self._desk = LaneDesk(self._scheduler, self._model.n_embd, self._gathering.is_alone_but)
+        connection = socket.socket(fileno=descriptors[0])
+        try:
+            self._desk.add(LaneEnd(connection, lane))
+        except LaneBroken as error:
+            connection.close()
+            self._desk.refuse(lane.number, str(error))
 
     def _vocabulary(self, call: int) -> bytes:
         if self._pieces is None:

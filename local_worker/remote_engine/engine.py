@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from local_worker.engine import errors
 from local_worker.engine.client import Engine
+from local_worker.engine.lane import Lane
 from local_worker.engine.messages import EngineInfo, EngineVocabulary
 from local_worker.remote_engine.asking import Asker
 from local_worker.remote_engine.errors import RemoteModelChanged
@@ -108,6 +110,13 @@ class RemoteEngine:
     def give_back(self, sequence: RemoteSequence) -> None:
         """A sequence was closed."""
         self._sequences.discard(sequence)
+
+    def take_lane(
+        self, connection: socket.socket, state: bytes, *, form: int, is_dialler: bool
+    ) -> Lane | None:
+        """A server serves whole models: never."""
+        connection.close()
+        return None
 
     async def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, by the model file's own tokenizer.

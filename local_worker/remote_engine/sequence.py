@@ -7,7 +7,8 @@ from collections.abc import Sequence as Ordered
 from typing import TYPE_CHECKING, Final, Literal
 
 from local_worker.engine import errors
-from local_worker.engine.messages import MAX_TOP_K, Hidden, RowOutput
+from local_worker.engine.lane_frames import NO_TOKEN
+from local_worker.engine.messages import MAX_TOP_K, Hidden, LaneAnswer, RowOutput, Ticket
 from local_worker.remote_engine.following import Following
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ class RemoteSequence:
             DecodeRefused: always.
         """
         raise _no_chunk(f"{outputs} of {len(hidden)} rows from {first_position} on, {top_k} logits each")
+
+    async def over_lanes(
+        self, first_position: int, ticket: Ticket, *, token: int = NO_TOKEN, top_k: int = 1
+    ) -> LaneAnswer:
+        """A server serves whole models.
+
+        Raises:
+            DecodeRefused: always.
+        """
+        raise _no_chunk(f"row {first_position} of request {ticket.request}")
 
     def cancel(self) -> None:
         """Stop a decode that is under way; it fails with `DecodeCancelled`."""

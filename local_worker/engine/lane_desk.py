@@ -1,0 +1,309 @@
+"""Rows that go from one engine to the next over lanes, and what the likeliest next token is good for.
+
+An order says which row is to be computed; the row itself comes over a lane, before the order or behind it. What it
+becomes goes out over another lane at once, and to the service as every answer does: it keeps a copy, counts rows, and
+tells the client. So the service decides everything, and stands in nobody's way.
+
+At the first stage the last one's lane brings the likeliest next token. Its row is computed ahead of the order for it,
+and handed on under the request that will be the client's if it agrees.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from dllm_protocol.lane import KIND_BF16, KIND_F32, KIND_TOKEN, LaneMessage, token_body
+from local_worker.engine.frames import Failure, Kind, frame
+from local_worker.engine.hidden import hidden_frame
+from local_worker.engine.lane_end import LaneBroken, LaneEnd
+from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder
+from local_worker.engine.messages import DecodeRequest, Hidden, Logits, Ticket, failure_frame
+from local_worker.engine.ring import Ring
+from local_worker.engine.scheduler import Scheduler
+from local_worker.errors import RowsUnusable
+from local_worker.hidden_form import pack, unpack
+
+MAX_LANES: Final = 256
+MAX_EARLY_ROWS: Final = 4
+"""Rows that may come before their orders; of more the oldest go, which nobody will ask for any more."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    end: LaneEnd
+    early: deque[LaneMessage] = field(default_factory=lambda: deque(maxlen=MAX_EARLY_ROWS))
+    waiting: LaneOrder | None = None
+    """An order whose row has not come."""
+    newest: LaneOrder | None = None
+    """At a first stage: the order that a token would come behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """A row that was computed ahead at the first stage, and has gone on."""
+
+    request: int
+    sequence: int
+    position: int
+    token: int
+    rows: Hidden
+
+    def is_ordered_by(self, order: LaneOrder) -> bool:
+        """Whether this is the very row."""
+        return (self.position, self.token) == (order.first_position, order.token)
+
+
+class LaneDesk:
+    """All lanes of an engine. No clock, and no I/O but the lanes' own."""
+
+    def __init__(self, scheduler: Scheduler, n_embd: int, is_alone: Callable[[int], bool]) -> None:
+        """Prepare.
+
+        Args:
+            n_embd: numbers of a hidden state.
+            is_alone: whether nobody but this sequence is about to ask for rows.
+        """
+        self._scheduler = scheduler
+        self._n_embd = n_embd
+        self._is_alone = is_alone
+        self._lanes: dict[int, _Lane] = {}
+        self._ring = Ring()
+        self._guess: _Guess | None = None
+        self._said: list[bytes] = []
+        scheduler.outlet = self
+
+    @property
+    def ends(self) -> Iterable[LaneEnd]:
+        """The lanes that stand."""
+        return [lane.end for lane in self._lanes.values()]
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there are any."""
+        return bool(self._lanes)
+
+    def said(self) -> list[bytes]:
+        """Frames for the service that came up since the last call."""
+        said, self._said = self._said, []
+        return said
+
+    def add(self, end: LaneEnd) -> None:
+        """Take a lane on."""
+        if len(self._lanes) >= MAX_LANES:
+            end.close()
+            self._tell_down(end.number, f"{MAX_LANES} lanes stand already")
+            return
+        self._lanes[end.number] = _Lane(end)
+
+    def refuse(self, number: int, reason: str) -> None:
+        """A lane could not be taken on."""
+        self._tell_down(number, reason)
+
+    def end(self, number: int) -> None:
+        """The service gives a lane up."""
+        if number in self._lanes:
+            self._drop(number, "the service gave it up")
+
+    def hear(self, number: int) -> list[DecodeRequest]:
+        """A lane has something to say: requests that can be decoded now."""
+        lane = self._lanes.get(number)
+        if lane is None:
+            return []
+        ready: list[DecodeRequest] = []
+        try:
+            was_up = lane.end.is_up
+            messages = lane.end.receive()
+            if lane.end.is_up and not was_up:
+                self._said.append(frame(Kind.LANE_UP, number))
+            for message in messages:
+                ready += self._came(lane, message)
+        except LaneBroken as error:
+            self._drop(number, str(error))
+        return ready
+
+    def flush(self, number: int) -> None:
+        """A lane takes bytes again."""
+        lane = self._lanes.get(number)
+        try:
+            if lane is not None:
+                lane.end.flush()
+        except LaneBroken as error:
+            self._drop(number, str(error))
+
+    def order(self, order: LaneOrder) -> list[DecodeRequest]:
+        """Take an order: its request, if it can be decoded now."""
+        if order.token != NO_TOKEN:
+            return self._entry(order)
+        lane = self._lanes.get(order.ticket.lane_in)
+        if lane is None:
+            self._refuse(order, Failure.CANCELLED, "the lane that its row was to come over has ended")
+            return []
+        if lane.waiting is not None:
+            self._refuse(lane.waiting, Failure.CANCELLED, "another order came")
+        if order.ticket.lane_out in self._lanes:
+            self._ring.asked(order.ticket.lane_out, order.ticket.request, order.first_position)
+        lane.waiting = order
+        try:
+            return self._match(lane)
+        except LaneBroken as error:
+            self._drop(lane.end.number, str(error))
+            return []
+
+    def _entry(self, order: LaneOrder) -> list[DecodeRequest]:
+        """At the first stage: the row may have been computed already."""
+        ticket = order.ticket
+        lane = self._lanes.get(ticket.lane_in)
+        if lane is not None:
+            lane.newest = order
+        guess = self._guess if self._guess and self._guess.sequence == order.sequence else None
+        if guess is not None:
+            self._guess = None
+            if guess.request == ticket.request and guess.is_ordered_by(order):
+                held = self._scheduler.keep_ahead(order.sequence, order.first_position + 1)
+                answer = hidden_frame(order.call, True, held, order.first_position, guess.rows, sent=True)
+                self._said.append(answer)
+                return []
+            self._scheduler.take_back_ahead(guess.sequence, guess.position)
+            if guess.request == ticket.request:
+                words = "the last stage told this one another token than the client says is likeliest"
+                self._refuse(order, Failure.MISLED, words)
+                return []
+        inputs = np.array([order.token], dtype=np.int32)
+        return [self._request(order, inputs)]
+
+    @staticmethod
+    def _request(order: LaneOrder, inputs: np.ndarray) -> DecodeRequest:
+        return DecodeRequest(
+            order.call, order.sequence, order.first_position, order.top_k, False, inputs, order.ticket
+        )
+
+    def _came(self, lane: _Lane, message: LaneMessage) -> list[DecodeRequest]:
+        if lane.end.is_dialler:
+            raise LaneBroken("a stage behind has nothing to say over a lane")
+        if message.kind == KIND_TOKEN:
+            self._take_token(lane, message)
+            return []
+        if message.kind not in (KIND_F32, KIND_BF16):
+            raise LaneBroken(f"a message of kind {message.kind} came")
+        lane.early.append(message)
+        return self._match(lane)
+
+    def _match(self, lane: _Lane) -> list[DecodeRequest]:
+        """The row of the order that waits, if it has come. Requests count up: what is for an earlier one is not wanted.
+
+        Raises:
+            LaneBroken: what came for it is not its row.
+        """
+        order = lane.waiting
+        while order is not None and lane.early:
+            message = lane.early[0]
+            if message.request > order.ticket.request:
+                return []
+            lane.early.popleft()
+            if message.request < order.ticket.request:
+                continue
+            if message.position != order.first_position:
+                raise LaneBroken(f"row {message.position} came, row {order.first_position} was awaited")
+            try:
+                inputs = unpack(message.body, 1, self._n_embd, message.kind)
+            except RowsUnusable as error:
+                raise LaneBroken(error.message) from error
+            lane.waiting = None
+            return [self._request(order, inputs)]
+        return []
+
+    def _take_token(self, lane: _Lane, message: LaneMessage) -> None:
+        """Compute the likeliest next row ahead, where that keeps nobody waiting."""
+        newest, token = lane.newest, message.token
+        if newest is None or self._scheduler.busy:
+            return
+        ticket = newest.ticket
+        expected = (ticket.request + 1, newest.first_position + 1)
+        out = self._lanes.get(ticket.lane_out)
+        if (message.request, message.position) != expected or out is None or not out.end.is_up:
+            return
+        if not self._is_alone(newest.sequence):
+            return
+        if self._guess is not None:
+            if self._guess.sequence == newest.sequence:
+                return
+            self.others(self._guess.sequence)
+        rows = self._scheduler.decode_ahead(newest.sequence, message.position, token)
+        if rows is None:
+            return
+        if self.row(Ticket(message.request, 0, ticket.lane_out), message.position, rows):
+            self._guess = _Guess(message.request, newest.sequence, message.position, token, rows.copy())
+        else:
+            self._scheduler.take_back_ahead(newest.sequence, message.position)
+
+    # --- what the scheduler tells
+
+    def row(self, ticket: Ticket, position: int, rows: Hidden) -> bool:
+        """A row is ready to go on: whether it went."""
+        lane = self._lanes.get(ticket.lane_out)
+        if lane is None or not lane.end.is_up or not lane.end.is_dialler or len(rows) != 1:
+            return False
+        return self._send(lane.end, lane.end.form, ticket.request, position, pack(rows, lane.end.form))
+
+    def logits(self, ticket: Ticket, position: int, sequence: int, row: Logits) -> None:
+        """The logits of the token at ``position`` are known: the first stage may be told the likeliest."""
+        lane = self._lanes.get(ticket.lane_out)
+        if lane is None or not lane.end.is_up or not lane.end.is_dialler or not self._is_alone(sequence):
+            return
+        if self._ring.tells(ticket.lane_out):
+            likeliest = int(row.argmax())
+            self._send(lane.end, KIND_TOKEN, ticket.request + 1, position, token_body(likeliest))
+
+    def _send(self, end: LaneEnd, kind: int, request: int, position: int, body: bytes) -> bool:
+        try:
+            end.send(kind, request, position, body)
+        except LaneBroken as error:
+            self._drop(end.number, str(error))
+            return False
+        return True
+
+    # --- what ends
+
+    def others(self, sequence: int) -> None:
+        """A request that goes over no lane came for a sequence: what was computed ahead there is void."""
+        if self._guess is not None and self._guess.sequence == sequence:
+            self._scheduler.take_back_ahead(sequence, self._guess.position)
+            self._guess = None
+
+    def cancel(self, call: int) -> bool:
+        """Give up an order whose row has not come; False where there is none."""
+        for lane in self._lanes.values():
+            if lane.waiting is not None and lane.waiting.call == call:
+                order, lane.waiting = lane.waiting, None
+                self._refuse(order, Failure.CANCELLED, "cancelled before its row came")
+                return True
+        return False
+
+    def forget(self, sequence: int) -> None:
+        """A sequence is to serve another session."""
+        self.others(sequence)
+        for lane in self._lanes.values():
+            if lane.newest is not None and lane.newest.sequence == sequence:
+                lane.newest = None
+            if lane.waiting is not None and lane.waiting.sequence == sequence:
+                self.cancel(lane.waiting.call)
+
+    def _drop(self, number: int, reason: str) -> None:
+        lane = self._lanes.pop(number)
+        lane.end.close()
+        self._ring.forget(number)
+        if lane.waiting is not None:
+            self._refuse(lane.waiting, Failure.CANCELLED, f"the lane ended: {reason}")
+        self._tell_down(number, reason)
+
+    def _refuse(self, order: LaneOrder, failure: Failure, words: str) -> None:
+        held = self._scheduler.held_rows(order.sequence)
+        self._said.append(failure_frame(order.call, failure, words, held))
+
+    def _tell_down(self, number: int, reason: str) -> None:
+        self._said.append(frame(Kind.LANE_DOWN, number, reason.encode()[:300]))

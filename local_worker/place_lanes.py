@@ -1,0 +1,98 @@
+"""The lanes of one session's place: in from the stage before, out to the one behind.
+
+At the last stage the way out is to the first one, which hears what the likeliest token is; at the first the way in is
+from the last. A lane is made when the first single row is asked for, and not once more in the same line: whatever goes
+over lanes can go over links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dllm_protocol.errors import ChannelRefused
+from dllm_protocol.messages import FORM_F32
+from dllm_protocol.stage_link import StageLink, StageReady
+from light_node.channel.dialing import first_that_answers
+from light_node.channel.limits import ChannelLimits
+from light_node.channel.link import Link
+from local_worker.engine.interface import ServingEngine
+from local_worker.engine.lane import Lane
+from local_worker.engine.messages import Ticket
+from local_worker.next_stage import DIAL_MS, StageDialing, claim_stage
+
+
+class PlaceLanes:
+    """At most one lane in and one out."""
+
+    def __init__(self, engine: Callable[[], ServingEngine]) -> None:
+        """``engine``: who goes on with them."""
+        self._engine = engine
+        self._into: Lane | None = None
+        self._out: Lane | None = None
+
+    def ticket(self, request: int, *, is_first: bool) -> Ticket | None:
+        """How a row goes over lanes now; None where it does not."""
+        into, out = (lane.number if lane and lane.is_up else 0 for lane in (self._into, self._out))
+        return Ticket(request, into, out) if (out if is_first else into) else None
+
+    @property
+    def has_out(self) -> bool:
+        """Whether there is a lane out that has not ended."""
+        return self._out is not None and not self._out.reason
+
+    @property
+    def into_reason(self) -> str:
+        """Why the lane in has ended; empty while it stands."""
+        return self._into.reason if self._into is not None else "there is none"
+
+    async def dial(self, to: StageDialing, form: int, limits: ChannelLimits) -> None:
+        """Make a lane out.
+
+        Raises:
+            DllmError: why there is none.
+        """
+
+        async def claim(link: Link, deadline_s: float) -> None:
+            if not link.is_bare:
+                return
+            stage = await claim_stage(link, to, deadline_s, lane=True)
+            self.close_out()
+            self._out = self._handed_over(link, stage, form, is_dialler=True)
+
+        await first_that_answers(to.record.endpoints, claim, timeout_ms=DIAL_MS, limits=limits)
+
+    async def take(self, link: Link, stage: StageLink, width: int) -> None:
+        """Take a lane in, from a stage that proved itself.
+
+        Raises:
+            ChannelRefused: this connection, or this engine, makes none.
+        """
+        self.close_into()
+        link.hold()  # what comes behind the answer is not this process's
+        await link.send(stage.seal(StageReady(width)))
+        self._into = self._handed_over(link, stage, FORM_F32, is_dialler=False)
+        if self._into is None:
+            raise ChannelRefused("no lane can be made here")
+
+    def _handed_over(self, link: Link, stage: StageLink, form: int, *, is_dialler: bool) -> Lane | None:
+        connection = link.detach()
+        if connection is None:
+            return None
+        return self._engine().take_lane(connection, stage.hand_over(), form=form, is_dialler=is_dialler)
+
+    def close_into(self) -> None:
+        """Another provider stands before this stage, or none."""
+        if self._into is not None:
+            self._into.close()
+        self._into = None
+
+    def close_out(self) -> None:
+        """Another provider stands behind this stage, or none."""
+        if self._out is not None:
+            self._out.close()
+        self._out = None
+
+    def close(self) -> None:
+        """Give both up."""
+        self.close_into()
+        self.close_out()
