@@ -4,8 +4,9 @@ An order says which row is to be computed; the row itself comes over a lane, bef
 becomes goes out over another lane at once, and to the service as every answer does: it keeps a copy, counts rows, and
 tells the client. So the service decides everything, and stands in nobody's way.
 
-At the first stage the last one's lane brings the likeliest next token. Its row is computed ahead of the order for it,
-and handed on under the request that will be the client's if it agrees.
+At the first stage the last one's lane brings the likeliest next token. Its row is decoded ahead of the order for it,
+and handed on under the request that will be the client's if it agrees; the next stages do the same with what reaches
+them. Each of them is one row ahead at most, and answers nobody before the order has come.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ from typing import Final
 
 import numpy as np
 
-from dllm_protocol.lane import KIND_BF16, KIND_F32, KIND_TOKEN, LaneMessage, token_body
+from dllm_protocol.errors import ChannelRefused
+from dllm_protocol.lane import KIND_F32, KIND_TOKEN, LaneMessage, token_body
 from local_worker.engine.frames import Failure, Kind, frame
 from local_worker.engine.hidden import hidden_frame
 from local_worker.engine.lane_end import LaneBroken, LaneEnd
 from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder
-from local_worker.engine.messages import DecodeRequest, Hidden, Logits, Ticket, failure_frame
+from local_worker.engine.messages import (
+    DecodeRequest,
+    Hidden,
+    Ids,
+    Logits,
+    Ticket,
+    failure_frame,
+    rows_frame,
+)
 from local_worker.engine.ring import Ring
 from local_worker.engine.scheduler import Scheduler
-from local_worker.errors import RowsUnusable
 from local_worker.hidden_form import pack, unpack
 
 MAX_LANES: Final = 256
@@ -35,23 +44,26 @@ MAX_EARLY_ROWS: Final = 4
 
 @dataclass(slots=True)
 class _Lane:
+    """One lane. What comes over it stays in ``early`` until it is ordered, decoded ahead of that or not."""
+
     end: LaneEnd
     early: deque[LaneMessage] = field(default_factory=lambda: deque(maxlen=MAX_EARLY_ROWS))
     waiting: LaneOrder | None = None
     """An order whose row has not come."""
     newest: LaneOrder | None = None
-    """At a first stage: the order that a token would come behind."""
+    """The order before, which the next row comes behind."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Guess:
-    """A row that was computed ahead at the first stage, and has gone on."""
+class _Ahead:
+    """A row that was decoded ahead of its order."""
 
     request: int
     sequence: int
     position: int
     token: int
-    rows: Hidden
+    rows: Hidden | Logits
+    """Its hidden state, which has gone on; or its logits [1, …]."""
 
     def is_ordered_by(self, order: LaneOrder) -> bool:
         """Whether this is the very row."""
@@ -61,19 +73,23 @@ class _Guess:
 class LaneDesk:
     """All lanes of an engine. No clock, and no I/O but the lanes' own."""
 
-    def __init__(self, scheduler: Scheduler, n_embd: int, is_alone: Callable[[int], bool]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, n_embd: int, is_alone: Callable[[int], bool], *, gives_hidden: bool
+    ) -> None:
         """Prepare.
 
         Args:
             n_embd: numbers of a hidden state.
             is_alone: whether nobody but this sequence is about to ask for rows.
+            gives_hidden: whether rows become hidden states; else logits.
         """
+        self._gives_hidden = gives_hidden
         self._scheduler = scheduler
         self._n_embd = n_embd
         self._is_alone = is_alone
         self._lanes: dict[int, _Lane] = {}
         self._ring = Ring()
-        self._guess: _Guess | None = None
+        self._ahead: _Ahead | None = None
         self._said: list[bytes] = []
         scheduler.outlet = self
 
@@ -137,61 +153,80 @@ class LaneDesk:
 
     def order(self, order: LaneOrder) -> list[DecodeRequest]:
         """Take an order: its request, if it can be decoded now."""
-        if order.token != NO_TOKEN:
-            return self._entry(order)
-        lane = self._lanes.get(order.ticket.lane_in)
-        if lane is None:
+        ticket = order.ticket
+        lane = self._lanes.get(ticket.lane_in)
+        if lane is None and order.token == NO_TOKEN:
             self._refuse(order, Failure.CANCELLED, "the lane that its row was to come over has ended")
             return []
+        if ticket.lane_out in self._lanes:
+            self._ring.asked(ticket.lane_out, ticket.request, order.first_position)
+        ahead = self._ahead if self._ahead and self._ahead.sequence == order.sequence else None
+        if ahead is not None:
+            self._ahead = None
+            if ahead.request == ticket.request and ahead.is_ordered_by(order):
+                self._deliver(order, ahead)
+                return self._behind(lane, order)
+            self._scheduler.take_back_ahead(ahead.sequence, ahead.position)
+            if ahead.request == ticket.request:
+                self._refuse(
+                    order, Failure.MISLED, "what came over the lane is another row than the client says"
+                )
+                return []
+        if lane is None or order.token != NO_TOKEN:
+            if lane is not None:
+                lane.newest = order
+            return [self._request(order, np.array([order.token], dtype=np.int32))]
+        return self._await_row(lane, order)
+
+    def _await_row(self, lane: _Lane, order: LaneOrder) -> list[DecodeRequest]:
         if lane.waiting is not None:
             self._refuse(lane.waiting, Failure.CANCELLED, "another order came")
-        if order.ticket.lane_out in self._lanes:
-            self._ring.asked(order.ticket.lane_out, order.ticket.request, order.first_position)
-        lane.waiting = order
+        lane.waiting = lane.newest = order
         try:
             return self._match(lane)
         except LaneBroken as error:
             self._drop(lane.end.number, str(error))
             return []
 
-    def _entry(self, order: LaneOrder) -> list[DecodeRequest]:
-        """At the first stage: the row may have been computed already."""
-        ticket = order.ticket
-        lane = self._lanes.get(ticket.lane_in)
+    def _behind(self, lane: _Lane | None, order: LaneOrder) -> list[DecodeRequest]:
+        """An order was met by what had been decoded ahead: the row behind it may have come meanwhile."""
         if lane is not None:
             lane.newest = order
-        guess = self._guess if self._guess and self._guess.sequence == order.sequence else None
-        if guess is not None:
-            self._guess = None
-            if guess.request == ticket.request and guess.is_ordered_by(order):
-                held = self._scheduler.keep_ahead(order.sequence, order.first_position + 1)
-                answer = hidden_frame(order.call, True, held, order.first_position, guess.rows, sent=True)
-                self._said.append(answer)
-                return []
-            self._scheduler.take_back_ahead(guess.sequence, guess.position)
-            if guess.request == ticket.request:
-                words = "the last stage told this one another token than the client says is likeliest"
-                self._refuse(order, Failure.MISLED, words)
-                return []
-        inputs = np.array([order.token], dtype=np.int32)
-        return [self._request(order, inputs)]
+            try:
+                self._look_ahead(lane)
+            except LaneBroken as error:
+                self._drop(lane.end.number, str(error))
+        return []
+
+    def _deliver(self, order: LaneOrder, ahead: _Ahead) -> None:
+        """Answer an order with what was decoded ahead."""
+        position, end = order.first_position, order.first_position + 1
+        self._scheduler.keep_ahead(order.sequence, end)
+        if self._gives_hidden:
+            self._said.append(hidden_frame(order.call, True, end, position, ahead.rows, sent=True))
+            return
+        self.logits(order.ticket, end, order.sequence, ahead.rows[0])
+        try:
+            output = self._scheduler.output_of(ahead.rows[0], position, order.top_k)
+        except ArithmeticError as error:
+            self._refuse(order, Failure.DECODE_FAILED, str(error))
+            return
+        self._said.append(rows_frame(order.call, True, end, [output]))
 
     @staticmethod
-    def _request(order: LaneOrder, inputs: np.ndarray) -> DecodeRequest:
+    def _request(order: LaneOrder, inputs: Ids | Hidden) -> DecodeRequest:
         return DecodeRequest(
             order.call, order.sequence, order.first_position, order.top_k, False, inputs, order.ticket
         )
 
     def _came(self, lane: _Lane, message: LaneMessage) -> list[DecodeRequest]:
-        if lane.end.is_dialler:
-            raise LaneBroken("a stage behind has nothing to say over a lane")
-        if message.kind == KIND_TOKEN:
-            self._take_token(lane, message)
-            return []
-        if message.kind not in (KIND_F32, KIND_BF16):
-            raise LaneBroken(f"a message of kind {message.kind} came")
+        if lane.end.is_dialler or not KIND_F32 <= message.kind <= KIND_TOKEN:
+            raise LaneBroken(f"a message of kind {message.kind} came that way")
         lane.early.append(message)
-        return self._match(lane)
+        if lane.waiting is not None:
+            return self._match(lane)
+        self._look_ahead(lane)
+        return []
 
     def _match(self, lane: _Lane) -> list[DecodeRequest]:
         """The row of the order that waits, if it has come. Requests count up: what is for an earlier one is not wanted.
@@ -200,46 +235,63 @@ class LaneDesk:
             LaneBroken: what came for it is not its row.
         """
         order = lane.waiting
-        while order is not None and lane.early:
-            message = lane.early[0]
-            if message.request > order.ticket.request:
-                return []
-            lane.early.popleft()
-            if message.request < order.ticket.request:
-                continue
-            if message.position != order.first_position:
-                raise LaneBroken(f"row {message.position} came, row {order.first_position} was awaited")
-            try:
-                inputs = unpack(message.body, 1, self._n_embd, message.kind)
-            except RowsUnusable as error:
-                raise LaneBroken(error.message) from error
-            lane.waiting = None
-            return [self._request(order, inputs)]
-        return []
+        if order is None:
+            return []
+        message = self._first_from(lane, order.ticket.request)
+        if message is None or message.request != order.ticket.request:
+            return []
+        lane.early.popleft()
+        if message.position != order.first_position:
+            raise LaneBroken(f"row {message.position} came, row {order.first_position} was awaited")
+        lane.waiting = None
+        return [self._request(order, self._inputs(message))]
 
-    def _take_token(self, lane: _Lane, message: LaneMessage) -> None:
-        """Compute the likeliest next row ahead, where that keeps nobody waiting."""
-        newest, token = lane.newest, message.token
-        if newest is None or self._scheduler.busy:
+    @staticmethod
+    def _first_from(lane: _Lane, request: int) -> LaneMessage | None:
+        """The first that came for this request or a later one; what came for earlier ones goes."""
+        while lane.early and lane.early[0].request < request:
+            lane.early.popleft()
+        return lane.early[0] if lane.early else None
+
+    def _inputs(self, message: LaneMessage) -> Ids | Hidden:
+        """What came, as the model takes it.
+
+        Raises:
+            LaneBroken: it does not.
+        """
+        try:
+            if message.kind == KIND_TOKEN:
+                return np.array([message.token], dtype=np.int64).astype(np.int32)
+            return unpack(message.body, 1, self._n_embd, message.kind)
+        except ChannelRefused as error:
+            raise LaneBroken(error.message) from error
+
+    def _look_ahead(self, lane: _Lane) -> None:
+        """Decode the row behind the newest order ahead of its own, where that keeps nobody waiting.
+
+        Raises:
+            LaneBroken: what came is no row.
+        """
+        newest = lane.newest
+        if newest is None or self._scheduler.busy or not self._is_alone(newest.sequence):
             return
-        ticket = newest.ticket
-        expected = (ticket.request + 1, newest.first_position + 1)
-        out = self._lanes.get(ticket.lane_out)
-        if (message.request, message.position) != expected or out is None or not out.end.is_up:
+        request, position = newest.ticket.request + 1, newest.first_position + 1
+        message = self._first_from(lane, request)
+        if message is None or (message.request, message.position) != (request, position):
             return
-        if not self._is_alone(newest.sequence):
-            return
-        if self._guess is not None:
-            if self._guess.sequence == newest.sequence:
+        if self._ahead is not None:
+            if self._ahead.sequence == newest.sequence:
                 return
-            self.others(self._guess.sequence)
-        rows = self._scheduler.decode_ahead(newest.sequence, message.position, token)
+            self.others(self._ahead.sequence)
+        rows = self._scheduler.decode_ahead(newest.sequence, position, self._inputs(message))
         if rows is None:
             return
-        if self.row(Ticket(message.request, 0, ticket.lane_out), message.position, rows):
-            self._guess = _Guess(message.request, newest.sequence, message.position, token, rows.copy())
-        else:
-            self._scheduler.take_back_ahead(newest.sequence, message.position)
+        ticket = Ticket(request, 0, newest.ticket.lane_out)
+        if self._gives_hidden and not self.row(ticket, position, rows):
+            self._scheduler.take_back_ahead(newest.sequence, position)
+            return
+        token = message.token if message.kind == KIND_TOKEN else NO_TOKEN
+        self._ahead = _Ahead(request, newest.sequence, position, token, rows)
 
     # --- what the scheduler tells
 
@@ -271,9 +323,9 @@ class LaneDesk:
 
     def others(self, sequence: int) -> None:
         """A request that goes over no lane came for a sequence: what was computed ahead there is void."""
-        if self._guess is not None and self._guess.sequence == sequence:
-            self._scheduler.take_back_ahead(sequence, self._guess.position)
-            self._guess = None
+        if self._ahead is not None and self._ahead.sequence == sequence:
+            self._scheduler.take_back_ahead(sequence, self._ahead.position)
+            self._ahead = None
 
     def cancel(self, call: int) -> bool:
         """Give up an order whose row has not come; False where there is none."""

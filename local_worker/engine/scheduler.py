@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from local_worker.engine.frames import Failure, FrameRefused
 from local_worker.engine.hidden import are_usable, hidden_frame
 from local_worker.engine.messages import (
@@ -158,29 +156,37 @@ class Scheduler:
             self._turns.append(sequence)
         return []
 
-    def decode_ahead(self, sequence: int, position: int, token: int) -> Hidden | None:
-        """The hidden state of a row that nobody has asked for; None where it cannot be had.
+    def decode_ahead(self, sequence: int, position: int, inputs: Ids | Hidden) -> Hidden | Logits | None:
+        """What becomes of a row that nobody has asked for, [1, …]; None where it cannot be had.
 
         It is in no count, and stands in the KV cache until `keep_ahead` or `take_back_ahead`.
         """
         decoder = self._decoder
-        fits = position == self._held[sequence] < decoder.context_rows and token < decoder.vocab_size
-        if self._jobs or not fits or not decoder.role.gives_hidden:
+        fits = position == self._held[sequence] < decoder.context_rows
+        if self._jobs or not fits or self._wrong_inputs(inputs):
             return None
         try:
-            (rows,) = decoder.decode([Rows(sequence, position, np.array([token], dtype=np.int32), 1)])
+            (rows,) = decoder.decode([Rows(sequence, position, inputs, 1)])
         except BatchFailed:
             self.take_back_ahead(sequence, position)  # whoever asks for this row hears the reason
             return None
-        if not are_usable(rows):
+        if decoder.role.gives_hidden and not are_usable(rows):
             self.take_back_ahead(sequence, position)
             return None
-        return rows
+        return rows.copy()
 
     def keep_ahead(self, sequence: int, rows: int) -> int:
         """What was decoded ahead was asked for: the rows that the sequence holds now."""
         self._held[sequence] = rows
         return rows
+
+    def output_of(self, row: Logits, position: int, top_k: int) -> RowOutput:
+        """What a client gets of one row [vocab_size].
+
+        Raises:
+            ArithmeticError: they are not all numbers.
+        """
+        return self._top_k.read(row, position, top_k)
 
     def take_back_ahead(self, sequence: int, position: int) -> None:
         """What was decoded ahead is not wanted."""

@@ -206,7 +206,13 @@ class Server:
         if len(descriptors) != 1 or struct.unpack("<I", number)[0] != lane.number:
             raise FrameRefused(f"lane {lane.number} came without its connection")
         if self._desk is None:
-            self._desk = LaneDesk(self._scheduler, self._model.n_embd, self._gathering.is_alone_but)
+            role = self._model.role
+            self._desk = LaneDesk(
+                self._scheduler,
+                self._model.n_embd,
+                self._gathering.is_alone_but,
+                gives_hidden=role.gives_hidden,
+            )
         connection = socket.socket(fileno=descriptors[0])
         try:
             self._desk.add(LaneEnd(connection, lane))
