@@ -18,8 +18,7 @@ Only the stage before sends rows, and only the last stage sends tokens.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import FORM_BF16, FORM_F32
@@ -37,8 +36,7 @@ _HEAD: Final = struct.Struct("<BII")
 _TOKEN: Final = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class LaneMessage:
+class LaneMessage(NamedTuple):
     """One message; ``body`` is packed."""
 
     kind: int
@@ -81,21 +79,28 @@ class LaneStream:
         Raises:
             ChannelRefused: close the lane.
         """
-        self._buffer += data
+        # Most often one whole frame comes at once: then nothing is kept, and nothing copied twice.
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
         found = []
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
+        while len(source) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(source, start)
             if not PAD_BYTES <= length <= MAX_LANE_FRAME_BYTES:
                 raise ChannelRefused(
                     f"a frame of {length} bytes came over a lane, {PAD_BYTES} to {MAX_LANE_FRAME_BYTES} are taken"
                 )
             end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
+            if len(source) < end:
                 break
-            found.append(self._message(bytes(self._buffer[start + _LENGTH.size : end])))
+            found.append(self._message(bytes(source[start + _LENGTH.size : end])))
             start = end
-        del self._buffer[:start]
+        if source is self._buffer:
+            del self._buffer[:start]
+        else:
+            self._buffer += source[start:]
         return found
 
     def _message(self, sealed: bytes) -> LaneMessage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class PreviousStage:
         self._room.set()
         self._wanted = 0
         self._cancelled = 0
+        self._watcher: tuple[int, Callable[[], None]] | None = None
         self._link: Link | None = None
         self._failure = ""
 
@@ -78,7 +80,7 @@ class PreviousStage:
             if self._link is link:
                 self._link = None
                 self._failure = self._failure or "its link ended"
-                self._changed.set()
+                self._tell()
 
     def hang_up(self) -> None:
         """The stage before is another one from now on, or none: nothing of it counts any more."""
@@ -98,7 +100,7 @@ class PreviousStage:
             return
         self._frames.append(frame)
         self._count(FRAME_BYTES + len(frame.data))
-        self._changed.set()
+        self._tell()
 
     @property
     def _is_crowded(self) -> bool:
@@ -144,22 +146,33 @@ class PreviousStage:
             self._shared.gathered_bytes -= gathered_bytes
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    async def arrival(self, request: int) -> None:
-        """Return when something is to be said of a request here: its rows have come, or will not."""
+    def watch(self, request: int, changed: Callable[[], None]) -> None:
+        """A request's row is awaited elsewhere: call once when something is to be said of it here after all."""
         self._wanted = request
-        while True:
-            while self._frames and self._frames[0].request < request:
-                self._take()
-            if self._failure or self._cancelled == request:
-                return
-            if self._frames and self._frames[0].request == request:
-                return
-            self._changed.clear()
-            await self._changed.wait()
+        self._watcher = (request, changed)
+        self._tell_watcher()
 
     def passed(self, request: int) -> None:
-        """A request's row came another way."""
+        """It came there."""
         self._wanted = request + 1
+        self._watcher = None
+
+    def has_news(self, request: int) -> bool:
+        """Whether rows of a request have come, or will not."""
+        while self._frames and self._frames[0].request < request:
+            self._take()
+        came = bool(self._frames) and self._frames[0].request == request
+        return came or bool(self._failure) or self._cancelled == request
+
+    def _tell(self) -> None:
+        """Something changed."""
+        self._changed.set()
+        self._tell_watcher()
+
+    def _tell_watcher(self) -> None:
+        if self._watcher is not None and self.has_news(self._watcher[0]):
+            (_, changed), self._watcher = self._watcher, None
+            changed()
 
     async def _next(self, request: int) -> HandedRows:
         while True:
@@ -177,7 +190,7 @@ class PreviousStage:
     def cancel(self, request: int) -> None:
         """The client gave up a request that may be waiting here."""
         self._cancelled = request
-        self._changed.set()
+        self._tell()
 
     def _take(self) -> HandedRows:
         frame = self._frames.popleft()
@@ -189,4 +202,4 @@ class PreviousStage:
         self._frames.clear()
         self._count(-self._bytes)
         self._room.set()
-        self._changed.set()
+        self._tell()

@@ -219,28 +219,23 @@ class RowWork:
         """
         sequence, previous = held.sequence, self._place.previous
         top_k = min(order.top_k, MAX_TOP_K)
-        row = asyncio.ensure_future(sequence.over_lanes(order.first_position, ticket, top_k=top_k))
-        link = asyncio.ensure_future(previous.arrival(order.request))
+        previous.watch(order.request, sequence.cancel)
+        began_s = asyncio.get_running_loop().time()
+        late = asyncio.get_running_loop().call_at(began_s + ROWS_TIMEOUT_S, sequence.cancel)
         try:
-            came, _ = await asyncio.wait(
-                (row, link), timeout=ROWS_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not row.done():
-                sequence.cancel()
-            answer = await row
-            previous.passed(order.request)
-            return answer
+            answer = await sequence.over_lanes(order.first_position, ticket, top_k=top_k)
         except errors.DecodeCancelled as error:
-            if link.done():
+            if previous.has_news(order.request):
                 return None
-            if not came:
+            if asyncio.get_running_loop().time() >= began_s + ROWS_TIMEOUT_S:
                 raise PreviousStageFailed(f"the stage before gave no row in {ROWS_TIMEOUT_S:g} s") from error
             if reason := self._place.lanes.into_reason:
                 raise PreviousStageFailed(f"the lane of the stage before ended: {reason}") from error
             raise
         finally:
-            link.cancel()
-            row.cancel()
+            late.cancel()
+        previous.passed(order.request)
+        return answer
 
     def _require_room(self, first_position: int, count: int) -> None:
         have = self._bench.pool.held_rows(self._session)

@@ -52,7 +52,10 @@ class BatchRows:
             end = at + rows
             outputs = rows if wants_all else part.outputs
             target[at:end] = part.inputs
-            self._positions[at:end] = np.arange(part.first_position, part.first_position + rows)
+            if rows == 1:
+                self._positions[at] = part.first_position
+            else:
+                self._positions[at:end] = np.arange(part.first_position, part.first_position + rows)
             self._sequence_ids[at:end] = part.sequence
             self._wanted[at : end - outputs] = 0
             self._wanted[end - outputs : end] = 1

@@ -11,8 +11,10 @@ them. Each of them is one row ahead at most, and answers nobody before the order
 
 from __future__ import annotations
 
+import select
+import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -91,12 +93,26 @@ class LaneDesk:
         self._ring = Ring()
         self._ahead: _Ahead | None = None
         self._said: list[bytes] = []
+        self._waker: select.poll | None = None
+        self._numbers: dict[int, int] = {}
+        """Of lanes, by descriptor."""
         scheduler.outlet = self
 
-    @property
-    def ends(self) -> Iterable[LaneEnd]:
-        """The lanes that stand."""
-        return [lane.end for lane in self._lanes.values()]
+    def poll(self, connection: socket.socket, wait_s: float | None) -> list[tuple[int, int]]:
+        """Wait for a connection or a lane: lanes that something happened to, and what (as of `select.poll`)."""
+        if self._waker is None or any(lane.end.has_unsent for lane in self._lanes.values()):
+            self._waker = self._made_waker(connection)
+        events = self._waker.poll(None if wait_s is None else 1000 * wait_s)
+        return [(self._numbers[one], what) for one, what in events if one in self._numbers]
+
+    def _made_waker(self, connection: socket.socket) -> select.poll:
+        waker = select.poll()
+        waker.register(connection, select.POLLIN)
+        self._numbers = {lane.end.fileno(): number for number, lane in self._lanes.items()}
+        for descriptor, number in self._numbers.items():
+            wants_room = self._lanes[number].end.has_unsent
+            waker.register(descriptor, select.POLLIN | (select.POLLOUT if wants_room else 0))
+        return waker
 
     @property
     def is_used(self) -> bool:
@@ -115,6 +131,7 @@ class LaneDesk:
             self._tell_down(end.number, f"{MAX_LANES} lanes stand already")
             return
         self._lanes[end.number] = _Lane(end)
+        self._waker = None
 
     def refuse(self, number: int, reason: str) -> None:
         """A lane could not be taken on."""
@@ -145,6 +162,7 @@ class LaneDesk:
     def flush(self, number: int) -> None:
         """A lane takes bytes again."""
         lane = self._lanes.get(number)
+        self._waker = None
         try:
             if lane is not None:
                 lane.end.flush()
@@ -348,6 +366,7 @@ class LaneDesk:
     def _drop(self, number: int, reason: str) -> None:
         lane = self._lanes.pop(number)
         lane.end.close()
+        self._waker = None
         self._ring.forget(number)
         if lane.waiting is not None:
             self._refuse(lane.waiting, Failure.CANCELLED, f"the lane ended: {reason}")

@@ -11,7 +11,7 @@ from dllm_protocol.lane import KIND_HELLO, LaneMessage, LaneStream
 from dllm_protocol.sealing import SealedStream
 from local_worker.engine.lane_frames import NewLane
 
-_READ_BYTES: Final = 1 << 16
+_READ_BYTES: Final = 1 << 15
 MAX_UNSENT_BYTES: Final = 1 << 20
 """More than this the other side may not leave unread."""
 

@@ -159,21 +159,24 @@ class Scheduler:
     def decode_ahead(self, sequence: int, position: int, inputs: Ids | Hidden) -> Hidden | Logits | None:
         """What becomes of a row that nobody has asked for, [1, …]; None where it cannot be had.
 
-        It is in no count, and stands in the KV cache until `keep_ahead` or `take_back_ahead`.
+        Hidden states must be of the model's width, and usable. The row is in no count, and stands in the KV cache
+        until `keep_ahead` or `take_back_ahead`.
         """
         decoder = self._decoder
         fits = position == self._held[sequence] < decoder.context_rows
-        if self._jobs or not fits or self._wrong_inputs(inputs):
+        if self._jobs or not fits or (inputs.ndim == 1 and self._wrong_inputs(inputs)):
             return None
         try:
             (rows,) = decoder.decode([Rows(sequence, position, inputs, 1)])
         except BatchFailed:
             self.take_back_ahead(sequence, position)  # whoever asks for this row hears the reason
             return None
-        if decoder.role.gives_hidden and not are_usable(rows):
+        if not decoder.role.gives_hidden:
+            return rows.copy()  # the next computation writes over them
+        if not are_usable(rows):
             self.take_back_ahead(sequence, position)
             return None
-        return rows.copy()
+        return rows
 
     def keep_ahead(self, sequence: int, rows: int) -> int:
         """What was decoded ahead was asked for: the rows that the sequence holds now."""
@@ -281,6 +284,8 @@ class Scheduler:
         llama.cpp computes neighbouring streams in one go, and others one after the other. Whoever is no neighbour
         would only make the others wait for their answers; it has its turn next, with neighbours that came meanwhile.
         """
+        if len(sequences) == 1:
+            return [self._jobs[sequences[0]].take(SHORT_ROWS)]
         waiting, first = set(sequences), sequences[0]
         above = itertools.takewhile(waiting.__contains__, itertools.count(first + 1))
         below = itertools.takewhile(waiting.__contains__, itertools.count(first - 1, -1))

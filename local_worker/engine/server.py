@@ -121,18 +121,15 @@ class Server:
 
     def _listen(self, wait_s: float | None) -> None:
         """Wait for the parent or a lane, no longer than this, and take in what lanes say."""
-        poll, desk = select.poll(), self._desk
-        poll.register(self._connection, select.POLLIN)
-        lanes = {} if desk is None else {end.fileno(): end for end in desk.ends}
-        for number, end in lanes.items():
-            poll.register(number, select.POLLIN | (select.POLLOUT if end.has_unsent else 0))
-        for number, events in poll.poll(None if wait_s is None else 1000 * wait_s):
-            if number not in lanes or desk is None:
-                continue
+        desk = self._desk
+        if desk is None:
+            select.select([self._connection], [], [], wait_s)
+            return
+        for lane, events in desk.poll(self._connection, wait_s):
             if events & select.POLLOUT:
-                desk.flush(lanes[number].number)
+                desk.flush(lane)
             if events & ~select.POLLOUT:
-                for request in desk.hear(lanes[number].number):
+                for request in desk.hear(lane):
                     self._take(request)
         self._tell()
 

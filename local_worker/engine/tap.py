@@ -8,6 +8,7 @@ nor the output matrix. These calls cost a third of a microsecond each as long as
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,14 +62,21 @@ class Tap:
         if self._problem:
             raise BatchFailed(self._problem)
 
-    def called(self, tensor: int, ask: bool, _user_data: int | None) -> bool:
-        """llama.cpp's callback; never raises, because nobody would hear it."""
-        name = self._ggml.ggml_get_name(tensor)
-        if name != self._exit and name != self._entry:
-            # Only nodes that were asked for are shown; going on is right for all others.
-            return not ask
-        if ask:
-            return True
+    def callback(self) -> Callable[[int, bool, int | None], bool]:
+        """What llama.cpp calls; never raises, because nobody would hear it."""
+        # Some hundred calls a row: all that most of them need stands in the closure.
+        name_of, ends = self._ggml.ggml_get_name, (self._exit, self._entry)
+
+        def called(tensor: int, ask: bool, _user_data: int | None) -> bool:
+            if (name := name_of(tensor)) not in ends:
+                # Only nodes that were asked for are shown; going on is right for all others.
+                return not ask
+            return ask or self._shown(tensor, name)
+
+        return called
+
+    def _shown(self, tensor: int, name: bytes) -> bool:
+        """A node that was asked for has been computed: whether to go on behind it."""
         size = self._rows * self._n_embd * 4
         if self._ggml.ggml_nbytes(tensor) != size:
             self._problem = f"node {name.decode()} has {self._ggml.ggml_nbytes(tensor)} bytes, not {size}"
