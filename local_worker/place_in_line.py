@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from dllm_protocol.errors import ChannelRefused, DllmError
@@ -70,7 +71,7 @@ class PlaceInLine:
             lost: called with the line's generation when the next stage is not reached, or not any more; and why.
         """
         self.previous = PreviousStage(tools.room)
-        self.lanes = PlaceLanes(engine)
+        self.lanes = PlaceLanes(engine, self._lane_lost)
         self._terms = terms
         self._tools = tools
         self._width = width
@@ -83,6 +84,8 @@ class PlaceInLine:
         self._linked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._linking: asyncio.Task[None] | None = None
+        self._newest = (0, 0)
+        """Request and position of the row that the engine handed on last."""
         self._lane_of = 0
         """The line that a lane was last dialled for."""
         self._closed = False
@@ -102,7 +105,7 @@ class PlaceInLine:
         self._failure = ""
         if self._linking is not None:
             self._linking.cancel()
-        self._linking = self._spawn(self._link(order))
+        self._linking = self._spawn(partial(self._link, order))
 
     async def take(self, provider: bytes, link: Link, stage: StageLink) -> None:
         """Serve the link of the stage before, until it ends.
@@ -152,18 +155,35 @@ class PlaceInLine:
             return
         self._lane_of = order.generation
         if not self.lanes.has_out:
-            self._spawn(self._dial_lane(order, to))
+            self._spawn(partial(self._dial_lane, order, to))
 
     async def _dial_lane(self, order: StandBetween, to: bytes) -> None:
         form = self._next.form if self._next else FORM_F32
         await self.lanes.dial(await self._dialing(order, to), form, self._tools.limits)
 
-    async def hand_on(self, request: int, first_position: int, rows: Hidden, *, sends: bool) -> None:
+    def _lane_lost(self) -> None:
+        """What went over the lane last may not have arrived. Over the link it does, or is known to have come before."""
+        request, first_position = self._newest
+        if not self._closed and request:
+            self._spawn(partial(self._send_again, request, first_position))
+
+    async def _send_again(self, request: int, first_position: int) -> None:
+        await self.resend(request, first_position, 1)
+
+    async def hand_on(
+        self, request: int, first_position: int, rows: Hidden, *, sends: bool, over_lane: bool = False
+    ) -> None:
         """Keep rows, and send them to the next stage.
+
+        Args:
+            sends: else they are kept only.
+            over_lane: whether they went already, over a lane.
 
         Raises:
             NextStageFailed
         """
+        if over_lane:
+            self._newest = (request, first_position)
         if not sends:
             form = self._next.form if self._next else self._order.form or FORM_F32
             self._note(first_position, rows, form, pack(rows, form))
@@ -234,16 +254,16 @@ class PlaceInLine:
         try:
             if order.next and self._next is None:
                 self._next = await NextStage.dial(await self._dialing(order, order.next), self._tools.limits)
-                self._spawn(self._watch(self._next))
+                self._spawn(partial(self._watch, self._next))
         except DllmError as error:
             self._failure = error.message
             self._linked.set()
             _log.info("session %s: %s", self._terms.session.hex()[:16], error.message)
-            self._spawn(self._lost(order.generation, error.message))
+            self._spawn(partial(self._lost, order.generation, error.message))
             return
         self._linked.set()
         # By a task of its own: this one ends when the line changes, and what is sealed must go out.
-        self._spawn(self._tell(order, self._next))
+        self._spawn(partial(self._tell, order, self._next))
 
     async def _dialing(self, order: StandBetween, to: bytes) -> StageDialing:
         record = await self._tools.chain.provider(to)
@@ -267,16 +287,16 @@ class PlaceInLine:
             self._next, self._failure = None, f"the next stage hung up: {reason}"
             await self._lost(self._order.generation, self._failure)
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_expecting(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
 
-async def _expecting(work: Awaitable[None]) -> None:
+async def _expecting(work: Callable[[], Awaitable[None]]) -> None:
     """Whom there is nobody left to tell to is no defect."""
     try:
-        await work
+        await work()
     except DllmError as error:
         _log.info("a change of the line was not told: %s", error.message)

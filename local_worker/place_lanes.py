@@ -24,9 +24,15 @@ from local_worker.next_stage import DIAL_MS, StageDialing, claim_stage
 class PlaceLanes:
     """At most one lane in and one out."""
 
-    def __init__(self, engine: Callable[[], ServingEngine]) -> None:
-        """``engine``: who goes on with them."""
+    def __init__(self, engine: Callable[[], ServingEngine], lost: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            engine: who goes on with them.
+            lost: called when the lane out has ended by itself: what went over it last may not have arrived.
+        """
         self._engine = engine
+        self._lost = lost
         self._into: Lane | None = None
         self._out: Lane | None = None
 
@@ -41,9 +47,9 @@ class PlaceLanes:
         return self._out is not None and not self._out.reason
 
     @property
-    def into_reason(self) -> str:
-        """Why the lane in has ended; empty while it stands."""
-        return self._into.reason if self._into is not None else "there is none"
+    def has_ended_in(self) -> bool:
+        """Whether nothing comes over the lane in any more."""
+        return self._into is None or bool(self._into.reason)
 
     async def dial(self, to: StageDialing, form: int, limits: ChannelLimits) -> None:
         """Make a lane out.
@@ -58,6 +64,8 @@ class PlaceLanes:
             stage = await claim_stage(link, to, deadline_s, lane=True)
             self.close_out()
             self._out = self._handed_over(link, stage, form, is_dialler=True)
+            if self._out is not None:
+                self._out.on_fall = self._lost
 
         await first_that_answers(to.record.endpoints, claim, timeout_ms=DIAL_MS, limits=limits)
 

@@ -152,13 +152,15 @@ class RowWork:
             outputs = await self._over_links(order, count, info)
         else:
             outputs = answer.rows if answer.hidden is None else answer.hidden
-            sends = sends and not answer.sent
+        over_lane = answer is not None and answer.sent and self._place.lanes.has_out
         await self._committed()
         if isinstance(outputs, list):
             self._bench.count_rows(count)
             await self._deliver(order, outputs)
             return
-        await self._place.hand_on(order.request, order.first_position, outputs, sends=sends)
+        await self._place.hand_on(
+            order.request, order.first_position, outputs, sends=sends and not over_lane, over_lane=over_lane
+        )
         self._bench.count_rows(count)
         if order.quiet:
             self._leg.handed_on(order.request)
@@ -214,7 +216,7 @@ class RowWork:
         """A row of the stage before, over its lane; None where it comes over the link after all.
 
         Raises:
-            PreviousStageFailed: the lane ended, or nothing came.
+            PreviousStageFailed: nothing came.
             DecodeCancelled: the client gave the request up.
         """
         sequence, previous = held.sequence, self._place.previous
@@ -229,8 +231,8 @@ class RowWork:
                 return None
             if asyncio.get_running_loop().time() >= began_s + ROWS_TIMEOUT_S:
                 raise PreviousStageFailed(f"the stage before gave no row in {ROWS_TIMEOUT_S:g} s") from error
-            if reason := self._place.lanes.into_reason:
-                raise PreviousStageFailed(f"the lane of the stage before ended: {reason}") from error
+            if self._place.lanes.has_ended_in:
+                return None  # the stage before sees that, too
             raise
         finally:
             late.cancel()

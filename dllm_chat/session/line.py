@@ -23,6 +23,7 @@ from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
 from dllm_chat.session.pace import Pace
 from dllm_chat.session.request_numbers import RequestNumbers
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
+from dllm_chat.session.turn_seal import seal_turn
 from dllm_protocol.messages import (
     FORM_ANY,
     OUTPUTS_ALL,
@@ -251,22 +252,8 @@ class Line:
 
     async def seal_turn(self) -> None:
         """See `Decoder`."""
-        for leg in self.legs:
-            frame = leg.leg.seal_turn()
-            if frame is not None:
-                await self._send(leg, frame)
-        await self._ear.until(
-            lambda: all(map(self._acknowledged, self.legs)), ANSWER_TIMEOUT_S, self._without_ack
-        )
+        await seal_turn(self.legs, self._ear, self._ledger, self._send)
         await self.settle()
-
-    def _acknowledged(self, leg: StageLeg) -> bool:
-        acks = (ack.ack for ack in self._ledger.state.acks if ack.ack.provider == leg.provider)
-        return next((ack.n for ack in acks), 0) >= leg.leg.newest_voucher_n
-
-    def _without_ack(self) -> StageFailed:
-        leg = next(leg for leg in self.legs if not self._acknowledged(leg))
-        return StageFailed(leg.provider, "a stage did not acknowledge the turn's last voucher")
 
     async def settle(self, gone: bytes = b"") -> None:
         """See `LineEar.settle`."""
@@ -368,6 +355,7 @@ class Line:
         self, request: int, first: int, ids: list[int], kind: int, top_k: int, outputs: int, quiet: bool
     ) -> bytes:
         entry = self.legs[0]
+        ends = entry is self.legs[-1]
         _, frame = entry.leg.decode(
             first,
             ids,
@@ -375,7 +363,7 @@ class Line:
             top_k=top_k,
             outputs=outputs,
             request=request,
-            gives_logits=entry is self.legs[-1],
+            gives_logits=ends,
             quiet=quiet,
         )
         entry.asked(request, first, len(ids), is_quiet=quiet)

@@ -177,8 +177,11 @@ class LineEar:
             lost = RowsLost(f"stage {index + 1} lost rows: {words}")
             lost.provider = leg.provider
             raise lost
-        if refused.reason == REFUSED_PREVIOUS and index:
-            raise StageFailed(self._legs[index - 1].provider, f"stage {index}: {words}", accuser=leg.provider)
+        if refused.reason == REFUSED_PREVIOUS and len(self._legs) > 1:
+            # Before the first stage is the last one, which tells it what is likeliest.
+            before = index or len(self._legs)
+            accused = self._legs[before - 1].provider
+            raise StageFailed(accused, f"stage {before}: {words}", accuser=leg.provider)
         if refused.reason == REFUSED_NEXT and index + 1 < len(self._legs):
             raise StageFailed(
                 self._legs[index + 1].provider, f"stage {index + 2}: {words}", accuser=leg.provider

@@ -14,6 +14,8 @@ class Lane:
         """Whether rows can go over it."""
         self.reason = ""
         """Why it ended."""
+        self.on_fall: Callable[[], None] = _nothing
+        """Called when it ends by itself: what went over it last may not have arrived."""
         self._give_up = give_up
 
     def rise(self) -> None:
@@ -21,10 +23,18 @@ class Lane:
         self.is_up = True
 
     def fall(self, reason: str) -> None:
-        """It has ended."""
-        self.is_up, self.reason = False, self.reason or reason
+        """It has ended by itself."""
+        self._end(reason)
+        self.on_fall()
 
     def close(self) -> None:
         """Give it up."""
-        self.fall("it was given up")
+        self._end("it was given up")
         self._give_up(self)
+
+    def _end(self, reason: str) -> None:
+        self.is_up, self.reason = False, self.reason or reason
+
+
+def _nothing() -> None:
+    """What happens when a lane ends that nobody has used yet."""

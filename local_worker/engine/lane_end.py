@@ -12,6 +12,13 @@ from dllm_protocol.sealing import SealedStream
 from local_worker.engine.lane_frames import NewLane
 
 _READ_BYTES: Final = 1 << 15
+_KEEPALIVE: Final = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 5_000,
+}
+"""In seconds, seconds, times, and milliseconds that bytes may go unacknowledged."""
 MAX_UNSENT_BYTES: Final = 1 << 20
 """More than this the other side may not leave unread."""
 
@@ -37,9 +44,8 @@ class LaneEnd:
         """Whether the other side has said hello."""
         self._connection = connection
         connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if connection.family in (socket.AF_INET, socket.AF_INET6):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _set_up(connection)
         try:
             self._stream = LaneStream(SealedStream.taken_over(lane.state))
         except ValueError as error:
@@ -118,6 +124,15 @@ class LaneEnd:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+
+def _set_up(connection: socket.socket) -> None:
+    """Rows leave at once, and a lane that leads nowhere any more is noticed."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not every system has every one
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _words(error: OSError) -> str:

@@ -62,7 +62,12 @@ class Told:
 
 def place_of(told: Told) -> PlaceInLine:
     return PlaceInLine(
-        cast(Any, None), cast(Any, SimpleNamespace(room=RowRoom())), lambda: 4, told.tell, told.lost
+        cast(Any, None),
+        cast(Any, SimpleNamespace(room=RowRoom())),
+        lambda: 4,
+        told.tell,
+        told.lost,
+        cast(Any, None),
     )
 
 
