@@ -106,6 +106,8 @@ class LaneStream:
     def _message(self, sealed: bytes) -> LaneMessage:
         plain = self._stream.open(sealed)
         if len(plain) < _HEAD.size or plain[0] > KIND_TOKEN:
-            raise ChannelRefused(f"what came over a lane is no message: {len(plain)} bytes")
+            raise ChannelRefused(
+                f"what came over a lane is no message: {len(plain)} bytes, the first is {plain[:1].hex() or 'none'}"
+            )
         kind, request, position = _HEAD.unpack_from(plain)
         return LaneMessage(kind, request, position, plain[_HEAD.size :])

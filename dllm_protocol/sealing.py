@@ -110,7 +110,10 @@ class SealedStream:
         raise TypeError("a sealed stream is never pickled")
 
     def hand_over(self) -> bytes:
-        """What another process of ours needs to go on with this stream (`STATE_BYTES`); here it is over."""
+        """What another process of ours needs to go on with this stream (`STATE_BYTES`).
+
+        Here it is over: whoever seals or opens anything more meets an OverflowError, for there is no nonce left.
+        """
         state = _STATE.pack(*self._keys, self._sent, self._received)
         self._sealer = self._opener = ChaCha20Poly1305(bytes(32))
         self._sent = self._received = 1 << 96  # no nonce any more

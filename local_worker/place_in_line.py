@@ -94,6 +94,7 @@ class PlaceInLine:
         """Take a new place; links are made in the background."""
         if order.previous != self._order.previous:
             self.previous.hang_up()
+        if order.previous != self._order.previous or self.lanes.fault:
             self.lanes.close_into()
         if (order.next, order.ring) != (self._order.next, self._order.ring):
             self.lanes.close_out()

@@ -47,6 +47,11 @@ class PlaceLanes:
         return self._out is not None and not self._out.reason
 
     @property
+    def fault(self) -> str:
+        """What the stage before sent that no honest one sends; empty where it did not."""
+        return self._into.reason if self._into is not None and self._into.is_fault else ""
+
+    @property
     def has_ended_in(self) -> bool:
         """Whether nothing comes over the lane in any more."""
         return self._into is None or bool(self._into.reason)
@@ -60,14 +65,20 @@ class PlaceLanes:
 
         async def claim(link: Link, deadline_s: float) -> None:
             if not link.is_bare:
+                link.abort()
                 return
             stage = await claim_stage(link, to, deadline_s, lane=True)
             self.close_out()
             self._out = self._handed_over(link, stage, form, is_dialler=True)
-            if self._out is not None:
+            if self._out is None:
+                link.abort()
+            else:
                 self._out.on_fall = self._lost
 
-        await first_that_answers(to.record.endpoints, claim, timeout_ms=DIAL_MS, limits=limits)
+        # A relay's stream is the relay's, and TLS needs more than a socket.
+        endpoints = [one for one in to.record.endpoints if one.startswith("ws://")]
+        if endpoints:
+            await first_that_answers(endpoints, claim, timeout_ms=DIAL_MS, limits=limits)
 
     async def take(self, link: Link, stage: StageLink, width: int) -> None:
         """Take a lane in, from a stage that proved itself.

@@ -19,6 +19,7 @@ from dllm_protocol.messages import (
     REFUSED_NEXT,
     REFUSED_PREVIOUS,
     REFUSED_REQUEST,
+    ROW_KEPT,
 )
 from dllm_protocol.session.orders import DecodeRows, ResendRows, TakeRows
 from dllm_protocol.session.provider import ProviderLeg
@@ -191,9 +192,14 @@ class RowWork:
 
         Returns:
             None where the row goes over links.
+
+        Raises:
+            PreviousStageFailed: what came over its lane makes no sense.
         """
-        if order.outputs != OUTPUTS_LAST:
+        if order.kind != ROW_KEPT or order.outputs != OUTPUTS_LAST:
             return None
+        if fault := self._place.lanes.fault:
+            raise PreviousStageFailed(f"the stage before: {fault}")
         self._place.want_lane()
         if self._place.lanes.ticket(order.request, is_first=not info.takes_hidden) is None:
             return None

@@ -60,7 +60,10 @@ class Terms:
             return False
         end = max(leg.end_layer for leg in self.legs.values())
         pairs = ((self.entry, other), (other, self.entry))
-        return any(one.first_layer == 0 and two.end_layer == end for one, two in pairs)
+        return any(
+            one.first_layer == 0 and one.end_layer < end and two.first_layer > 0 and two.end_layer == end
+            for one, two in pairs
+        )
 
 
 @dataclass(frozen=True, slots=True)

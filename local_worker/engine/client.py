@@ -22,7 +22,7 @@ from local_worker.engine import errors
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind, frame
 from local_worker.engine.hidden import read_hidden
 from local_worker.engine.lane import Lane
-from local_worker.engine.lane_frames import NewLane, lane_frame
+from local_worker.engine.lane_frames import NewLane, lane_frame, read_down
 from local_worker.engine.messages import (
     MAX_TEXT_BYTES,
     MAX_TOP_K,
@@ -245,7 +245,8 @@ class Engine(asyncio.Protocol):
             lane.rise()
             return
         del self._lanes[number]
-        lane.fall(body.decode(errors="replace"))
+        reason, is_fault = read_down(body)
+        lane.fall(reason, is_fault=is_fault)
 
     def _handle(self, kind: Kind, call_id: int, body: bytes) -> None:
         if kind in (Kind.LANE_UP, Kind.LANE_DOWN):

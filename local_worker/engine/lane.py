@@ -14,6 +14,8 @@ class Lane:
         """Whether rows can go over it."""
         self.reason = ""
         """Why it ended."""
+        self.is_fault = False
+        """Whether by what the other side sent."""
         self.on_fall: Callable[[], None] = _nothing
         """Called when it ends by itself: what went over it last may not have arrived."""
         self._give_up = give_up
@@ -22,9 +24,10 @@ class Lane:
         """The other engine has answered."""
         self.is_up = True
 
-    def fall(self, reason: str) -> None:
+    def fall(self, reason: str, *, is_fault: bool = False) -> None:
         """It has ended by itself."""
         self._end(reason)
+        self.is_fault = is_fault
         self.on_fall()
 
     def close(self) -> None:

@@ -21,11 +21,11 @@ from typing import Final
 import numpy as np
 
 from dllm_protocol.errors import ChannelRefused
-from dllm_protocol.lane import KIND_F32, KIND_TOKEN, LaneMessage, token_body
+from dllm_protocol.lane import KIND_BF16, KIND_F32, KIND_TOKEN, LaneMessage, token_body
 from local_worker.engine.frames import Failure, Kind, frame
 from local_worker.engine.hidden import hidden_frame
-from local_worker.engine.lane_end import LaneBroken, LaneEnd
-from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder
+from local_worker.engine.lane_end import LaneBroken, LaneEnd, LaneFault
+from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder, down_frame
 from local_worker.engine.messages import (
     DecodeRequest,
     Hidden,
@@ -36,9 +36,11 @@ from local_worker.engine.messages import (
     rows_frame,
 )
 from local_worker.engine.ring import Ring
+from local_worker.engine.role import Role
 from local_worker.engine.scheduler import Scheduler
 from local_worker.hidden_form import pack, unpack
 
+MAX_REQUEST: Final = (1 << 32) - 1
 MAX_LANES: Final = 256
 MAX_EARLY_ROWS: Final = 4
 """Rows that may come before their orders; of more the oldest go, which nobody will ask for any more."""
@@ -76,16 +78,17 @@ class LaneDesk:
     """All lanes of an engine. No clock, and no I/O but the lanes' own."""
 
     def __init__(
-        self, scheduler: Scheduler, n_embd: int, is_alone: Callable[[int], bool], *, gives_hidden: bool
+        self, scheduler: Scheduler, n_embd: int, is_alone: Callable[[int], bool], role: Role
     ) -> None:
         """Prepare.
 
         Args:
             n_embd: numbers of a hidden state.
             is_alone: whether nobody but this sequence is about to ask for rows.
-            gives_hidden: whether rows become hidden states; else logits.
+            role: says what comes over lanes: tokens to a first stage, hidden states to the others.
         """
-        self._gives_hidden = gives_hidden
+        self._gives_hidden = role.gives_hidden
+        self._taken_kinds = (KIND_F32, KIND_BF16) if role.takes_hidden else (KIND_TOKEN,)
         self._scheduler = scheduler
         self._n_embd = n_embd
         self._is_alone = is_alone
@@ -128,19 +131,19 @@ class LaneDesk:
         """Take a lane on."""
         if len(self._lanes) >= MAX_LANES:
             end.close()
-            self._tell_down(end.number, f"{MAX_LANES} lanes stand already")
+            self.refuse(end.number, f"{MAX_LANES} lanes stand already")
             return
         self._lanes[end.number] = _Lane(end)
         self._waker = None
 
     def refuse(self, number: int, reason: str) -> None:
         """A lane could not be taken on."""
-        self._tell_down(number, reason)
+        self._said.append(down_frame(number, reason, is_fault=False))
 
     def end(self, number: int) -> None:
         """The service gives a lane up."""
         if number in self._lanes:
-            self._drop(number, "the service gave it up")
+            self._drop(number, LaneBroken("the service gave it up"))
 
     def hear(self, number: int) -> list[DecodeRequest]:
         """A lane has something to say: requests that can be decoded now."""
@@ -156,7 +159,7 @@ class LaneDesk:
             for message in messages:
                 ready += self._came(lane, message)
         except LaneBroken as error:
-            self._drop(number, str(error))
+            self._drop(number, error)
         return ready
 
     def flush(self, number: int) -> None:
@@ -167,7 +170,7 @@ class LaneDesk:
             if lane is not None:
                 lane.end.flush()
         except LaneBroken as error:
-            self._drop(number, str(error))
+            self._drop(number, error)
 
     def order(self, order: LaneOrder) -> list[DecodeRequest]:
         """Take an order: its request, if it can be decoded now."""
@@ -203,7 +206,7 @@ class LaneDesk:
         try:
             return self._match(lane)
         except LaneBroken as error:
-            self._drop(lane.end.number, str(error))
+            self._drop(lane.end.number, error)
             return []
 
     def _behind(self, lane: _Lane | None, order: LaneOrder) -> list[DecodeRequest]:
@@ -213,7 +216,7 @@ class LaneDesk:
             try:
                 self._look_ahead(lane)
             except LaneBroken as error:
-                self._drop(lane.end.number, str(error))
+                self._drop(lane.end.number, error)
         return []
 
     def _deliver(self, order: LaneOrder, ahead: _Ahead) -> None:
@@ -238,8 +241,8 @@ class LaneDesk:
         )
 
     def _came(self, lane: _Lane, message: LaneMessage) -> list[DecodeRequest]:
-        if lane.end.is_dialler or not KIND_F32 <= message.kind <= KIND_TOKEN:
-            raise LaneBroken(f"a message of kind {message.kind} came that way")
+        if lane.end.is_dialler or message.kind not in self._taken_kinds:
+            raise LaneFault(f"a message of kind {message.kind} came that way")
         lane.early.append(message)
         if lane.waiting is not None:
             return self._match(lane)
@@ -260,7 +263,7 @@ class LaneDesk:
             return []
         lane.early.popleft()
         if message.position != order.first_position:
-            raise LaneBroken(f"row {message.position} came, row {order.first_position} was awaited")
+            raise LaneFault(f"row {message.position} came, row {order.first_position} was awaited")
         lane.waiting = None
         return [self._request(order, self._inputs(message))]
 
@@ -282,7 +285,7 @@ class LaneDesk:
                 return np.array([message.token], dtype=np.int64).astype(np.int32)
             return unpack(message.body, 1, self._n_embd, message.kind)
         except ChannelRefused as error:
-            raise LaneBroken(error.message) from error
+            raise LaneFault(error.message) from error
 
     def _look_ahead(self, lane: _Lane) -> None:
         """Decode the row behind the newest order ahead of its own, where that keeps nobody waiting.
@@ -325,7 +328,7 @@ class LaneDesk:
         lane = self._lanes.get(ticket.lane_out)
         if lane is None or not lane.end.is_up or not lane.end.is_dialler or not self._is_alone(sequence):
             return
-        if self._ring.tells(ticket.lane_out):
+        if ticket.request < MAX_REQUEST and self._ring.tells(ticket.lane_out):
             likeliest = int(row.argmax())
             self._send(lane.end, KIND_TOKEN, ticket.request + 1, position, token_body(likeliest))
 
@@ -333,7 +336,7 @@ class LaneDesk:
         try:
             end.send(kind, request, position, body)
         except LaneBroken as error:
-            self._drop(end.number, str(error))
+            self._drop(end.number, error)
             return False
         return True
 
@@ -363,18 +366,17 @@ class LaneDesk:
             if lane.waiting is not None and lane.waiting.sequence == sequence:
                 self.cancel(lane.waiting.call)
 
-    def _drop(self, number: int, reason: str) -> None:
+    def _drop(self, number: int, error: LaneBroken) -> None:
         lane = self._lanes.pop(number)
         lane.end.close()
         self._waker = None
         self._ring.forget(number)
+        is_fault = isinstance(error, LaneFault)
         if lane.waiting is not None:
-            self._refuse(lane.waiting, Failure.CANCELLED, f"the lane ended: {reason}")
-        self._tell_down(number, reason)
+            failure = Failure.MISLED if is_fault else Failure.CANCELLED
+            self._refuse(lane.waiting, failure, f"the lane ended: {error}")
+        self._said.append(down_frame(number, str(error), is_fault=is_fault))
 
     def _refuse(self, order: LaneOrder, failure: Failure, words: str) -> None:
         held = self._scheduler.held_rows(order.sequence)
         self._said.append(failure_frame(order.call, failure, words, held))
-
-    def _tell_down(self, number: int, reason: str) -> None:
-        self._said.append(frame(Kind.LANE_DOWN, number, reason.encode()[:300]))

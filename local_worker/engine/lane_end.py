@@ -24,7 +24,11 @@ MAX_UNSENT_BYTES: Final = 1 << 20
 
 
 class LaneBroken(Exception):
-    """A lane is of no more use; says why."""
+    """A lane is of no more use; says why. A connection may just end."""
+
+
+class LaneFault(LaneBroken):
+    """What came over it is what no honest stage sends."""
 
 
 class LaneEnd:
@@ -112,10 +116,10 @@ class LaneEnd:
         try:
             messages = self._stream.feed(data)
         except (ChannelRefused, MalformedBytes) as error:
-            raise LaneBroken(error.message) from error
+            raise LaneFault(error.message) from error
         if not self.is_up and messages:
             if messages.pop(0).kind != KIND_HELLO:
-                raise LaneBroken("it did not begin with a hello")
+                raise LaneFault("it did not begin with a hello")
             self.is_up = True
             if not self.is_dialler:
                 self.send(KIND_HELLO, 0, 0, b"")

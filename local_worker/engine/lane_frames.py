@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from dllm_protocol.messages import FORM_BF16, FORM_F32
 from local_worker.engine.frames import FrameRefused, Kind, frame
 from local_worker.engine.messages import Ticket
 
@@ -66,7 +67,23 @@ def read_lane(number: int, body: bytes) -> NewLane:
     Raises:
         FrameRefused: a truth value that is none, or too few bytes.
     """
-    if len(body) < _LANE.size or body[1] > 1:
+    if len(body) < _LANE.size or body[0] not in (FORM_F32, FORM_BF16) or body[1] > 1:
         raise FrameRefused(f"a lane's frame of {len(body)} bytes makes no sense")
     form, is_dialler = _LANE.unpack_from(body)
     return NewLane(number, form, bool(is_dialler), body[_LANE.size :])
+
+
+def down_frame(number: int, reason: str, *, is_fault: bool) -> bytes:
+    """The frame that says that a lane has ended, and whether by what the other side sent."""
+    return frame(Kind.LANE_DOWN, number, bytes([is_fault]) + reason.encode()[:300])
+
+
+def read_down(body: bytes) -> tuple[str, bool]:
+    """Parse it: why, and whether the other side is to blame.
+
+    Raises:
+        FrameRefused: a truth value that is none.
+    """
+    if not body or body[0] > 1:
+        raise FrameRefused(f"a lane's end of {len(body)} bytes makes no sense")
+    return body[1:].decode(errors="replace"), bool(body[0])

@@ -283,7 +283,7 @@ class LlamaModel:
     def _decode_tapped(self, tap: Tap, parts: Sequence[Rows]) -> list[Logits | Hidden]:
         """One computation after the other, each of which llama.cpp makes in the order of its batch."""
         if len(parts) == 1:
-            return [self._run_alone(tap, parts).copy()]
+            return [self._run_tapped(tap, parts)[0].copy()]
         width = self.n_embd if self.role.gives_hidden else self.vocab_size
         found: list[list[Logits]] = [[] for _ in parts]
         for group in even_groups(parts):
@@ -291,16 +291,6 @@ class LlamaModel:
             for (index, _, _), output in zip(group, outputs, strict=True):
                 found[index].append(output.copy())  # the next computation writes over it
         return [np.concatenate(rows) if rows else np.empty((0, width), dtype=np.float32) for rows in found]
-
-    def _run_alone(self, tap: Tap, parts: Sequence[Rows]) -> Logits | Hidden:
-        """One computation for one sequence, as for nearly every token of a single answer."""
-        rows = len(parts[0].inputs)
-        if tap.has_entry:
-            tap.entering[:rows] = parts[0].inputs
-        tap.expect(rows)
-        self._run(parts)
-        tap.check()
-        return tap.leaving[:rows] if self.role.gives_hidden else self._logits(parts)[0]
 
     def _run_tapped(self, tap: Tap, pieces: Sequence[Rows]) -> Sequence[Logits | Hidden]:
         """One computation: what each piece gave, valid until the next one."""

@@ -65,7 +65,8 @@ class Server:
             if answers := self._scheduler.step(self._next):
                 self._connection.sendall(b"".join(answers))
                 if is_short:
-                    self._gathering.answered(self._scheduler.answered, time.perf_counter() - started)
+                    took_s = time.perf_counter() - started
+                    self._gathering.answered(self._scheduler.answered, took_s, self._scheduler.computed_rows)
 
     def _hear(self) -> bool:
         """Take in what the parent sent; waits where there is nothing to decode, or more is about to come.
@@ -78,7 +79,8 @@ class Server:
             if data is not None:
                 self._handle(data)
             if self._scheduler.busy and self._gathering.is_alone:
-                self._next = ()
+                alone = self._gathering.first_alone(self._scheduler.short)
+                self._next = () if alone is None else (alone,)
                 return True  # nobody else is about to come
             data = self._receive_now()
             if data is not None:
@@ -203,12 +205,8 @@ class Server:
         if len(descriptors) != 1 or struct.unpack("<I", number)[0] != lane.number:
             raise FrameRefused(f"lane {lane.number} came without its connection")
         if self._desk is None:
-            role = self._model.role
             self._desk = LaneDesk(
-                self._scheduler,
-                self._model.n_embd,
-                self._gathering.is_alone_but,
-                gives_hidden=role.gives_hidden,
+                self._scheduler, self._model.n_embd, self._gathering.is_alone_but, self._model.role
             )
         connection = socket.socket(fileno=descriptors[0])
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from dllm_protocol.sealing import PAD_BYTES, SealBroken, SealedStream, SealingKey, unpadded
+from dllm_protocol.sealing import PAD_BYTES, STATE_BYTES, SealBroken, SealedStream, SealingKey, unpadded
 
 
 def make_streams() -> tuple[SealedStream, SealedStream]:
@@ -177,3 +178,65 @@ def test_streams_show_and_give_away_nothing() -> None:
     assert repr(stream) == "SealedStream(sent=1, received=0)"
     with pytest.raises(TypeError):
         pickle.dumps(stream)
+
+
+FRAMES = st.lists(st.binary(max_size=100), max_size=4)
+
+
+@given(FRAMES, FRAMES, FRAMES)
+def test_a_stream_that_was_handed_over_goes_on_where_it_was(
+    there: list[bytes], back: list[bytes], after: list[bytes]
+) -> None:
+    client, provider = make_streams()
+    assert [provider.open(client.seal(message)) for message in there] == there
+    assert [client.open(provider.seal(message)) for message in back] == back
+    taken = SealedStream.taken_over(client.hand_over())
+    assert repr(taken) == f"SealedStream(sent={len(there)}, received={len(back)})"
+    assert [provider.open(taken.seal(message)) for message in after] == after
+    assert [taken.open(provider.seal(message)) for message in after] == after
+    both = SealedStream.taken_over(provider.hand_over())
+    assert [both.open(taken.seal(message)) for message in after] == after
+    assert [taken.open(both.seal(message)) for message in after] == after
+
+
+def test_what_was_sealed_before_a_handover_opens_behind_it_and_once() -> None:
+    client, provider = make_streams()
+    frames = [client.seal(b"first"), client.seal(b"second")]
+    assert provider.open(frames[0]) == b"first"
+    taken = SealedStream.taken_over(provider.hand_over())
+    with pytest.raises(SealBroken, match="frame 1"):
+        taken.open(frames[0])
+    assert taken.open(frames[1]) == b"second"
+
+
+def test_whoever_handed_a_stream_over_can_do_nothing_more_with_it() -> None:
+    """Two that sealed on would use one nonce for two frames."""
+    client, provider = make_streams()
+    state, frame = client.hand_over(), provider.seal(b"next")
+    with pytest.raises(OverflowError):
+        client.seal(b"more")
+    with pytest.raises(OverflowError):
+        client.open(frame)
+    with pytest.raises(struct.error):
+        client.hand_over()
+    assert SealedStream.taken_over(state).open(frame) == b"next"
+
+
+@pytest.mark.parametrize("size", [0, STATE_BYTES - 1, STATE_BYTES + 1])
+def test_a_state_of_another_length_is_none(size: int) -> None:
+    with pytest.raises(ValueError, match=f"a stream's state has {size} bytes, not {STATE_BYTES}"):
+        SealedStream.taken_over(bytes(size))
+
+
+def test_a_stream_shows_no_key_before_or_behind_a_handover() -> None:
+    stream = SealedStream(SEND_KEY, RECEIVE_KEY)
+    stream.seal(b"one")
+    state = stream.hand_over()
+    assert SEND_KEY in state and RECEIVE_KEY in state
+    taken = SealedStream.taken_over(state)
+    assert repr(taken) == "SealedStream(sent=1, received=0)"
+    for key in (SEND_KEY, RECEIVE_KEY):
+        assert key not in stream._keys
+        assert key.hex() not in repr(stream) and repr(key) not in repr(stream)
+    with pytest.raises(TypeError):
+        pickle.dumps(taken)

@@ -60,6 +60,12 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         await bystander.lineup.close("the test is over")
 
 
+@pytest.fixture
+def links_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lanes: what these tests tamper with is how services hand rows on. Lanes are tampered with in `test_lanes`."""
+    monkeypatch.setattr(PlaceInLine, "want_lane", lambda _: None)
+
+
 def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
     """Whether a link is a worker's, in the session of this client."""
     hosts = worker.server._hosts.items()
@@ -102,6 +108,7 @@ def elsewhere(
     return request, first + 1, rows, form, data
 
 
+@pytest.mark.usefixtures("links_only")
 @pytest.mark.parametrize("spoil", [not_numbers, endless, narrower, elsewhere])
 async def test_a_stage_that_hands_on_garbage_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, spoil: Spoil
@@ -126,6 +133,7 @@ async def test_a_stage_that_hands_on_garbage_is_replaced(
     assert await undisturbed == wanted and not scene.bystander.changes
 
 
+@pytest.mark.usefixtures("links_only")
 async def test_rows_for_another_request_are_not_taken_and_whoever_sends_them_is_found(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +211,7 @@ async def test_two_stages_that_lose_each_other_link_up_once_more(
     assert scene.asking.lineup.ledger.leg(scene.serving[1].provider).used.replayed == 0
 
 
+@pytest.mark.usefixtures("links_only")
 async def test_rows_that_a_stage_computed_in_vain_are_paid_and_none_are_computed_for_nobody(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +312,7 @@ async def test_a_stranger_cannot_hand_rows_on(scene: Scene) -> None:
     """Only the provider that the client put before a stage may dial it, and it has to prove its key."""
     await scene.asking.answer(PROMPT, 2)
     (host,) = scene.serving[0].server._hosts.values()
-    dialing = await host.place._dialing(host.place._order)
+    dialing = await host.place._dialing(host.place._order, host.place._order.next)
     stranger = scene.standbys[2]
     for claimed, key, why in (
         (scene.serving[0].provider, stranger.keys.service, "not the provider that it says"),
@@ -318,6 +327,7 @@ async def test_a_stranger_cannot_hand_rows_on(scene: Scene) -> None:
     assert decoder is not None and (await decoder.decode_next(5, 4)).ids, "the session goes on"
 
 
+@pytest.mark.usefixtures("links_only")
 async def test_a_stage_that_becomes_slow_is_routed_around_and_not_held_for_dead(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +350,7 @@ async def test_a_stage_that_becomes_slow_is_routed_around_and_not_held_for_dead(
     assert scene.asking.lineup.saved.failed == (), "nobody is rated for being slow"
 
 
+@pytest.mark.usefixtures("links_only")
 async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "SLOW_S", 0.05)
     monkeypatch.setattr(pace, "MEMORY_ROWS", 4)

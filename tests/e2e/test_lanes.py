@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from dllm_chat.session.decoder import RowLogits
 from dllm_protocol.messages import ROW_PROMPT
+from local_worker.engine.client import Engine
 from local_worker.engine.messages import LaneAnswer, Ticket
 from local_worker.engine.sequence import Sequence
 from local_worker.engine_host import EngineHost, EngineOptions
@@ -131,9 +133,10 @@ async def test_a_lane_that_breaks_in_mid_answer_costs_neither_a_token_nor_a_stag
     async for token in asking.tokens(PROMPT, COUNT):
         found.append(token)
         if len(found) == COUNT // 2:
-            (host,) = workers[at].server._hosts.values()
-            out = host.place.lanes._out
-            assert out is not None and out.is_up
+            lanes = next(iter(workers[at].server._hosts.values())).place.lanes
+            await until(lambda: lanes._out is not None and lanes._out.is_up)  # noqa: B023
+            out = lanes._out
+            assert out is not None
             # Out of the service's sight: the engine hangs up, and the other side finds that out.
             out._give_up(out)
             out.fall("cut by the test")
@@ -162,7 +165,7 @@ async def test_lanes_end_with_their_session(stages: Stages) -> None:
     workers = await three(stages)
     asking = stages.client(1, [(one, None) for one in workers])
     await asking.answer(PROMPT, 12)
-    engines = [worker.engine.current() for worker in workers]
-    assert all(engine._lanes for engine in engines), "a stage has a lane out, and one in"  # type: ignore[attr-defined]
+    engines = [cast(Engine, worker.engine.current()) for worker in workers]
+    assert all(engine._lanes for engine in engines), "a stage has a lane out, and one in"
     await asking.leave()
-    await until(lambda: not any(engine._lanes for engine in engines))  # type: ignore[attr-defined]
+    await until(lambda: not any(engine._lanes for engine in engines))

@@ -44,6 +44,7 @@ NO_DECODERS = {
     "local_worker.engine.run_ahead.Decoder.decode": "an interface to the model",
     "local_worker.engine.run_ahead.RunAhead.decode": "runs the model",
     "local_worker.engine.scheduler.Decoder.decode": "an interface to the model",
+    "local_worker.engine.scheduler.Scheduler.decode_ahead": "runs the model",
     "dllm_chat.session.leg.OpenLeg.decode": "asks for rows",
     "dllm_chat.session.leg.OpenLeg.decode_next": "asks for rows",
     "dllm_chat.dispatch.market.read_market": "asks the light node",

@@ -1,5 +1,5 @@
 """Decoders of `local_worker`: frames and messages of the engine process, which a hostile model file may have taken
-over, what comes over a sealed channel, and the worker's own files.
+over, what comes over a sealed channel or a lane, and the worker's own files.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from dllm_protocol.errors import DllmError
+from dllm_protocol.lane import KIND_F32, KIND_HELLO, KIND_TOKEN, LaneMessage, LaneStream, token_body
 from dllm_protocol.messages import FORM_BF16, FORM_F32, ROW_PROMPT, Done, Frame, Output, pack_floats, pack_ids
+from dllm_protocol.sealing import SealedStream
 from dllm_protocol.stage_link import HandedRows
-from local_worker.engine import messages
+from local_worker.engine import lane_frames, messages
 from local_worker.engine.frames import FrameReader, Kind, frame
-from local_worker.engine.messages import DecodeRequest, EngineInfo, EngineVocabulary, RowOutput
+from local_worker.engine.messages import DecodeRequest, EngineInfo, EngineVocabulary, RowOutput, Ticket
 from local_worker.hidden_form import pack, unpack
 from local_worker.keys import create_keys, key_file, load_keys
 from local_worker.status import read_status
 from local_worker.vocabulary import canonical_vocabulary
 from tests.dllm_protocol.session.test_channel import make_pair
-from tests.fuzz.decoder import Decoder
+from tests.fuzz.decoder import Decoder, OtherSpelling
 from tests.fuzz.node import through_file
 from tests.fuzz.protocol import as_json
 
@@ -29,6 +32,8 @@ _INFO = EngineInfo("llama", 4, 64, 256, 2048, 512, 2, 1, 1000, 4000, 100, 1, 2, 
 _VOCABULARY = EngineVocabulary((b"<s>", b" a"), (8, 4), (1,), 0, 1, -1, True, True, "spm")
 _ROW = RowOutput(3, np.array([5, 6], np.int32), np.array([1.5, 0.5], np.float32), 2.0)
 _HEAD_BYTES = 9
+_LANE_KEYS = b"\x05" * 32, b"\x06" * 32
+_ROW_BODY = pack(np.ones((1, 4), np.float32), FORM_F32)
 
 
 def _body(made: bytes) -> bytes:
@@ -73,6 +78,65 @@ def _handed_rows(data: bytes) -> None:
     assert taken.shape == (rows.rows, 4) and np.isfinite(taken).all()
 
 
+def _lane() -> tuple[SealedStream, LaneStream]:
+    """What another stage's engine seals with, and the end that reads it."""
+    return SealedStream(*_LANE_KEYS), LaneStream(SealedStream(*reversed(_LANE_KEYS)))
+
+
+def _lane_bytes() -> bytes:
+    """A lane's first messages as they come."""
+    end = LaneStream(_lane()[0])
+    said = ((KIND_HELLO, 0, 0, b""), (KIND_F32, 1, 0, _ROW_BODY), (KIND_TOKEN, 2, 1, token_body(5)))
+    return b"".join(end.pack(*one) for one in said)
+
+
+def _fed(data: bytes, piece_bytes: int) -> tuple[list[LaneMessage], DllmError | None]:
+    """What comes through, and what ends the lane."""
+    _, end = _lane()
+    came: list[LaneMessage] = []
+    try:
+        for at in range(0, len(data), piece_bytes):
+            came += end.feed(data[at : at + piece_bytes])
+    except DllmError as error:
+        return came, error
+    return came, None
+
+
+def _over_lane(data: bytes) -> None:
+    """Whole, and then byte by byte: the cuts must not matter."""
+    data = data[:4096]
+    (whole, error), (pieces, error_of_pieces) = _fed(data, 4096), _fed(data, 1)
+    assert repr(error) == repr(error_of_pieces)
+    if error is not None:
+        raise error
+    assert pieces == whole
+
+
+def _lane_message(data: bytes) -> None:
+    """Inside a seal that fits: what is in it is packed again as the same bytes, and used as a token and as a row."""
+    theirs, end = _lane()
+    sealed = theirs.seal(data)
+    (message,) = end.feed(len(sealed).to_bytes(4, "little") + sealed)
+    packed = LaneStream(_lane()[0]).pack(*message)
+    if packed[4:] != sealed:
+        raise OtherSpelling(data.hex())
+    if message.kind == KIND_TOKEN:
+        assert token_body(message.token) == message.body
+    elif message.kind != KIND_HELLO:
+        assert np.isfinite(unpack(message.body, 1, 4, message.kind)).all()
+
+
+def _order(data: bytes) -> None:
+    if _body(lane_frames.order_frame(lane_frames.read_order(1, data), 1)) != data:
+        raise OtherSpelling(data.hex())
+
+
+def _new_lane(data: bytes) -> None:
+    lane = lane_frames.read_lane(1, data)
+    if _body(lane_frames.lane_frame(lane)) != data:
+        raise OtherSpelling(data.hex())
+
+
 def decoders() -> list[Decoder]:
     """Frames, their bodies, sealed messages, files."""
     request = DecodeRequest(1, 0, 0, 4, True, np.array([1, 2, 3], np.int32))
@@ -81,6 +145,12 @@ def decoders() -> list[Decoder]:
     asked = pair.provider._stream.open(sealed)
     output = Output(1, 2, pack_ids([9]), pack_floats([1.5]), pack_floats([2.0]))
     answered = Frame((output, Done(1))).encode()
+    order = lane_frames.LaneOrder(1, 0, 5, 4, Ticket(7, 1, 2), 300)
+    over_lane = [
+        bytes((kind,)) + bytes(8) + body
+        for kind, body in ((KIND_TOKEN, token_body(5)), (KIND_F32, _ROW_BODY), (KIND_HELLO, b""))
+    ]
+    new_lane = lane_frames.NewLane(1, FORM_F32, True, SealedStream(*_LANE_KEYS).hand_over())
     table: list[tuple[str, Callable[[bytes], object], tuple[bytes, ...]]] = [
         (
             "engine.frames.FrameReader.feed",
@@ -99,6 +169,13 @@ def decoders() -> list[Decoder]:
             (_body(messages.failure_frame(1, messages.Failure.BUSY, "busy")),),
         ),
         ("engine.messages.read_tokens", messages.read_tokens, (bytes(8),)),
+        ("engine.lane_frames.read_order", _order, (_body(lane_frames.order_frame(order, 1)),)),
+        ("engine.lane_frames.read_lane", _new_lane, (_body(lane_frames.lane_frame(new_lane)),)),
+        (
+            "engine.lane_frames.read_down",
+            lane_frames.read_down,
+            (_body(lane_frames.down_frame(1, "it ended", is_fault=True)),),
+        ),
         ("hidden_form.unpack", _handed_rows, (_handed(FORM_F32), _handed(FORM_BF16))),
         ("engine.messages.read_vocabulary", _vocabulary, (_body(messages.vocabulary_frame(1, _VOCABULARY)),)),
     ]
@@ -120,6 +197,8 @@ def decoders() -> list[Decoder]:
         *made,
         Decoder("dllm_protocol.session.provider.ProviderLeg.receive", "channel", _to_provider, (asked,)),
         Decoder("dllm_protocol.session.client.ClientLeg.receive", "channel", _to_client, (answered,)),
+        Decoder("dllm_protocol.lane.LaneStream.feed", "channel", _over_lane, (_lane_bytes(),)),
+        Decoder("dllm_protocol.lane.LaneMessage.token", "channel", _lane_message, tuple(over_lane)),
     ]
 
 

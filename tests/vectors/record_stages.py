@@ -1,5 +1,5 @@
-"""Record `stages.json`: what a client says to stages, and a stage to the next one, from fixed seeds. Run only when the
-format changes.
+"""Record `stages.json`: what a client says to stages, and a stage to the next one over a link and over a lane, from
+fixed seeds. Run only when the format changes.
 
 python -m tests.vectors.record_stages
 """
@@ -12,6 +12,15 @@ from typing import Any
 
 from dllm_protocol.encoding import Record
 from dllm_protocol.hashing import sha256
+from dllm_protocol.lane import (
+    KIND_BF16,
+    KIND_F32,
+    KIND_HELLO,
+    KIND_TOKEN,
+    LaneMessage,
+    LaneStream,
+    token_body,
+)
 from dllm_protocol.messages import (
     FORM_ANY,
     FORM_BF16,
@@ -30,7 +39,7 @@ from dllm_protocol.messages import (
     Unlinked,
     pack_ids,
 )
-from dllm_protocol.sealing import SealingKey
+from dllm_protocol.sealing import SealedStream, SealingKey
 from dllm_protocol.session.handshake import ClientHandshake, ProviderHandshake
 from dllm_protocol.session.transcript import NO_TRANSCRIPT, RowLabel, Transcript
 from dllm_protocol.signing import SeedSigner
@@ -50,16 +59,20 @@ CHAIN_ID = "vectors-00000000"
 FIRST, SECOND = b"\x21" * 20, b"\x22" * 20
 SECRET = b"\x0d" * 32
 IDS = [5, 6, 7, 9]
+LANE_KEYS = {"dialling": b"\x08" * 32, "answering": b"\x09" * 32}
+"""What either side of a lane seals with."""
 
 
 def record() -> dict[str, Any]:
-    """Messages, labels, a transcript, and the first frames of a link."""
+    """Messages, labels, a transcript, and the first frames of a link and of a lane."""
     label = RowLabel(SECRET).of(IDS)
     expect = Expect(3, 3, 1, ROW_KEPT, 8, OUTPUTS_LAST, label, 1)
     transcript = Transcript(b"\x0e" * 32, NO_TRANSCRIPT)
     transcript.absorb_expect(expect)
+    dialler, handshake = SeedSigner(b"\x07" * 32), sha256(b"handshake")
     to_stages: list[Record] = [
-        Neighbours(2, FIRST, b"", FORM_ANY),
+        Neighbours(2, FIRST, b"", FORM_ANY, b""),
+        Neighbours(3, FIRST, b"", FORM_ANY, FIRST),
         Linked(2, FORM_BF16, 51_000, 9_000_000),
         Unlinked(2, "it hung up"),
         expect,
@@ -67,6 +80,8 @@ def record() -> dict[str, Any]:
         Resend(4, 0, 256),
         Decode(3, 3, pack_ids([9]), ROW_KEPT, 8, OUTPUTS_LAST, 1),
         Pong(7, 3),
+        make_stage_claim(dialler, FIRST, handshake),
+        make_stage_claim(dialler, FIRST, handshake, lane=True),
     ]
     between: list[Record] = [
         StageReady(2048),
@@ -86,6 +101,7 @@ def record() -> dict[str, Any]:
             {"type": type(one).__name__, "frame": StageFrame((one,)).encode().hex()} for one in between
         ],
         "link": [{"what": what, "hex": raw.hex()} for what, raw in _link()],
+        "lane": _lane(),
     }
 
 
@@ -114,6 +130,33 @@ def _link() -> list[tuple[str, bytes]]:
         ("ready", behind.seal(StageReady(2))),
         ("a row", before.seal(HandedRows(1, 0, 1, FORM_F32, bytes(8)))),
     ]
+
+
+def _lane() -> dict[str, Any]:
+    """Both sides say hello, then every kind is sent; behind one frame either way, as claim and ready are."""
+    dialling = SealedStream(*LANE_KEYS.values())
+    answering = SealedStream(*reversed(LANE_KEYS.values()))
+    answering.open(dialling.seal(b"claim"))
+    dialling.open(answering.seal(b"ready"))
+    ends = {
+        "dialling": LaneStream(SealedStream.taken_over(dialling.hand_over())),
+        "answering": LaneStream(SealedStream.taken_over(answering.hand_over())),
+    }
+    said = [
+        ("dialling", LaneMessage(KIND_HELLO, 0, 0, b"")),
+        ("answering", LaneMessage(KIND_HELLO, 0, 0, b"")),
+        ("dialling", LaneMessage(KIND_F32, 3, 4, bytes(range(8)))),
+        ("dialling", LaneMessage(KIND_BF16, 4, 5, bytes(range(4)))),
+        ("dialling", LaneMessage(KIND_TOKEN, 5, 6, token_body(300))),
+    ]
+    return {
+        "keys": {side: key.hex() for side, key in LANE_KEYS.items()},
+        "first_nonce": 1,
+        "frames": [
+            {"from": side, **one._asdict(), "body": one.body.hex(), "hex": ends[side].pack(*one).hex()}
+            for side, one in said
+        ],
+    }
 
 
 if __name__ == "__main__":

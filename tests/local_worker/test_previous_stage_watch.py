@@ -1,0 +1,156 @@
+"""A row that is awaited over a lane: whoever awaits it hears once if it comes by the link, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dllm_protocol.errors import ChannelRefused
+from local_worker.engine.errors import DecodeCancelled
+from local_worker.errors import PreviousStageFailed
+from local_worker.previous_stage import PreviousStage
+from local_worker.row_room import RowRoom
+from tests.local_worker.test_previous_stage import WIDTH, Wire, reading, rows_of, settle
+
+
+class Watched:
+    """A stage before, a link to it, and how often its watcher was called."""
+
+    def __init__(self) -> None:
+        self.room = RowRoom()
+        self.stage = PreviousStage(self.room)
+        self.wire = Wire()
+        self.task = reading(self.stage, self.wire)
+        self.calls = 0
+
+    def watch(self, request: int) -> None:
+        self.stage.watch(request, self._changed)
+
+    def _changed(self) -> None:
+        self.calls += 1
+
+    async def come(self, *requests: int) -> None:
+        """Rows come by the link."""
+        self.stage.hang_up()
+        self.wire.abort()
+        await asyncio.gather(self.task, return_exceptions=True)
+        self.wire = Wire(*[rows_of(request, float(request)) for request in requests])
+        self.task = reading(self.stage, self.wire)
+        await settle()
+
+    async def cut(self) -> None:
+        """The link ends."""
+        self.wire.abort()
+        with pytest.raises(ChannelRefused):
+            await self.task
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Watched]:
+    one = Watched()
+    await settle()
+    yield one
+    one.task.cancel()
+    await asyncio.gather(one.task, return_exceptions=True)
+
+
+async def test_a_row_that_comes_by_the_link_is_told_once_and_stays_there(watched: Watched) -> None:
+    watched.watch(7)
+    assert (watched.calls, watched.stage.has_news(7)) == (0, False)
+    await watched.come(7, 7)
+    assert (watched.calls, watched.stage.has_news(7)) == (1, True)
+    assert (await watched.stage.rows(7, 0, 1, WIDTH) == 7.0).all()
+    await watched.come(8)
+    assert watched.calls == 1
+
+
+async def test_a_row_that_is_there_already_is_told_at_once(watched: Watched) -> None:
+    await watched.come(7)
+    watched.watch(7)
+    assert watched.calls == 1
+
+
+async def test_rows_for_other_requests_are_no_news(watched: Watched) -> None:
+    await watched.come(5)
+    watched.watch(7)
+    assert not watched.stage.has_news(7)
+    assert watched.room.waiting_bytes == 0, "what was for an earlier request is nobody's"
+    await watched.come(6, 8)
+    assert (watched.calls, watched.stage.has_news(7)) == (0, False)
+    assert watched.stage.has_news(8)
+
+
+async def test_the_end_of_the_link_is_told_once(watched: Watched) -> None:
+    watched.watch(7)
+    await watched.cut()
+    assert (watched.calls, watched.stage.has_news(7)) == (1, True)
+    with pytest.raises(PreviousStageFailed, match="the stage before is gone: cut"):
+        await watched.stage.rows(7, 0, 1, WIDTH)
+    watched.watch(8)
+    assert watched.calls == 2, "whoever watches behind a link that has ended hears at once"
+
+
+async def test_a_cancel_is_told_once_and_only_that_of_this_request(watched: Watched) -> None:
+    watched.watch(7)
+    watched.stage.cancel(6)
+    assert (watched.calls, watched.stage.has_news(7)) == (0, False)
+    watched.stage.cancel(7)
+    watched.stage.cancel(7)
+    assert (watched.calls, watched.stage.has_news(7)) == (1, True)
+    with pytest.raises(DecodeCancelled):
+        await watched.stage.rows(7, 0, 1, WIDTH)
+
+
+async def test_a_cancel_that_came_first_is_told_at_once(watched: Watched) -> None:
+    watched.stage.cancel(7)
+    watched.watch(7)
+    assert watched.calls == 1
+
+
+async def test_another_provider_in_the_place_before_is_no_news_by_itself(watched: Watched) -> None:
+    watched.watch(7)
+    watched.stage.hang_up()
+    await settle()
+    assert (watched.calls, watched.stage.has_news(7)) == (0, False)
+    await watched.come(7)
+    assert watched.calls == 1
+
+
+async def test_rows_of_a_request_that_has_passed_are_nobodys(watched: Watched) -> None:
+    watched.watch(7)
+    watched.stage.passed(7)
+    await watched.come(7)
+    assert watched.calls == 0
+    assert not watched.stage.has_news(7)
+    assert watched.room.waiting_bytes == 0
+    await watched.cut()
+    assert watched.calls == 0, "who has its row does not hear of the link either"
+
+
+async def test_the_next_request_goes_on_behind_one_that_has_passed(watched: Watched) -> None:
+    watched.watch(7)
+    watched.stage.passed(7)
+    await watched.come(7, 8)
+    assert (await watched.stage.rows(8, 0, 1, WIDTH) == 8.0).all()
+    watched.watch(9)
+    watched.stage.passed(9)
+    watched.watch(10)
+    await watched.come(9, 10)
+    assert watched.calls == 1
+
+
+async def test_a_newer_watcher_takes_the_place_of_the_older(watched: Watched) -> None:
+    old: list[str] = []
+    watched.stage.watch(7, lambda: old.append("called"))
+    watched.watch(8)
+    await watched.come(8)
+    assert (old, watched.calls) == ([], 1)
+
+
+async def test_a_watcher_may_look_and_take_the_row_at_once(watched: Watched) -> None:
+    found: list[bool] = []
+    watched.stage.watch(7, lambda: found.append(watched.stage.has_news(7)))
+    await watched.come(7)
+    assert found == [True]
