@@ -155,6 +155,10 @@ class PreviousStage:
     def passed(self, request: int) -> None:
         """It came there."""
         self._wanted = request + 1
+        self.unwatch()
+
+    def unwatch(self) -> None:
+        """Nobody awaits a row elsewhere any more."""
         self._watcher = None
 
     def has_news(self, request: int) -> bool:

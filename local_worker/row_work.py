@@ -228,6 +228,8 @@ class RowWork:
         sequence, previous = held.sequence, self._place.previous
         top_k = min(order.top_k, MAX_TOP_K)
         previous.watch(order.request, sequence.cancel)
+        if previous.has_news(order.request):
+            return None  # before there was anything to cancel
         began_s = asyncio.get_running_loop().time()
         late = asyncio.get_running_loop().call_at(began_s + ROWS_TIMEOUT_S, sequence.cancel)
         try:
@@ -242,6 +244,7 @@ class RowWork:
             raise
         finally:
             late.cancel()
+            previous.unwatch()
         previous.passed(order.request)
         return answer
 

@@ -97,6 +97,11 @@ class Gathering:
         for sequence in sequences:
             self._answered_s[sequence] = now_s
 
+    def met(self, sequence: int) -> None:
+        """A request of this sequence came and was answered at once, out of no batch."""
+        self.asked(sequence)
+        self._answered_s[sequence] = self._clock_s()
+
     def forget(self, sequence: int) -> None:
         """This sequence serves another session from now on."""
         self._answered_s.pop(sequence, None)

@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import select
 import socket
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.lane import KIND_BF16, KIND_F32, KIND_TOKEN, LaneMessage, token_body
-from local_worker.engine.frames import Failure, Kind, frame
+from local_worker.engine.frames import Failure, FrameRefused, Kind, frame
 from local_worker.engine.hidden import hidden_frame
 from local_worker.engine.lane_end import LaneBroken, LaneEnd, LaneFault
 from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder, down_frame
+from local_worker.engine.lane_state import Ahead, LaneState
 from local_worker.engine.messages import (
+    MAX_TOP_K,
     DecodeRequest,
     Hidden,
     Ids,
@@ -42,36 +42,6 @@ from local_worker.hidden_form import pack, unpack
 
 MAX_REQUEST: Final = (1 << 32) - 1
 MAX_LANES: Final = 256
-MAX_EARLY_ROWS: Final = 4
-"""Rows that may come before their orders; of more the oldest go, which nobody will ask for any more."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One lane. What comes over it stays in ``early`` until it is ordered, decoded ahead of that or not."""
-
-    end: LaneEnd
-    early: deque[LaneMessage] = field(default_factory=lambda: deque(maxlen=MAX_EARLY_ROWS))
-    waiting: LaneOrder | None = None
-    """An order whose row has not come."""
-    newest: LaneOrder | None = None
-    """The order before, which the next row comes behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A row that was decoded ahead of its order."""
-
-    request: int
-    sequence: int
-    position: int
-    token: int
-    rows: Hidden | Logits
-    """Its hidden state, which has gone on; or its logits [1, …]."""
-
-    def is_ordered_by(self, order: LaneOrder) -> bool:
-        """Whether this is the very row."""
-        return (self.position, self.token) == (order.first_position, order.token)
 
 
 class LaneDesk:
@@ -92,9 +62,11 @@ class LaneDesk:
         self._scheduler = scheduler
         self._n_embd = n_embd
         self._is_alone = is_alone
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, LaneState] = {}
         self._ring = Ring()
-        self._ahead: _Ahead | None = None
+        self._ahead: Ahead | None = None
+        self.is_met = False
+        """Whether the newest order was answered with a row that had been decoded ahead."""
         self._said: list[bytes] = []
         self._waker: select.poll | None = None
         self._numbers: dict[int, int] = {}
@@ -133,7 +105,7 @@ class LaneDesk:
             end.close()
             self.refuse(end.number, f"{MAX_LANES} lanes stand already")
             return
-        self._lanes[end.number] = _Lane(end)
+        self._lanes[end.number] = LaneState(end)
         self._waker = None
 
     def refuse(self, number: int, reason: str) -> None:
@@ -173,7 +145,14 @@ class LaneDesk:
             self._drop(number, error)
 
     def order(self, order: LaneOrder) -> list[DecodeRequest]:
-        """Take an order: its request, if it can be decoded now."""
+        """Take an order: its request, if it can be decoded now; `is_met` says whether that is not needed.
+
+        Raises:
+            FrameRefused: no such sequence, or a number of logits out of bounds.
+        """
+        self.is_met = False
+        if order.sequence >= self._scheduler.sequences or not 1 <= order.top_k <= MAX_TOP_K:
+            raise FrameRefused(f"an order for {order.top_k} logits of sequence {order.sequence}")
         ticket = order.ticket
         lane = self._lanes.get(ticket.lane_in)
         if lane is None and order.token == NO_TOKEN:
@@ -181,25 +160,45 @@ class LaneDesk:
             return []
         if ticket.lane_out in self._lanes:
             self._ring.asked(ticket.lane_out, ticket.request, order.first_position)
-        ahead = self._ahead if self._ahead and self._ahead.sequence == order.sequence else None
-        if ahead is not None:
-            self._ahead = None
-            if ahead.request == ticket.request and ahead.is_ordered_by(order):
-                self._deliver(order, ahead)
-                return self._behind(lane, order)
-            self._scheduler.take_back_ahead(ahead.sequence, ahead.position)
-            if ahead.request == ticket.request:
-                self._refuse(
-                    order, Failure.MISLED, "what came over the lane is another row than the client says"
-                )
-                return []
+        if self._meet(order):
+            self.is_met = True
+            if lane is not None:
+                lane.newest = order
+            return []
+        if lane is not None and lane.is_contradicted_by(order):
+            lane.newest = None
+            lane.first_from(ticket.request + 1)
+            self._refuse(order, Failure.MISLED, "what came over the lane is another row than the client says")
+            return []
         if lane is None or order.token != NO_TOKEN:
             if lane is not None:
                 lane.newest = order
             return [self._request(order, np.array([order.token], dtype=np.int32))]
         return self._await_row(lane, order)
 
-    def _await_row(self, lane: _Lane, order: LaneOrder) -> list[DecodeRequest]:
+    def _meet(self, order: LaneOrder) -> bool:
+        """Answer an order with the row that was decoded ahead, if it is that one; another one is taken back."""
+        ahead = self._ahead
+        if ahead is None or ahead.sequence != order.sequence:
+            return False
+        self._ahead = None
+        if ahead.is_ordered_by(order):
+            self._deliver(order, ahead)
+            return True
+        self._scheduler.take_back_ahead(ahead.sequence, ahead.position)
+        return False
+
+    def go_on(self, order: LaneOrder) -> None:
+        """Once an order's answer is told: the row behind it may have come meanwhile."""
+        lane = self._lanes.get(order.ticket.lane_in)
+        if lane is None or lane.newest is not order:
+            return
+        try:
+            self._look_ahead(lane)
+        except LaneBroken as error:
+            self._drop(lane.end.number, error)
+
+    def _await_row(self, lane: LaneState, order: LaneOrder) -> list[DecodeRequest]:
         if lane.waiting is not None:
             self._refuse(lane.waiting, Failure.CANCELLED, "another order came")
         lane.waiting = lane.newest = order
@@ -209,17 +208,7 @@ class LaneDesk:
             self._drop(lane.end.number, error)
             return []
 
-    def _behind(self, lane: _Lane | None, order: LaneOrder) -> list[DecodeRequest]:
-        """An order was met by what had been decoded ahead: the row behind it may have come meanwhile."""
-        if lane is not None:
-            lane.newest = order
-            try:
-                self._look_ahead(lane)
-            except LaneBroken as error:
-                self._drop(lane.end.number, error)
-        return []
-
-    def _deliver(self, order: LaneOrder, ahead: _Ahead) -> None:
+    def _deliver(self, order: LaneOrder, ahead: Ahead) -> None:
         """Answer an order with what was decoded ahead."""
         position, end = order.first_position, order.first_position + 1
         self._scheduler.keep_ahead(order.sequence, end)
@@ -240,7 +229,7 @@ class LaneDesk:
             order.call, order.sequence, order.first_position, order.top_k, False, inputs, order.ticket
         )
 
-    def _came(self, lane: _Lane, message: LaneMessage) -> list[DecodeRequest]:
+    def _came(self, lane: LaneState, message: LaneMessage) -> list[DecodeRequest]:
         if lane.end.is_dialler or message.kind not in self._taken_kinds:
             raise LaneFault(f"a message of kind {message.kind} came that way")
         lane.early.append(message)
@@ -249,7 +238,7 @@ class LaneDesk:
         self._look_ahead(lane)
         return []
 
-    def _match(self, lane: _Lane) -> list[DecodeRequest]:
+    def _match(self, lane: LaneState) -> list[DecodeRequest]:
         """The row of the order that waits, if it has come. Requests count up: what is for an earlier one is not wanted.
 
         Raises:
@@ -258,21 +247,15 @@ class LaneDesk:
         order = lane.waiting
         if order is None:
             return []
-        message = self._first_from(lane, order.ticket.request)
+        message = lane.first_from(order.ticket.request)
         if message is None or message.request != order.ticket.request:
             return []
         lane.early.popleft()
         if message.position != order.first_position:
             raise LaneFault(f"row {message.position} came, row {order.first_position} was awaited")
+        inputs = self._inputs(message)
         lane.waiting = None
-        return [self._request(order, self._inputs(message))]
-
-    @staticmethod
-    def _first_from(lane: _Lane, request: int) -> LaneMessage | None:
-        """The first that came for this request or a later one; what came for earlier ones goes."""
-        while lane.early and lane.early[0].request < request:
-            lane.early.popleft()
-        return lane.early[0] if lane.early else None
+        return [self._request(order, inputs)]
 
     def _inputs(self, message: LaneMessage) -> Ids | Hidden:
         """What came, as the model takes it.
@@ -287,7 +270,7 @@ class LaneDesk:
         except ChannelRefused as error:
             raise LaneFault(error.message) from error
 
-    def _look_ahead(self, lane: _Lane) -> None:
+    def _look_ahead(self, lane: LaneState) -> None:
         """Decode the row behind the newest order ahead of its own, where that keeps nobody waiting.
 
         Raises:
@@ -297,40 +280,48 @@ class LaneDesk:
         if newest is None or self._scheduler.busy or not self._is_alone(newest.sequence):
             return
         request, position = newest.ticket.request + 1, newest.first_position + 1
-        message = self._first_from(lane, request)
+        message = lane.first_from(request)
         if message is None or (message.request, message.position) != (request, position):
             return
         if self._ahead is not None:
             if self._ahead.sequence == newest.sequence:
                 return
             self.others(self._ahead.sequence)
-        rows = self._scheduler.decode_ahead(newest.sequence, position, self._inputs(message))
+        inputs, ticket = self._inputs(message), Ticket(request, 0, newest.ticket.lane_out)
+        if self._gives_hidden and self._way_out(ticket) is None:
+            return
+        rows = self._scheduler.decode_ahead(newest.sequence, position, inputs)
         if rows is None:
             return
-        ticket = Ticket(request, 0, newest.ticket.lane_out)
         if self._gives_hidden and not self.row(ticket, position, rows):
             self._scheduler.take_back_ahead(newest.sequence, position)
             return
         token = message.token if message.kind == KIND_TOKEN else NO_TOKEN
-        self._ahead = _Ahead(request, newest.sequence, position, token, rows)
+        lane.handed = (request, position, token)
+        self._ahead = Ahead(request, newest.sequence, position, token, rows)
 
     # --- what the scheduler tells
 
     def row(self, ticket: Ticket, position: int, rows: Hidden) -> bool:
         """A row is ready to go on: whether it went."""
-        lane = self._lanes.get(ticket.lane_out)
-        if lane is None or not lane.end.is_up or not lane.end.is_dialler or len(rows) != 1:
+        out = self._way_out(ticket)
+        if out is None or len(rows) != 1:
             return False
-        return self._send(lane.end, lane.end.form, ticket.request, position, pack(rows, lane.end.form))
+        return self._send(out, out.form, ticket.request, position, pack(rows, out.form))
 
     def logits(self, ticket: Ticket, position: int, sequence: int, row: Logits) -> None:
         """The logits of the token at ``position`` are known: the first stage may be told the likeliest."""
-        lane = self._lanes.get(ticket.lane_out)
-        if lane is None or not lane.end.is_up or not lane.end.is_dialler or not self._is_alone(sequence):
+        out = self._way_out(ticket)
+        if out is None or not self._is_alone(sequence):
             return
         if ticket.request < MAX_REQUEST and self._ring.tells(ticket.lane_out):
             likeliest = int(row.argmax())
-            self._send(lane.end, KIND_TOKEN, ticket.request + 1, position, token_body(likeliest))
+            self._send(out, KIND_TOKEN, ticket.request + 1, position, token_body(likeliest))
+
+    def _way_out(self, ticket: Ticket) -> LaneEnd | None:
+        """The lane that a row may go out over now."""
+        lane = self._lanes.get(ticket.lane_out)
+        return lane.end if lane is not None and lane.end.is_up and lane.end.is_dialler else None
 
     def _send(self, end: LaneEnd, kind: int, request: int, position: int, body: bytes) -> bool:
         try:

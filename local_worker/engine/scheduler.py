@@ -89,6 +89,7 @@ class Scheduler:
         self._held = [0] * decoder.sequences
         self._slice_is_due = False
         self._answered: list[int] = []
+        self.sequences = decoder.sequences
         self.computed_rows = 0
         """Of the last batch."""
         self.outlet: Outlet | None = None

@@ -136,6 +136,8 @@ class Sequence:
             DecodeMisled: the last stage gave out another token as the likeliest.
         """
         self._require_free()
+        if first_position < 0 or not 1 <= top_k <= MAX_TOP_K:
+            raise errors.DecodeRefused(f"row {first_position} with {top_k} logits")
         order = LaneOrder(0, self._slot, first_position, top_k, ticket, token)
         call = await self._asked(lambda number: order_frame(order, number))
         return LaneAnswer(call.hidden[0] if call.hidden else None, call.rows, call.sent)

@@ -61,6 +61,7 @@ class Server:
         """
         self._connection.sendall(ready_frame(self._model.info()))
         while self._hear():
+            self._tell()
             is_short, started = self._scheduler.has_short, time.perf_counter()
             if answers := self._scheduler.step(self._next):
                 self._connection.sendall(b"".join(answers))
@@ -189,8 +190,13 @@ class Server:
         elif kind is Kind.LANE_END:
             self._desk.end(call)
         else:
-            for request in self._desk.order(read_order(call, body)):
+            order = read_order(call, body)
+            for request in self._desk.order(order):
                 self._take(request)
+            if self._desk.is_met:
+                self._gathering.met(order.sequence)
+                self._tell()
+                self._desk.go_on(order)
         return [] if self._desk is None else self._desk.said()
 
     def _take_lane(self, lane: NewLane) -> None:

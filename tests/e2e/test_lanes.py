@@ -143,7 +143,9 @@ async def test_a_lane_that_breaks_in_mid_answer_costs_neither_a_token_nor_a_stag
             before = seen.sent
     assert found == await whole_answer(stages, PROMPT, COUNT)
     assert asking.changes == []
-    assert at == 2 or seen.sent > before, "the other stages' lanes go on"
+    assert at != 1 or seen.sent > before, (
+        "the first stage's lane goes on; behind one that is cut rows take the link"
+    )
     await asking.leave()
 
 

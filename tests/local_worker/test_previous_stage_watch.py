@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from dllm_protocol.errors import ChannelRefused
+from local_worker import row_work
 from local_worker.engine.errors import DecodeCancelled
+from local_worker.engine.messages import LaneAnswer, Ticket
 from local_worker.errors import PreviousStageFailed
 from local_worker.previous_stage import PreviousStage
 from local_worker.row_room import RowRoom
+from local_worker.row_work import RowWork
 from tests.local_worker.test_previous_stage import WIDTH, Wire, reading, rows_of, settle
 
 
@@ -154,3 +159,48 @@ async def test_a_watcher_may_look_and_take_the_row_at_once(watched: Watched) -> 
     watched.stage.watch(7, lambda: found.append(watched.stage.has_news(7)))
     await watched.come(7)
     assert found == [True]
+
+
+class Waiting:
+    """A place in an engine over whose lane nothing comes; as there, a cancel is for the call that is under way."""
+
+    def __init__(self) -> None:
+        self._call: asyncio.Future[LaneAnswer] | None = None
+
+    async def over_lanes(self, first_position: int, ticket: Ticket, *, top_k: int) -> LaneAnswer:
+        self._call = asyncio.get_running_loop().create_future()
+        return await self._call
+
+    def cancel(self) -> None:
+        if self._call is not None and not self._call.done():
+            self._call.set_exception(DecodeCancelled("cancelled"))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["row", "cancel"])
+async def test_what_comes_by_the_link_is_heard_by_whoever_awaits_a_lane_whenever_it_comes(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, when: str, what: str
+) -> None:
+    """A row that was ordered late may be there already: then there is nothing yet that a cancel could be for."""
+    monkeypatch.setattr(row_work, "ROWS_TIMEOUT_S", 3600.0)
+    place = SimpleNamespace(previous=watched.stage, lanes=SimpleNamespace(has_ended_in=False))
+    leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
+    work = RowWork(*cast(Any, (leg, None, None, place, None)))
+    held, order = SimpleNamespace(sequence=Waiting()), SimpleNamespace(request=7, first_position=0, top_k=1)
+    waiting = None
+    if when == "after":
+        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held))))
+        await settle()
+    if what == "row":
+        await watched.come(7)
+    else:
+        watched.stage.cancel(7)
+    if waiting is None:
+        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held))))
+    async with asyncio.timeout(20):
+        assert await waiting is None, "it goes over the link"
+    if what == "row":
+        assert (await watched.stage.rows(7, 0, 1, WIDTH) == 7.0).all()
+    else:
+        with pytest.raises(DecodeCancelled):
+            await watched.stage.rows(7, 0, 1, WIDTH)

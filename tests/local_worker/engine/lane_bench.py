@@ -154,9 +154,7 @@ class Bench:
         self.scheduler = Scheduler(self.model)
         self.about: set[int] = set()
         """Sequences that are about to ask."""
-        self.desk = LaneDesk(
-            self.scheduler, WIDTH, lambda one: not self.about - {one}, gives_hidden=role.gives_hidden
-        )
+        self.desk = LaneDesk(self.scheduler, WIDTH, lambda one: not self.about - {one}, role)
         self.answers: dict[int, Answer] = {}
         self.up: list[int] = []
         self.down: dict[int, str] = {}
@@ -199,6 +197,8 @@ class Bench:
         ticket = Ticket(request, into, out)
         order = LaneOrder(self._call, sequence, position, TOP_K, ticket, token)
         self._submit(self.desk.order(order), runs)
+        if self.desk.is_met:
+            self.desk.go_on(order)
         return self._call
 
     def plain(

@@ -173,13 +173,11 @@ def test_an_unusable_row_behind_the_newest_order_ends_the_lane(what: str) -> Non
     assert len(bench.model.kv[0]) == 4
 
 
-def test_a_token_for_a_stage_that_takes_hidden_states_is_refused_by_name() -> None:
+def test_a_token_for_a_stage_that_takes_hidden_states_ends_the_lane() -> None:
     bench = behind_a_row(middle())
     guessed(bench)
+    assert bench.faults == [IN]
     assert len(bench.model.kv[0]) == 4
-    failure, held, words = bench.failure(bench.order(8, 4))
-    assert (failure, held) == (Failure.DECODE_REFUSED, 4)
-    assert "take hidden states, not token ids" in words
 
 
 def test_hidden_states_for_a_stage_that_takes_tokens_never_reach_the_model() -> None:
@@ -187,6 +185,7 @@ def test_hidden_states_for_a_stage_that_takes_tokens_never_reach_the_model() -> 
     bench = first_behind_a_row()
     bench.far[IN].row(8, 4, hidden_row(4))
     bench.hear(IN)
+    assert bench.faults == [IN]
     assert len(bench.model.kv[0]) == 4
     expected = bench.output([*TOKENS, 4, 5])
     assert bench.hidden(bench.order(9, 4, 5)).rows.tobytes() == expected.tobytes()
