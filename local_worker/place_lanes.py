@@ -33,6 +33,8 @@ class PlaceLanes:
         """
         self._engine = engine
         self._lost = lost
+        self.on_rise: Callable[[], None] = _nothing
+        """Called when the lane in stands from now on."""
         self._into: Lane | None = None
         self._out: Lane | None = None
 
@@ -92,6 +94,10 @@ class PlaceLanes:
         self._into = self._handed_over(link, stage, FORM_F32, is_dialler=False)
         if self._into is None:
             raise ChannelRefused("no lane can be made here")
+        self._into.on_rise = self._rose
+
+    def _rose(self) -> None:
+        self.on_rise()
 
     def _handed_over(self, link: Link, stage: StageLink, form: int, *, is_dialler: bool) -> Lane | None:
         connection = link.detach()
@@ -115,3 +121,7 @@ class PlaceLanes:
         """Give both up."""
         self.close_into()
         self.close_out()
+
+
+def _nothing() -> None:
+    """What happens on a lane that nobody waits for."""

@@ -148,7 +148,7 @@ class RowWork:
         sends = info.gives_hidden and order.outputs != OUTPUTS_HELD
         if sends:
             await self._place.wait_reached()  # nothing is computed that nobody would take
-        answer = await self._over_lanes(order, info) if count == 1 else None
+        answer = await self._single(order, info) if _is_single(order, count) else None
         if answer is None:
             outputs = await self._over_links(order, count, info)
         else:
@@ -187,6 +187,34 @@ class RowWork:
         else:
             held.note(order.first_position, order.ids)
 
+    async def _single(self, order: DecodeRows | TakeRows, info: EngineInfo) -> LaneAnswer | None:
+        """A single row: over lanes as soon as they stand, for the stage before may find that they do before this one.
+
+        Returns:
+            None where it has come over the link, or goes over it.
+        """
+        answer = await self._over_lanes(order, info)
+        previous = self._place.previous
+        while answer is None and isinstance(order, TakeRows) and not previous.has_news(order.request):
+            if not await self._something_comes(order):
+                return None
+            answer = await self._over_lanes(order, info)
+        return answer
+
+    async def _something_comes(self, order: TakeRows) -> bool:
+        """Wait for a word of the stage before, or a lane from it: whether there is one."""
+        previous, lanes, event = self._place.previous, self._place.lanes, asyncio.Event()
+        previous.watch(order.request, event.set)
+        lanes.on_rise = event.set
+        try:
+            async with asyncio.timeout(ROWS_TIMEOUT_S):
+                await event.wait()
+        except TimeoutError:
+            return False
+        finally:
+            previous.unwatch()
+        return True
+
     async def _over_lanes(self, order: DecodeRows | TakeRows, info: EngineInfo) -> LaneAnswer | None:
         """Have the engine take a single row from the stage before, or hand it on, by itself.
 
@@ -196,8 +224,6 @@ class RowWork:
         Raises:
             PreviousStageFailed: what came over its lane makes no sense.
         """
-        if order.kind != ROW_KEPT or order.outputs != OUTPUTS_LAST:
-            return None
         if fault := self._place.lanes.fault:
             raise PreviousStageFailed(f"the stage before: {fault}")
         self._place.want_lane()
@@ -301,3 +327,8 @@ class RowWork:
             return 0
         count = order.rows if isinstance(order, TakeRows) else len(order.ids)
         return max(0, min(self._held.sequence.held_rows - order.first_position, count))
+
+
+def _is_single(order: DecodeRows | TakeRows, count: int) -> bool:
+    """Whether this is the next row of an answer, for which the client waits."""
+    return count == 1 and order.kind == ROW_KEPT and order.outputs == OUTPUTS_LAST

@@ -56,10 +56,10 @@ class Gathering:
         """
         Args:
             clock_s: monotonic seconds.
-            stages: about how many machines a row passes; 1 where this one has the whole model.
+            stages: about how many machines a row passes; 1 where this one has the whole model. May change.
         """
         self._clock_s = clock_s
-        self._stages = stages
+        self.stages = stages
         self._came_s = 0.0
         self._asked_s: dict[int, float] = {}
         self._answered_s: dict[int, float] = {}
@@ -118,7 +118,7 @@ class Gathering:
         now_s = self._clock_s()
         about = {one for one in self._answered_s if self._is_about(one, now_s)}
         active = sorted(about.union(waiting))
-        groups = groups_of(active, self._stages)
+        groups = groups_of(active, self.stages)
         here = [tuple(one for one in waiting if one in group) for group in groups]
         coming = dict(
             zip(here, (about.difference(waiting).intersection(group) for group in groups), strict=True)

@@ -16,6 +16,8 @@ class Lane:
         """Why it ended."""
         self.is_fault = False
         """Whether by what the other side sent."""
+        self.on_rise: Callable[[], None] = _nothing
+        """Called when rows can go over it from now on."""
         self.on_fall: Callable[[], None] = _nothing
         """Called when it ends by itself: what went over it last may not have arrived."""
         self._give_up = give_up
@@ -23,6 +25,7 @@ class Lane:
     def rise(self) -> None:
         """The other engine has answered."""
         self.is_up = True
+        self.on_rise()
 
     def fall(self, reason: str, *, is_fault: bool = False) -> None:
         """It has ended by itself."""
@@ -40,4 +43,4 @@ class Lane:
 
 
 def _nothing() -> None:
-    """What happens when a lane ends that nobody has used yet."""
+    """What happens to a lane that nobody has use for yet."""

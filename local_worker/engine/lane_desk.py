@@ -90,6 +90,11 @@ class LaneDesk:
         return waker
 
     @property
+    def is_local(self) -> bool:
+        """Whether all the engines that lanes lead to are on this machine."""
+        return bool(self._lanes) and all(lane.end.is_local for lane in self._lanes.values())
+
+    @property
     def is_used(self) -> bool:
         """Whether there are any."""
         return bool(self._lanes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_address
 from typing import Final
 
 from dllm_protocol.errors import ChannelRefused, MalformedBytes
@@ -57,6 +58,15 @@ class LaneEnd:
         self._unsent = bytearray()
         if self.is_dialler:
             self.send(KIND_HELLO, 0, 0, b"")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the other engine is on this machine."""
+        try:
+            peer = self._connection.getpeername()
+        except OSError:
+            return False
+        return isinstance(peer, str) or ip_address(str(peer[0]).partition("%")[0]).is_loopback
 
     def fileno(self) -> int:
         """Its descriptor, for whoever waits for it."""

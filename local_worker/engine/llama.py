@@ -197,7 +197,7 @@ class LlamaModel:
         self.batch_rows = self._batch_rows(batch_rows, sequences)
         self.context_rows = context_rows
         self.sequences = sequences
-        self._threads = threads
+        self.threads = threads
         self._tap = self._make_tap()
         self._context = self._open_context()
         memory = llama_cpp.llama_get_memory(self._context)
@@ -244,8 +244,8 @@ class LlamaModel:
         params.n_seq_max = self.sequences
         params.n_batch = self.batch_rows
         params.n_ubatch = self.batch_rows
-        params.n_threads = self._threads
-        params.n_threads_batch = self._threads
+        params.n_threads = self.threads
+        params.n_threads_batch = self.threads
         # One KV stream a sequence: what one session holds neither slows the attention of the others nor takes
         # their room.
         params.kv_unified = False
@@ -375,7 +375,7 @@ class LlamaModel:
             context_train=api.llama_model_n_ctx_train(self._model),
             context_rows=self.context_rows,
             sequences=self.sequences,
-            threads=self._threads,
+            threads=self.threads,
             parameters=api.llama_model_n_params(self._model),
             model_bytes=api.llama_model_size(self._model),
             kv_bytes=row_bytes * self.context_rows * self.sequences,

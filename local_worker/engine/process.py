@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_worker.cores import usable_cores
+
 _KEPT_VARIABLES = (
     "PATH",
     "LANG",
@@ -33,8 +35,7 @@ def default_threads() -> int:
     for it. Measured on two cores with 134M parameters in Q8_0: two threads 4.6 ms a token with nothing beside them
     but 16 to 230 ms on busy cores, one thread 4.8 to 7.9 ms on busy cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // 2)
+    return max(1, usable_cores() // 2)
 
 
 class EngineProcess:

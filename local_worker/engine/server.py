@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from local_worker.cores import usable_cores
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind
 from local_worker.engine.gathering import Choice, Gathering
 from local_worker.engine.hidden import read_forward
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
     from local_worker.engine.lane_desk import LaneDesk
 
 _READ_BYTES = 1 << 20
+
+
+def groups(stages: int, is_local: bool, threads: int) -> int:
+    """Into how many groups sessions are cut: one for each stage, or for as many as can compute at once.
+
+    Args:
+        is_local: whether the stages share this machine's cores.
+        threads: of each.
+    """
+    return min(stages, max(1, usable_cores() // threads)) if is_local else stages
 
 
 class Server:
@@ -217,6 +228,7 @@ class Server:
         connection = socket.socket(fileno=descriptors[0])
         try:
             self._desk.add(LaneEnd(connection, lane))
+            self._gathering.stages = groups(self._model.role.stages, self._desk.is_local, self._model.threads)
         except LaneBroken as error:
             connection.close()
             self._desk.refuse(lane.number, str(error))

@@ -23,6 +23,7 @@ class WordsOnly:
     sequences = 0
     n_embd = 0
     batch_rows = 1
+    threads = 1
 
     def __init__(self, path: Path, *, context_rows: int) -> None:
         self._words = LlamaVocabulary.of_file(path)

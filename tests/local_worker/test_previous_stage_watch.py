@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from dllm_protocol.errors import ChannelRefused
+from dllm_protocol.messages import OUTPUTS_LAST, ROW_KEPT
+from dllm_protocol.session.orders import TakeRows
 from local_worker import row_work
 from local_worker.engine.errors import DecodeCancelled
 from local_worker.engine.messages import LaneAnswer, Ticket
@@ -204,3 +206,48 @@ async def test_what_comes_by_the_link_is_heard_by_whoever_awaits_a_lane_whenever
     else:
         with pytest.raises(DecodeCancelled):
             await watched.stage.rows(7, 0, 1, WIDTH)
+
+
+class Rising:
+    """A lane in that stands from some moment on."""
+
+    fault, has_ended_in = "", False
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.on_rise = lambda: None
+
+    def ticket(self, request: int, *, is_first: bool) -> Ticket | None:
+        return Ticket(request, 1, 0) if self.is_up and not is_first else None
+
+
+@pytest.mark.parametrize("way", ["lane", "link"])
+async def test_a_lane_that_stands_before_this_stage_knows_it_is_heard_all_the_same(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The stage before may know first: its row is in this one's engine while this one looks for it on the link."""
+    lanes, answer = Rising(), LaneAnswer(None, [], False)
+    place = SimpleNamespace(previous=watched.stage, lanes=lanes, want_lane=lambda: None)
+    leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
+
+    async def committed() -> None:
+        await asyncio.sleep(0)
+
+    async def from_before(self: RowWork, *_: object) -> LaneAnswer:
+        return answer
+
+    monkeypatch.setattr(RowWork, "_from_before", from_before)
+    held = SimpleNamespace(decoding=True, note_labelled=lambda *_: None)
+    bench = SimpleNamespace(pool=SimpleNamespace(take=lambda _: held))
+    work = RowWork(*cast(Any, (leg, None, bench, place, committed)))
+    order = TakeRows(7, 0, 1, ROW_KEPT, 1, OUTPUTS_LAST, b"label")
+    single = asyncio.create_task(work._single(order, cast(Any, SimpleNamespace(takes_hidden=True))))
+    await settle()
+    assert not single.done()
+    if way == "lane":
+        lanes.is_up = True
+        lanes.on_rise()
+    else:
+        await watched.come(7)
+    async with asyncio.timeout(20):
+        assert await single is (answer if way == "lane" else None)

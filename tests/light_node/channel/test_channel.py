@@ -14,6 +14,7 @@ from dllm_protocol.messages import ROW_KEPT, Acknowledge, Done, Output
 from dllm_protocol.session.client import ClientLeg
 from dllm_protocol.signing import SeedSigner
 from light_node.channel.client import Channel, open_channel
+from light_node.channel.dialing import dial
 from light_node.channel.errors import ChannelLost, ChannelTimedOut, ChannelUnreachable
 from light_node.channel.limits import ChannelLimits
 from light_node.channel.link import Link
@@ -226,3 +227,36 @@ async def test_whoever_pings_and_takes_no_answers_is_cut() -> None:
     assert await ping_server("127.0.0.1", server.port) < BATCHES
     await until(lambda: not server.connections)
     await server.close()
+
+
+async def test_a_connection_that_is_detached_is_bare_at_both_ends(echo: tuple[ChannelServer, Echo]) -> None:
+    """Behind the last websocket message either side goes on with the socket alone, and nothing is lost or added."""
+    taken: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+    async def hand_over(link: Link) -> None:
+        await link.receive()
+        link.hold()
+        await link.send(b"the last message")
+        bare = link.detach()
+        assert bare is not None
+        taken.set_result(bare)
+
+    server = await serve_channels("127.0.0.1", 0, hand_over, limits=LIMITS)
+    link = await dial([endpoint(server)], timeout_ms=60_000)
+    await link.send(b"hello")
+    assert await link.receive() == b"the last message"
+    assert link.is_bare and link.is_local
+    ours, theirs = link.detach(), await taken
+    assert ours is not None
+    await until(lambda: server.connections == 0)
+    await server.close()
+    with ours, theirs:
+        loop = asyncio.get_running_loop()
+        for one, other in ((ours, theirs), (theirs, ours)):
+            one.setblocking(False)
+            other.setblocking(False)
+            await loop.sock_sendall(one, b"bare")
+            async with asyncio.timeout(60):
+                assert await loop.sock_recv(other, 100) == b"bare"
+    with pytest.raises(ChannelLost):
+        await link.receive()

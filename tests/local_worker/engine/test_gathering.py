@@ -9,6 +9,7 @@ import random
 
 import pytest
 
+from local_worker.engine import server
 from local_worker.engine.client import Engine
 from local_worker.engine.gathering import (
     ABSENCES,
@@ -231,3 +232,14 @@ async def test_requests_of_one_turn_of_the_loop_reach_the_engine_in_one_piece(
     )
     assert len(written) == 1
     assert [len(found) for found in rows] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("stages", "is_local", "cores", "threads", "expected"),
+    [(3, False, 2, 1, 3), (3, True, 2, 1, 2), (3, True, 16, 8, 2), (3, True, 16, 2, 3), (3, True, 1, 4, 1)],
+)
+def test_stages_that_share_cores_have_as_many_groups_as_can_compute_at_once(
+    monkeypatch: pytest.MonkeyPatch, stages: int, is_local: bool, cores: int, threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(server, "usable_cores", lambda: cores)
+    assert server.groups(stages, is_local, threads) == expected
