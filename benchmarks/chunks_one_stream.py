@@ -1,4 +1,7 @@
-"""One answer over three stages on loopback ÷ llama.cpp whole with the same threads."""
+"""One answer over three stages on loopback ÷ llama.cpp whole with the same threads.
+
+A greedy answer, as the peer's; and one of second likeliest tokens, whose rows nobody can begin before the client asks.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,29 @@ TURNS = 15
 def run() -> Iterator[Result]:
     """Tokens a second, for each model; the tokens must be the same."""
     for model in MODELS:
-        yield asyncio.run(_measure(model))
+        yield from asyncio.run(_measure(model))
 
 
-async def _measure(model: ChunkModel) -> Result:
-    ours, theirs = [], []
+async def _measure(model: ChunkModel) -> list[Result]:
+    ours, unguessed, theirs = [], [], []
     async with race(model) as both:
         client = await both.route.client(1, STRAIGHT)
         for number in range(1 + TURNS):
             prompt = prompt_of(number)
             tokens, at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
             await client.leave()
+            client.rank = 1
+            _, unguessed_at_s = await timed(client, prompt, WARM_TOKENS + model.tokens)
+            await client.leave()
+            client.rank = 0
             whole_s, (expected,) = await asyncio.to_thread(both.peer.answers, [prompt], model.tokens)
             if tokens[: len(expected)] != expected[: len(tokens)]:
                 raise RuntimeError(f"{model.name}: the stages and the whole model do not say the same")
             if number:
                 ours.append(1 / median_token_s(at_s))
+                unguessed.append(1 / median_token_s(unguessed_at_s))
                 theirs.append(1 / whole_s)
-    return Result.of_turns(f"{NAME}-{model.name}", ours, "tokens/s", WHOLE, theirs)
+    return [
+        Result.of_turns(f"{NAME}{kind}-{model.name}", tokens, "tokens/s", WHOLE, theirs)
+        for kind, tokens in (("", ours), ("/unguessed", unguessed))
+    ]

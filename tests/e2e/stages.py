@@ -212,10 +212,12 @@ class Stages:
 
 
 class Asking:
-    """A client that asks for greedy tokens and goes on whatever fails."""
+    """A client that asks for tokens, greedy ones if nothing else is said, and goes on whatever fails."""
 
     def __init__(self, chain: Any, saved: SavedSession) -> None:
         self.log = TokenLog()
+        self.rank = 0
+        """Which token it takes: 0 the likeliest, 1 the next, which nobody guesses."""
         self.questions = False
         """Whether standbys are asked what they can."""
         self.served: list[bytes] = []
@@ -255,9 +257,9 @@ class Asking:
                 except LegFailed as failure:
                     decoder = await self.lineup.replace(failure)
                     kind = ROW_REPLAYED
-            ids.append(row.ids[0])
+            ids.append(row.ids[self.rank])
             self.margins.append(row.logits[0] - row.logits[1])
-            yield row.ids[0]
+            yield ids[-1]
             self.lineup.warm_standbys()
             row = None
         await decoder.seal_turn()
