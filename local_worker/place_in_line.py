@@ -86,6 +86,8 @@ class PlaceInLine:
         self._linking: asyncio.Task[None] | None = None
         self._newest = (0, 0)
         """Request and position of the row that the engine handed on last."""
+        self._dialling: asyncio.Task[None] | None = None
+        """Makes a lane."""
         self._lane_of = 0
         """The line that a lane was last dialled for."""
         self._closed = False
@@ -96,8 +98,10 @@ class PlaceInLine:
             self.previous.hang_up()
         if order.previous != self._order.previous or self.lanes.fault:
             self.lanes.close_into()
-        if (order.next, order.ring) != (self._order.next, self._order.ring):
+        if _lane_target(order) != _lane_target(self._order):
             self.lanes.close_out()
+            if self._dialling is not None:
+                self._dialling.cancel()
         if order.ring != self._order.ring and not order.previous:
             self.lanes.close_into()
         self._order = order
@@ -129,6 +133,9 @@ class PlaceInLine:
         """
         await self._until_named(provider, link, stage)
         await self.lanes.take(link, stage, self._width())
+        if self._closed:
+            self.lanes.close()
+            raise ChannelRefused("the session ended while a lane to it was made")
 
     async def _until_named(self, provider: bytes, link: Link, stage: StageLink) -> None:
         """Wait until the client says that a provider stands before this stage."""
@@ -151,16 +158,21 @@ class PlaceInLine:
     def want_lane(self) -> None:
         """Single rows are asked for: have a lane out made in the background, once a line."""
         order = self._order
-        to = order.next or (order.ring if order.previous else b"")
+        to = _lane_target(order)
         if self._lane_of == order.generation or not to:
             return
         self._lane_of = order.generation
-        if not self.lanes.has_out:
-            self._spawn(partial(self._dial_lane, order, to))
+        if not self.lanes.has_out and (self._dialling is None or self._dialling.done()):
+            self._dialling = self._spawn(partial(self._dial_lane, order, to))
 
     async def _dial_lane(self, order: StandBetween, to: bytes) -> None:
         form = self._next.form if self._next else FORM_F32
-        await self.lanes.dial(await self._dialing(order, to), form, self._tools.limits)
+        await self.lanes.dial(
+            await self._dialing(order, to),
+            form,
+            self._tools.limits,
+            lambda: _lane_target(self._order) == to and not self._closed,
+        )
 
     def _lane_lost(self) -> None:
         """What went over the lane last may not have arrived. Over the link it does, or is known to have come before."""
@@ -293,6 +305,11 @@ class PlaceInLine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _lane_target(order: StandBetween) -> bytes:
+    """Whom a lane out leads to: the next stage, and from the last one the first."""
+    return order.next or (order.ring if order.previous else b"")
 
 
 async def _expecting(work: Callable[[], Awaitable[None]]) -> None:

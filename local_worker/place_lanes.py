@@ -53,13 +53,17 @@ class PlaceLanes:
         """What the stage before sent that no honest one sends; empty where it did not."""
         return self._into.reason if self._into is not None and self._into.is_fault else ""
 
-    @property
-    def has_ended_in(self) -> bool:
-        """Whether nothing comes over the lane in any more."""
-        return self._into is None or bool(self._into.reason)
+    def stands_in(self, number: int) -> bool:
+        """Whether this is the lane in, and something may come over it."""
+        return self._into is not None and self._into.number == number and not self._into.reason
 
-    async def dial(self, to: StageDialing, form: int, limits: ChannelLimits) -> None:
+    async def dial(
+        self, to: StageDialing, form: int, limits: ChannelLimits, is_wanted: Callable[[], bool]
+    ) -> None:
         """Make a lane out.
+
+        Args:
+            is_wanted: whether that is still where the way out leads, once it has answered.
 
         Raises:
             DllmError: why there is none.
@@ -70,7 +74,9 @@ class PlaceLanes:
                 link.abort()
                 return
             stage = await claim_stage(link, to, deadline_s, lane=True)
-            self.close_out()
+            if self.has_out or not is_wanted():
+                link.abort()
+                return
             self._out = self._handed_over(link, stage, form, is_dialler=True)
             if self._out is None:
                 link.abort()
@@ -100,10 +106,11 @@ class PlaceLanes:
         self.on_rise()
 
     def _handed_over(self, link: Link, stage: StageLink, form: int, *, is_dialler: bool) -> Lane | None:
+        engine = self._engine()
         connection = link.detach()
         if connection is None:
             return None
-        return self._engine().take_lane(connection, stage.hand_over(), form=form, is_dialler=is_dialler)
+        return engine.take_lane(connection, stage.hand_over(), form=form, is_dialler=is_dialler)
 
     def close_into(self) -> None:
         """Another provider stands before this stage, or none."""

@@ -153,8 +153,8 @@ class RowWork:
             outputs = await self._over_links(order, count, info)
         else:
             outputs = answer.rows if answer.hidden is None else answer.hidden
-        over_lane = answer is not None and answer.sent and self._place.lanes.has_out
         await self._committed()
+        over_lane = answer is not None and answer.sent and self._place.lanes.has_out
         if isinstance(outputs, list):
             self._bench.count_rows(count)
             await self._deliver(order, outputs)
@@ -193,36 +193,43 @@ class RowWork:
         Returns:
             None where it has come over the link, or goes over it.
         """
-        answer = await self._over_lanes(order, info)
+        until_s = asyncio.get_running_loop().time() + ROWS_TIMEOUT_S
+        answer = await self._over_lanes(order, info, until_s)
         previous = self._place.previous
         while answer is None and isinstance(order, TakeRows) and not previous.has_news(order.request):
-            if not await self._something_comes(order):
-                return None
-            answer = await self._over_lanes(order, info)
+            await self._something_comes(order, until_s)
+            answer = await self._over_lanes(order, info, until_s)
         return answer
 
-    async def _something_comes(self, order: TakeRows) -> bool:
-        """Wait for a word of the stage before, or a lane from it: whether there is one."""
+    async def _something_comes(self, order: TakeRows, until_s: float) -> None:
+        """Wait for a word of the stage before, or a lane from it.
+
+        Raises:
+            PreviousStageFailed: neither came in time.
+        """
         previous, lanes, event = self._place.previous, self._place.lanes, asyncio.Event()
+        if lanes.ticket(order.request, is_first=False) is not None:
+            return
         previous.watch(order.request, event.set)
         lanes.on_rise = event.set
         try:
-            async with asyncio.timeout(ROWS_TIMEOUT_S):
+            async with asyncio.timeout_at(until_s):
                 await event.wait()
-        except TimeoutError:
-            return False
+        except TimeoutError as error:
+            raise _no_row() from error
         finally:
             previous.unwatch()
-        return True
 
-    async def _over_lanes(self, order: DecodeRows | TakeRows, info: EngineInfo) -> LaneAnswer | None:
+    async def _over_lanes(
+        self, order: DecodeRows | TakeRows, info: EngineInfo, until_s: float
+    ) -> LaneAnswer | None:
         """Have the engine take a single row from the stage before, or hand it on, by itself.
 
         Returns:
             None where the row goes over links.
 
         Raises:
-            PreviousStageFailed: what came over its lane makes no sense.
+            PreviousStageFailed: what came over its lane makes no sense, or nothing came.
         """
         if fault := self._place.lanes.fault:
             raise PreviousStageFailed(f"the stage before: {fault}")
@@ -234,38 +241,49 @@ class RowWork:
         if ticket is None:
             return None
         held = self._held = self._bench.pool.take(self._session)
-        try:
-            if isinstance(order, DecodeRows):
+        if isinstance(order, DecodeRows):
+            try:
                 return await held.sequence.over_lanes(order.first_position, ticket, token=order.ids[0])
-            held.decoding = (
-                False  # while it waits, it need not keep others out for longer than any session does
-            )
-            return await self._from_before(order, ticket, held)
+            finally:
+                self._note(held, order, 1)
+        # While it waits, it need not keep others out for longer than any session does.
+        held.decoding = False
+        answer: LaneAnswer | None = None
+        try:
+            answer = await self._from_before(order, ticket, held, until_s)
         finally:
+            if answer is None:  # no row came that could count, and what is held is held as before
+                self._held = None
+        if answer is not None:
             self._note(held, order, 1)
+        return answer
 
-    async def _from_before(self, order: TakeRows, ticket: Ticket, held: Held) -> LaneAnswer | None:
+    async def _from_before(
+        self, order: TakeRows, ticket: Ticket, held: Held, until_s: float
+    ) -> LaneAnswer | None:
         """A row of the stage before, over its lane; None where it comes over the link after all.
 
         Raises:
             PreviousStageFailed: nothing came.
             DecodeCancelled: the client gave the request up.
+            DecodeRefused: the session's rows had to make room while it waited.
         """
         sequence, previous = held.sequence, self._place.previous
         top_k = min(order.top_k, MAX_TOP_K)
         previous.watch(order.request, sequence.cancel)
         if previous.has_news(order.request):
             return None  # before there was anything to cancel
-        began_s = asyncio.get_running_loop().time()
-        late = asyncio.get_running_loop().call_at(began_s + ROWS_TIMEOUT_S, sequence.cancel)
+        loop = asyncio.get_running_loop()
+        late = loop.call_at(until_s, sequence.cancel)
         try:
             answer = await sequence.over_lanes(order.first_position, ticket, top_k=top_k)
         except errors.DecodeCancelled as error:
             if previous.has_news(order.request):
                 return None
-            if asyncio.get_running_loop().time() >= began_s + ROWS_TIMEOUT_S:
-                raise PreviousStageFailed(f"the stage before gave no row in {ROWS_TIMEOUT_S:g} s") from error
-            if self._place.lanes.has_ended_in:
+            if loop.time() >= until_s:
+                raise _no_row() from error
+            self._require_room(order.first_position, 1)
+            if not self._place.lanes.stands_in(ticket.lane_in):
                 return None  # the stage before sees that, too
             raise
         finally:
@@ -332,3 +350,7 @@ class RowWork:
 def _is_single(order: DecodeRows | TakeRows, count: int) -> bool:
     """Whether this is the next row of an answer, for which the client waits."""
     return count == 1 and order.kind == ROW_KEPT and order.outputs == OUTPUTS_LAST
+
+
+def _no_row() -> PreviousStageFailed:
+    return PreviousStageFailed(f"the stage before gave no row in {ROWS_TIMEOUT_S:g} s")

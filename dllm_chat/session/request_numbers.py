@@ -37,8 +37,8 @@ class RequestNumbers:
 
     def next(self) -> int:
         """For a request of any kind."""
-        newest = self._newest
-        return newest + 1 + (newest == self._row.request)
+        newest, row = self._newest, self._row.request
+        return max(newest, row) + 1 + (newest == row)
 
     def next_row(self, position: int, token: int) -> int:
         """For a single row, of a token that was chosen."""

@@ -67,6 +67,8 @@ class LaneDesk:
         self._ahead: Ahead | None = None
         self.is_met = False
         """Whether the newest order was answered with a row that had been decoded ahead."""
+        self.has_changed = False
+        """Whether lanes came or went; for whoever sets it back."""
         self._said: list[bytes] = []
         self._waker: select.poll | None = None
         self._numbers: dict[int, int] = {}
@@ -112,6 +114,7 @@ class LaneDesk:
             return
         self._lanes[end.number] = LaneState(end)
         self._waker = None
+        self.has_changed = True
 
     def refuse(self, number: int, reason: str) -> None:
         """A lane could not be taken on."""
@@ -295,6 +298,9 @@ class LaneDesk:
         inputs, ticket = self._inputs(message), Ticket(request, 0, newest.ticket.lane_out)
         if self._gives_hidden and self._way_out(ticket) is None:
             return
+        if lane.tried == request:
+            return
+        lane.tried = request
         rows = self._scheduler.decode_ahead(newest.sequence, position, inputs)
         if rows is None:
             return
@@ -367,11 +373,13 @@ class LaneDesk:
         lane.end.close()
         self._waker = None
         self._ring.forget(number)
+        self.has_changed = True
         is_fault = isinstance(error, LaneFault)
+        # The service has to know that the lane is gone before it hears what became of an order.
+        self._said.append(down_frame(number, str(error), is_fault=is_fault))
         if lane.waiting is not None:
             failure = Failure.MISLED if is_fault else Failure.CANCELLED
             self._refuse(lane.waiting, failure, f"the lane ended: {error}")
-        self._said.append(down_frame(number, str(error), is_fault=is_fault))
 
     def _refuse(self, order: LaneOrder, failure: Failure, words: str) -> None:
         held = self._scheduler.held_rows(order.sequence)

@@ -25,6 +25,8 @@ class LaneState:
     """An order whose row has not come."""
     newest: LaneOrder | None = None
     """The order before, which the next row comes behind."""
+    tried: int = 0
+    """Request whose row was tried to be decoded ahead last: once is enough."""
     handed: tuple[int, int, int] = (0, 0, NO_TOKEN)
     """Request, position and token of the row that was handed on ahead of its order last."""
 

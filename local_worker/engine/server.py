@@ -72,13 +72,13 @@ class Server:
         """
         self._connection.sendall(ready_frame(self._model.info()))
         while self._hear():
-            self._tell()
             is_short, started = self._scheduler.has_short, time.perf_counter()
             if answers := self._scheduler.step(self._next):
                 self._connection.sendall(b"".join(answers))
                 if is_short:
                     took_s = time.perf_counter() - started
                     self._gathering.answered(self._scheduler.answered, took_s, self._scheduler.computed_rows)
+            self._tell()
 
     def _hear(self) -> bool:
         """Take in what the parent sent; waits where there is nothing to decode, or more is about to come.
@@ -149,8 +149,14 @@ class Server:
 
     def _tell(self) -> None:
         """Say what came up at lanes."""
-        if self._desk is not None and (said := self._desk.said()):
+        desk = self._desk
+        if desk is None:
+            return
+        if said := desk.said():
             self._connection.sendall(b"".join(said))
+        if desk.has_changed:
+            desk.has_changed = False
+            self._gathering.stages = groups(self._model.role.stages, desk.is_local, self._model.threads)
 
     def _handle(self, data: bytes) -> None:
         for kind, call, body in self._reader.feed(data):
@@ -219,17 +225,19 @@ class Server:
         if self._handed is None:
             raise FrameRefused("a lane for an engine that takes none")
         number, descriptors, _, _ = socket.recv_fds(self._handed, 4, 1)
-        if len(descriptors) != 1 or struct.unpack("<I", number)[0] != lane.number:
+        if struct.unpack("<I", number)[0] != lane.number:
             raise FrameRefused(f"lane {lane.number} came without its connection")
         if self._desk is None:
             self._desk = LaneDesk(
                 self._scheduler, self._model.n_embd, self._gathering.is_alone_but, self._model.role
             )
+        if not descriptors:
+            self._desk.refuse(lane.number, "this process has no descriptor left for it")
+            return
         connection = socket.socket(fileno=descriptors[0])
         try:
             self._desk.add(LaneEnd(connection, lane))
-            self._gathering.stages = groups(self._model.role.stages, self._desk.is_local, self._model.threads)
-        except LaneBroken as error:
+        except (LaneBroken, OSError) as error:
             connection.close()
             self._desk.refuse(lane.number, str(error))
 

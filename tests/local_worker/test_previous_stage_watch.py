@@ -12,8 +12,7 @@ import pytest
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import OUTPUTS_LAST, ROW_KEPT
 from dllm_protocol.session.orders import TakeRows
-from local_worker import row_work
-from local_worker.engine.errors import DecodeCancelled
+from local_worker.engine.errors import DecodeCancelled, DecodeRefused
 from local_worker.engine.messages import LaneAnswer, Ticket
 from local_worker.errors import PreviousStageFailed
 from local_worker.previous_stage import PreviousStage
@@ -181,24 +180,24 @@ class Waiting:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["row", "cancel"])
 async def test_what_comes_by_the_link_is_heard_by_whoever_awaits_a_lane_whenever_it_comes(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, when: str, what: str
+    watched: Watched, when: str, what: str
 ) -> None:
     """A row that was ordered late may be there already: then there is nothing yet that a cancel could be for."""
-    monkeypatch.setattr(row_work, "ROWS_TIMEOUT_S", 3600.0)
-    place = SimpleNamespace(previous=watched.stage, lanes=SimpleNamespace(has_ended_in=False))
+    until_s = asyncio.get_running_loop().time() + 3600
+    place = SimpleNamespace(previous=watched.stage, lanes=SimpleNamespace(stands_in=lambda _: True))
     leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
     work = RowWork(*cast(Any, (leg, None, None, place, None)))
     held, order = SimpleNamespace(sequence=Waiting()), SimpleNamespace(request=7, first_position=0, top_k=1)
     waiting = None
     if when == "after":
-        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held))))
+        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held, until_s))))
         await settle()
     if what == "row":
         await watched.come(7)
     else:
         watched.stage.cancel(7)
     if waiting is None:
-        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held))))
+        waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held, until_s))))
     async with asyncio.timeout(20):
         assert await waiting is None, "it goes over the link"
     if what == "row":
@@ -211,7 +210,7 @@ async def test_what_comes_by_the_link_is_heard_by_whoever_awaits_a_lane_whenever
 class Rising:
     """A lane in that stands from some moment on."""
 
-    fault, has_ended_in = "", False
+    fault = ""
 
     def __init__(self) -> None:
         self.is_up = False
@@ -251,3 +250,66 @@ async def test_a_lane_that_stands_before_this_stage_knows_it_is_heard_all_the_sa
         await watched.come(7)
     async with asyncio.timeout(20):
         assert await single is (answer if way == "lane" else None)
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_lane_that_another_one_replaced_is_nobodys_fault(watched: Watched, stands: bool) -> None:
+    """The stage before may dial twice: what waited at the first lane looks elsewhere, and this stage has not failed."""
+    until_s = asyncio.get_running_loop().time() + 3600
+    lanes = SimpleNamespace(stands_in=lambda number: stands and number == 1)
+    pool = SimpleNamespace(held_rows=lambda _: 10)
+    bench = SimpleNamespace(pool=pool, context_rows=100)
+    leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
+    place = SimpleNamespace(previous=watched.stage, lanes=lanes)
+    work = RowWork(*cast(Any, (leg, None, bench, place, None)))
+    held, order = SimpleNamespace(sequence=Waiting()), SimpleNamespace(request=7, first_position=3, top_k=1)
+    waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held, until_s))))
+    await settle()
+    held.sequence.cancel()
+    if stands:  # then the client gave it up
+        with pytest.raises(DecodeCancelled):
+            await waiting
+    else:
+        assert await waiting is None
+
+
+async def test_rows_that_had_to_make_room_while_a_lane_was_watched_are_lost_and_nobody_has_failed(
+    watched: Watched,
+) -> None:
+    until_s = asyncio.get_running_loop().time() + 3600
+    lanes = SimpleNamespace(stands_in=lambda _: True)
+    bench = SimpleNamespace(pool=SimpleNamespace(held_rows=lambda _: 0), context_rows=100)
+    leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
+    place = SimpleNamespace(previous=watched.stage, lanes=lanes)
+    work = RowWork(*cast(Any, (leg, None, bench, place, None)))
+    held, order = SimpleNamespace(sequence=Waiting()), SimpleNamespace(request=7, first_position=3, top_k=1)
+    waiting = asyncio.create_task(work._from_before(*cast(Any, (order, Ticket(7, 1, 0), held, until_s))))
+    await settle()
+    held.sequence.cancel()
+    with pytest.raises(DecodeRefused, match="0 rows are held here"):
+        await waiting
+
+
+async def test_a_row_that_was_given_up_before_it_came_is_in_no_count_and_not_held(watched: Watched) -> None:
+    """Rows behind it may still stand in the cache, from before: they are not this one."""
+    noted: list[int] = []
+    lanes = SimpleNamespace(fault="", stands_in=lambda _: True, ticket=lambda *_, **__: Ticket(7, 1, 0))
+
+    async def committed() -> None:
+        await asyncio.sleep(0)
+
+    held = SimpleNamespace(sequence=Waiting(), decoding=True, note_labelled=lambda *_: noted.append(1))
+    pool = SimpleNamespace(take=lambda _: held, held_rows=lambda _: 10)
+    bench = SimpleNamespace(pool=pool, context_rows=100)
+    place = SimpleNamespace(previous=watched.stage, lanes=lanes, want_lane=lambda: None)
+    leg = SimpleNamespace(terms=SimpleNamespace(session=b"s"))
+    work = RowWork(*cast(Any, (leg, None, bench, place, committed)))
+    order = TakeRows(7, 3, 1, ROW_KEPT, 1, OUTPUTS_LAST, b"label")
+    single = asyncio.create_task(work._single(order, cast(Any, SimpleNamespace(takes_hidden=True))))
+    await settle()
+    assert work._held is held, "a cancel finds it"
+    held.sequence.cancel()
+    with pytest.raises(DecodeCancelled) as caught:
+        await single
+    assert work._rows_done(order, caught.value) == 0
+    assert not noted

@@ -150,3 +150,12 @@ def test_the_number_behind_a_row_stands_for_the_likeliest_token_or_for_nothing(
         if number == newest_row + 1:
             assert agrees
         newest_row = newest_row if what == "other" else number
+
+
+def test_a_number_that_was_meant_for_a_row_and_never_used_is_not_given_to_another() -> None:
+    """The deposit may be used up in between; the stages may have that row under this number already."""
+    line = Line([0, 0])
+    line.row(5, 7, likeliest=9)
+    meant = line.numbers.next_row(6, 9)
+    assert line.numbers.next() == meant + 1
+    assert line.numbers.next_row(6, 8) > meant
