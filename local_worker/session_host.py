@@ -35,6 +35,7 @@ from dllm_protocol.session.provider import (
 )
 from light_node.channel.link import Link
 from local_worker.allowance import Allowance
+from local_worker.engine.interface import ServingEngine
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import LineTools, PlaceInLine
 from local_worker.row_work import MAX_TOP_K, MAX_WAITING_DECODES, RowRequest, RowWork, reason_of
@@ -62,7 +63,7 @@ class SessionHost:
         self._link = link
         self._bench = bench
         self.place = PlaceInLine(
-            leg.terms, tools, self._width, self._tell_place, self._tell_lost, bench.engine.current
+            leg.terms, tools, self._width, self._tell_place, self._tell_lost, self._engine
         )
         """Who stands before and behind, where the route has several stages."""
         self._work = RowWork(leg, link, bench, self.place, self._committed)
@@ -167,6 +168,9 @@ class SessionHost:
 
     def _width(self) -> int:
         return self._bench.engine.info.n_embd
+
+    def _engine(self) -> ServingEngine:
+        return self._bench.engine.current()
 
     async def _tell_place(self, order: StandBetween, behind: NextStage | None) -> None:
         form, round_trip_us, bytes_per_s = (

@@ -116,7 +116,7 @@ async def test_a_line_that_changes_does_not_swallow_what_was_said_of_the_one_bef
 async def test_a_link_that_fails_is_told_even_if_the_line_changes_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def nobody(self: PlaceInLine, order: StandBetween) -> None:
+    async def nobody(self: PlaceInLine, order: StandBetween, to: bytes) -> None:
         raise ChannelRefused("nobody is there")
 
     monkeypatch.setattr(PlaceInLine, "_dialing", nobody)
