@@ -64,6 +64,7 @@ class LaneDesk:
         self._is_alone = is_alone
         self._lanes: dict[int, LaneState] = {}
         self._ring = Ring()
+        self._heard = Ring(least=0)
         self._ahead: Ahead | None = None
         self.is_met = False
         """Whether the newest order was answered with a row that had been decoded ahead."""
@@ -168,6 +169,7 @@ class LaneDesk:
             return []
         if ticket.lane_out in self._lanes:
             self._ring.asked(ticket.lane_out, ticket.request, order.first_position)
+        self._heard.asked(ticket.lane_in, ticket.request, order.first_position)
         if self._meet(order):
             self.is_met = True
             if lane is not None:
@@ -298,7 +300,7 @@ class LaneDesk:
         inputs, ticket = self._inputs(message), Ticket(request, 0, newest.ticket.lane_out)
         if self._gives_hidden and self._way_out(ticket) is None:
             return
-        if lane.tried == request:
+        if lane.tried == request or not self._heard.tells(lane.end.number):
             return
         lane.tried = request
         rows = self._scheduler.decode_ahead(newest.sequence, position, inputs)
@@ -373,6 +375,7 @@ class LaneDesk:
         lane.end.close()
         self._waker = None
         self._ring.forget(number)
+        self._heard.forget(number)
         self.has_changed = True
         is_fault = isinstance(error, LaneFault)
         # The service has to know that the lane is gone before it hears what became of an order.

@@ -8,6 +8,9 @@ A row computed in vain costs the first stage one row's time, which the client's 
 begin where the last few tokens were the likeliest ones, and each wrong one doubles how many that must be, as in
 `local_worker.engine.run_ahead`. The client's numbers say how good guesses are, also where none was made: it leaves one
 out whenever it chose another token than the likeliest.
+
+All stages see these numbers. So no stage that decodes ahead has to trust the one that made it do so: it stops by the
+same rule, but begins at once, for the one before has waited long enough.
 """
 
 from __future__ import annotations
@@ -21,25 +24,27 @@ MAX_STREAK: Final = 128
 
 @dataclass(slots=True)
 class _Guessing:
-    """About one lane to a first stage."""
+    """About one lane."""
 
+    needed: int
     request: int = 0
     position: int = -1
     streak: int = 0
-    needed: int = MIN_STREAK
     hits: int = 0
     has_told: bool = False
 
 
 class Ring:
-    """Decides for all lanes that lead from a last stage to a first one."""
+    """Decides for all lanes, of one kind: where something is told, or where it is heard."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = MIN_STREAK) -> None:
+        """``least``: tokens that must have been the likeliest before the first guess."""
+        self._least = least
         self._lanes: dict[int, _Guessing] = {}
 
     def asked(self, lane: int, request: int, position: int) -> None:
         """A row was asked for, of the session that the lane is of."""
-        one = self._lanes.setdefault(lane, _Guessing())
+        one = self._lanes.setdefault(lane, _Guessing(self._least))
         is_next_row = position == one.position + 1
         if is_next_row and request == one.request + 1:
             one.streak += 1
@@ -48,17 +53,16 @@ class Ring:
         else:
             one.streak = 0
             if is_next_row and one.has_told:
-                one.needed, one.hits = min(2 * one.needed, MAX_STREAK), 0
+                one.needed, one.hits = min(max(MIN_STREAK, 2 * one.needed), MAX_STREAK), 0
         one.request, one.position, one.has_told = request, position, False
 
-    @staticmethod
-    def _hit(one: _Guessing) -> None:
+    def _hit(self, one: _Guessing) -> None:
         one.hits += 1
         if one.hits >= one.needed:
-            one.needed, one.hits = max(MIN_STREAK, one.needed // 2), 0
+            one.needed, one.hits = max(self._least, one.needed // 2), 0
 
     def tells(self, lane: int) -> bool:
-        """Whether the likeliest token behind the row asked for last goes to the first stage at once."""
+        """Whether the row behind the one asked for last is worth a guess: it is told, or heard, and counts as made."""
         one = self._lanes.get(lane)
         if one is None or one.streak < one.needed:
             return False

@@ -323,3 +323,24 @@ def test_a_lane_whose_other_side_reads_nothing_is_flushed_when_it_does_and_ends_
     assert not answer.sent
     assert "bytes unread" in bench.down[OUT]
     assert not bench.faults, "whoever is slow has sent nothing wrong"
+
+
+def test_whoever_told_a_wrong_token_is_not_listened_to_before_a_run_of_right_ones() -> None:
+    bench = Bench(FIRST)
+    bench.plain(0, [1, 2, 3])
+    bench.order(7, 3, 4)
+    bench.far[IN].token(8, 4, 9)
+    bench.hear(IN)
+    bench.order(9, 4, 5)  # the client chose another one
+    request, position = 9, 4
+    for _ in range(MIN_STREAK):
+        decodes = bench.model.decodes
+        bench.far[IN].token(request + 1, position + 1, 6)
+        bench.hear(IN)
+        assert bench.model.decodes == decodes
+        request, position = request + 1, position + 1
+        bench.order(request, position, 6)
+    decodes = bench.model.decodes
+    bench.far[IN].token(request + 1, position + 1, 6)
+    bench.hear(IN)
+    assert bench.model.decodes == decodes + 1

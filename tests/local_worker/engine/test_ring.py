@@ -127,3 +127,18 @@ def test_lanes_are_judged_each_by_itself_and_forgotten() -> None:
     assert Client(ring, 2).agrees_until_told() == MIN_STREAK
     ring.forget(1)
     assert not ring.tells(1)
+
+
+def test_whoever_hears_believes_at_once_and_stops_after_what_was_wrong() -> None:
+    """No stage has to trust the one that tells it: it sees the client's numbers, too."""
+    client = Client(Ring(least=0))
+    assert client.agrees_until_told() == 0
+    client.differs()
+    assert client.agrees_until_told() == MIN_STREAK
+    client.differs()
+    assert client.agrees_until_told() == 2 * MIN_STREAK
+    for _ in range(4 * MIN_STREAK):
+        client.agrees()
+        assert client.ring.tells(LANE)
+    client.differs()
+    assert client.agrees_until_told() < 2 * MIN_STREAK, "who is right for long is believed again"
