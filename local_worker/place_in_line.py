@@ -96,14 +96,12 @@ class PlaceInLine:
         """Take a new place; links are made in the background."""
         if order.previous != self._order.previous:
             self.previous.hang_up()
-        if order.previous != self._order.previous or self.lanes.fault:
+        if _lane_source(order) != _lane_source(self._order) or self.lanes.fault:
             self.lanes.close_into()
         if _lane_target(order) != _lane_target(self._order):
             self.lanes.close_out()
             if self._dialling is not None:
                 self._dialling.cancel()
-        if order.ring != self._order.ring and not order.previous:
-            self.lanes.close_into()
         self._order = order
         self._ordered.set()
         self._linked.clear()
@@ -141,7 +139,7 @@ class PlaceInLine:
         """Wait until the client says that a provider stands before this stage."""
         try:
             async with asyncio.timeout(LINK_WAIT_S):
-                while not self._comes_before(provider) and not self._closed:
+                while provider != _lane_source(self._order) and not self._closed:
                     self._ordered.clear()
                     await self._ordered.wait()
             if self._closed:  # nobody would ever hang up on it
@@ -151,9 +149,6 @@ class PlaceInLine:
             raise ChannelRefused(
                 "a provider dialled whom the client has not put before this stage"
             ) from error
-
-    def _comes_before(self, provider: bytes) -> bool:
-        return provider == (self._order.previous or self._order.ring)
 
     def want_lane(self) -> None:
         """Single rows are asked for: have a lane out made in the background, once a line."""
@@ -305,6 +300,11 @@ class PlaceInLine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _lane_source(order: StandBetween) -> bytes:
+    """Who comes before this stage: the stage before, and before the first one the last."""
+    return order.previous or order.ring
 
 
 def _lane_target(order: StandBetween) -> bytes:

@@ -70,9 +70,6 @@ class PlaceLanes:
         """
 
         async def claim(link: Link, deadline_s: float) -> None:
-            if not link.is_bare:
-                link.abort()
-                return
             stage = await claim_stage(link, to, deadline_s, lane=True)
             if self.has_out or not is_wanted():
                 link.abort()

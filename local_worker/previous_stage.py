@@ -163,10 +163,13 @@ class PreviousStage:
 
     def has_news(self, request: int) -> bool:
         """Whether rows of a request have come, or will not."""
+        return self._has_come(request) or bool(self._failure) or self._cancelled == request
+
+    def _has_come(self, request: int) -> bool:
+        """Whether rows of a request are here; those of earlier ones are not wanted any more."""
         while self._frames and self._frames[0].request < request:
             self._take()
-        came = bool(self._frames) and self._frames[0].request == request
-        return came or bool(self._failure) or self._cancelled == request
+        return bool(self._frames) and self._frames[0].request == request
 
     def _tell(self) -> None:
         """Something changed."""
@@ -180,11 +183,10 @@ class PreviousStage:
 
     async def _next(self, request: int) -> HandedRows:
         while True:
-            while self._frames and self._frames[0].request < request:
-                self._take()
+            has_come = self._has_come(request)
             if self._cancelled == request:
                 raise DecodeCancelled("cancelled while its rows were awaited")
-            if self._frames and self._frames[0].request == request:
+            if has_come:
                 return self._take()
             if self._failure:
                 raise PreviousStageFailed(f"the stage before is gone: {self._failure}")

@@ -181,10 +181,9 @@ class Scheduler:
             return None
         return rows
 
-    def keep_ahead(self, sequence: int, rows: int) -> int:
-        """What was decoded ahead was asked for: the rows that the sequence holds now."""
+    def keep_ahead(self, sequence: int, rows: int) -> None:
+        """What was decoded ahead was asked for: the sequence holds so many rows now."""
         self._held[sequence] = rows
-        return rows
 
     def output_of(self, row: Logits, position: int, top_k: int) -> RowOutput:
         """What a client gets of one row [vocab_size].
