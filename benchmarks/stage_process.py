@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.stage_world import StageSeat, build
 from dllm_protocol.model_manifest import Manifest
 from local_worker.engine_host import EngineHost, EngineOptions
+from local_worker.garbage import freeze_started
 from local_worker.sequences import SequencePool
 from local_worker.stage_server import StageServer
 from local_worker.store import Store
@@ -54,6 +55,7 @@ async def serve(chosen: argparse.Namespace) -> None:
         limits=LIMITS,
     )
     port = await server.listen("127.0.0.1", 0)
+    freeze_started()  # as a worker does
     print(f"ws://127.0.0.1:{port}", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         told = json.loads(line)

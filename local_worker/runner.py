@@ -17,6 +17,7 @@ from local_worker.chain import LightChain
 from local_worker.engine.client import Engine
 from local_worker.errors import HomeRefused
 from local_worker.files import make_home, write_private
+from local_worker.garbage import freeze_started
 from local_worker.keys import WorkerKeys
 from local_worker.model_files import name_from_file
 from local_worker.model_service import describe
@@ -66,7 +67,12 @@ async def _run(
         _watch_lifeline(loop, asked)
     first = LightChain.open(bundle, keys[0].operator, options.home / "light.db", sources=sources)
     chains = [first, *(first.beside(own.operator) for own in keys[1:])]
-    await Service(options, keys, chains).run(stop, stop_now, on_ready)
+
+    def ready(status: Status) -> None:
+        freeze_started()
+        on_ready(status)
+
+    await Service(options, keys, chains).run(stop, stop_now, ready)
 
 
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, asked: Callable[[], None]) -> None:

@@ -19,8 +19,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from local_worker.engine.batch_costs import BatchCosts
-
 IDLE_BATCHES: Final = 2.0
 """So many times what the cheapest batch takes, the engine does nothing for a neighbour's sake. It wins less than one
 batch by that, but in every round from then on; with less patience, groups often stay apart."""
@@ -65,7 +63,6 @@ class Gathering:
         self._answered_s: dict[int, float] = {}
         self._away_s: dict[int, float] = {}
         self._batches_s: deque[float] = deque(maxlen=REMEMBERED_BATCHES)
-        self._costs = BatchCosts()
 
     @property
     def is_alone(self) -> bool:
@@ -84,16 +81,10 @@ class Gathering:
         if answered_s is not None:
             self._away_s[sequence] = now_s - answered_s
 
-    def answered(self, sequences: Collection[int], batch_s: float, rows: int | None = None) -> None:
-        """These got their answers just now, out of a batch of short jobs that took so long.
-
-        Args:
-            rows: of the batch; one a sequence where not said.
-        """
+    def answered(self, sequences: Collection[int], batch_s: float) -> None:
+        """These got their answers just now, out of a batch of short jobs that took so long."""
         now_s = self._clock_s()
         self._batches_s.append(batch_s)
-        if sequences and rows in (None, len(sequences)):
-            self._costs.took(len(sequences), batch_s)
         for sequence in sequences:
             self._answered_s[sequence] = now_s
 
@@ -113,8 +104,6 @@ class Gathering:
         Args:
             waiting: sequences whose rows can be computed, the one that waits longest first; at least one.
         """
-        if (alone := self.first_alone(waiting)) is not None:
-            return Choice((alone,))
         now_s = self._clock_s()
         about = {one for one in self._answered_s if self._is_about(one, now_s)}
         active = sorted(about.union(waiting))
@@ -130,10 +119,6 @@ class Gathering:
                     return Choice(group)
         left_s = [self._left_s(group, coming[group], now_s, IDLE_BATCHES) for group in ready]
         return Choice((), min(left_s)) if all(left_s) else Choice(ready[left_s.index(0.0)])
-
-    def first_alone(self, waiting: Sequence[int]) -> int | None:
-        """Whoever waits longest, where rows are cheaper one after the other; None where they are not."""
-        return waiting[0] if len(waiting) > 1 and self._costs.wants_one() else None
 
     def _is_about(self, sequence: int, now_s: float) -> bool:
         """Whether a sequence that was answered is about to ask again, sooner or later."""

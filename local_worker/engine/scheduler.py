@@ -90,8 +90,6 @@ class Scheduler:
         self._slice_is_due = False
         self._answered: list[int] = []
         self.sequences = decoder.sequences
-        self.computed_rows = 0
-        """Of the last batch."""
         self.outlet: Outlet | None = None
 
     @property
@@ -268,7 +266,6 @@ class Scheduler:
             self._slice_is_due = True
         else:
             return []
-        self.computed_rows = sum(len(part.inputs) for part in parts)
         self._answered = [
             part.sequence for part in parts if len(part.inputs) == self._jobs[part.sequence].left
         ]

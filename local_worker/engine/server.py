@@ -77,7 +77,7 @@ class Server:
                 self._connection.sendall(b"".join(answers))
                 if is_short:
                     took_s = time.perf_counter() - started
-                    self._gathering.answered(self._scheduler.answered, took_s, self._scheduler.computed_rows)
+                    self._gathering.answered(self._scheduler.answered, took_s)
             self._tell()
 
     def _hear(self) -> bool:
@@ -91,8 +91,7 @@ class Server:
             if data is not None:
                 self._handle(data)
             if self._scheduler.busy and self._gathering.is_alone:
-                alone = self._gathering.first_alone(self._scheduler.short)
-                self._next = () if alone is None else (alone,)
+                self._next = ()
                 return True  # nobody else is about to come
             data = self._receive_now()
             if data is not None:
