@@ -14,6 +14,8 @@ from typing import Final
 from dllm_protocol.errors import UsageRefused
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.gguf.reading import read_head
+from dllm_protocol.model_package.errors import ModelShapeRefused
+from dllm_protocol.model_package.probe import short_context_rows
 from local_worker.memory import FreeMemory
 
 DEFAULT_CONTEXT_ROWS: Final = 4096
@@ -54,6 +56,8 @@ class Needs:
     """Intermediate results of the largest batch, at most."""
     context_train: int
     """Rows that the model was made for; 0 = not said."""
+    short_rows: int | None = None
+    """Longest context that leaves its keys rotated as in shorter ones; None: any does."""
 
     @property
     def weight_bytes(self) -> int:
@@ -123,6 +127,7 @@ def needs_of(head: Head) -> Needs:
         kv_row_bytes=layers * kv_heads * (key_width + value_width) * _KV_BYTES,
         batch_bytes=4 * _BATCH_ROWS * batch_numbers,
         context_train=number("context_length"),
+        short_rows=_short_rows(architecture, head),
     )
 
 
@@ -139,7 +144,7 @@ def places(needs: Needs, free: FreeMemory, *, sequences: int | None, context_row
     """
     if sequences is not None and context_rows is not None:
         return Places(sequences, context_rows)
-    reserve_bytes = max(RESERVE_BYTES, free.free_bytes // _RESERVE_SHARE)
+    reserve_bytes = reserve_of(free)
     taken_bytes = needs.weight_bytes + needs.batch_bytes + reserve_bytes
     left_bytes = free.free_bytes - taken_bytes
     rows = left_bytes // needs.kv_row_bytes if needs.kv_row_bytes else left_bytes
@@ -160,9 +165,20 @@ def places(needs: Needs, free: FreeMemory, *, sequences: int | None, context_row
     return found
 
 
+def reserve_of(free: FreeMemory) -> int:
+    """Bytes that no engine takes."""
+    return max(RESERVE_BYTES, free.free_bytes // _RESERVE_SHARE)
+
+
 def longest_context(needs: Needs) -> int:
-    """Rows that a session may have where memory is no bound and nobody named a number."""
-    return _rounded_up(min(DEFAULT_CONTEXT_ROWS, needs.context_train or DEFAULT_CONTEXT_ROWS))
+    """Rows that a session may have where memory is no bound and nobody named a number.
+
+    All who are told nothing stand on the same side of a model that computes otherwise from a length on.
+    """
+    longest = _rounded_up(min(DEFAULT_CONTEXT_ROWS, needs.context_train or DEFAULT_CONTEXT_ROWS))
+    if needs.short_rows is None:
+        return longest
+    return max(LEAST_CONTEXT_ROWS, min(longest, _rounded_down(needs.short_rows)))
 
 
 def device_layers(needs: Needs, free_bytes: int, rows: int) -> int:
@@ -206,6 +222,13 @@ def _mib(size_bytes: int) -> str:
 def _text(head: Head, key: str) -> str:
     value = head.metadata.get(key)
     return value.text(key) if value is not None else ""
+
+
+def _short_rows(architecture: str, head: Head) -> int | None:
+    try:
+        return short_context_rows(architecture, head.metadata, [tensor.name for tensor in head.tensors])
+    except ModelShapeRefused:
+        return None  # llama.cpp says what it thinks of that
 
 
 def _longest_shape(head: Head, name: str) -> int:

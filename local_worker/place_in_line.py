@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -47,7 +47,7 @@ class LineTools:
     service_key: Signer
     limits: ChannelLimits
     logs: HandedLogs
-    room: RowRoom = field(default_factory=RowRoom)
+    room: RowRoom
 
 
 class PlaceInLine:

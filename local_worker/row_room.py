@@ -6,6 +6,7 @@ several may fill them all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from local_worker.engine.errors import EngineBusy
@@ -14,6 +15,27 @@ WAITING_ALL_BYTES: Final = 64 << 20
 """With so much waiting in all sessions, one that has anything waiting reads no more from its link."""
 GATHERED_ALL_BYTES: Final = 256 << 20
 """Of requests whose rows have come in part."""
+KEPT_ALL_BYTES: Final = 256 << 20
+"""Of rows that went to the next stage, and may have to go to another one once more."""
+_SHARE: Final = 4
+"""All three together take less than three parts in so many of the memory that engines leave in reserve."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowMemory:
+    """What rows may take of a provider's memory, in bytes, for all of its sessions together."""
+
+    kept_bytes: int = KEPT_ALL_BYTES
+    waiting_bytes: int = WAITING_ALL_BYTES
+    gathered_bytes: int = GATHERED_ALL_BYTES
+
+    @classmethod
+    def within(cls, reserve_bytes: int) -> RowMemory:
+        """As much as a reserve bears beside what else needs it."""
+        part = reserve_bytes // _SHARE
+        return cls(
+            min(KEPT_ALL_BYTES, part), min(WAITING_ALL_BYTES, part // 2), min(GATHERED_ALL_BYTES, part)
+        )
 
 
 class RowRoom:

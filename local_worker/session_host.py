@@ -156,7 +156,7 @@ class SessionHost:
                 self.place.stand(order)
             case Reply():
                 await self._committed()
-                await self._link.send(order.frame)
+                await self._link.send(self.leg.reply(order))
             case TokenizeTexts():
                 await self._answer_tokenize(order)
             case SendVocabulary():

@@ -36,7 +36,7 @@ from local_worker.packages.package import (
     verify_piece,
 )
 from local_worker.packages.packing import ManifestTerms
-from local_worker.packages.probe_piece import Probe, nearest_probe
+from local_worker.packages.probe_piece import Probe, nearest_probe, require_short_side
 from local_worker.piece_exchange import Exchange
 from local_worker.swarm.errors import NobodySeeds
 from local_worker.vocabulary import canonical_vocabulary
@@ -302,6 +302,7 @@ class PackagedLayers:
         Raises:
             ModelMismatch: llama.cpp reads something else out of the chunk than the manifest says.
             PieceRefused, PackageNotFound: the package's probe is not what the manifest says.
+            LayersRefused: these layers would compute something else than others of the model.
         """
         package, own, registered = await self._package.found(chain)
         first, end = parse_layers(self._layers, own.layers)
@@ -323,6 +324,9 @@ class PackagedLayers:
                     f"{own.name} promises {own.vocabulary_hash.hex()}"
                 )
             vocabulary = said.encode()
+        await asyncio.to_thread(
+            lambda: require_short_side(package, own, first, end, context_rows=info.context_rows)
+        )
         probe = await asyncio.to_thread(
             lambda: nearest_probe(package, own, registered, first, end, context_rows=info.context_rows)
         )

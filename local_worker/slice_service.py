@@ -15,14 +15,16 @@ from dllm_protocol.session.provider import Standing
 from light_node.channel.limits import DEFAULT_LIMITS, ChannelLimits
 from light_node.channel.link import Link
 from light_node.relay.urls import RelayUrl
+from local_worker.capacity import reserve_of
 from local_worker.chain import Chain, wait_for_chain
 from local_worker.engine.interface import ServingEngine
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
-from local_worker.memory import MemoryWatch
+from local_worker.memory import MemoryWatch, free_memory
 from local_worker.registration import OfferTerms, Registration
 from local_worker.relays import OPEN, RelayPlaces, own_endpoints
 from local_worker.restored import SLICES_FOLDER, last_refused_epoch
+from local_worker.row_room import RowMemory
 from local_worker.self_test import SelfTester
 from local_worker.sequences import SequencePool
 from local_worker.settlement import ClaimPolicy, Settlement
@@ -314,6 +316,7 @@ class Slice:
             store=self.store,
             limits=self._setting.limits,
             last_refused_epoch=last_refused,
+            row_memory=RowMemory.within(reserve_of(free_memory()) // self._setting.engine.memory_share),
             seeding_port=self._setting.seeding_port,
         )
 

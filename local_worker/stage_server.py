@@ -31,6 +31,7 @@ from local_worker.errors import ChainSilent, NotServed
 from local_worker.handed_log import HandedLogs
 from local_worker.keys import WorkerKeys
 from local_worker.place_in_line import LineTools
+from local_worker.row_room import RowMemory, RowRoom
 from local_worker.session_host import SessionHost
 from local_worker.store import Store
 from local_worker.workbench import Workbench
@@ -38,7 +39,6 @@ from local_worker.workbench import Workbench
 _log = logging.getLogger(__name__)
 
 SeedingPort = Callable[[], int]
-KEPT_ROWS_BYTES = 256 << 20
 HOST_WAIT_S = 5.0
 """How long a stage before waits for the session's client to come here, too."""
 LOOKUPS_AT_ONCE = 8
@@ -61,7 +61,7 @@ class StageServer:
         store: Store,
         limits: ChannelLimits = DEFAULT_LIMITS,
         last_refused_epoch: int | None = None,
-        kept_rows_bytes: int = KEPT_ROWS_BYTES,
+        row_memory: RowMemory = RowMemory(),  # noqa: B008 - frozen
         seeding_port: SeedingPort = lambda: 0,
     ) -> None:
         """Prepare.
@@ -69,7 +69,7 @@ class StageServer:
         Args:
             last_refused_epoch: sessions opened then or before are not served; see `local_worker.restored`.
             seeding_port: where the worker seeds pieces, told to whoever asks; 0: nowhere.
-            kept_rows_bytes: memory for hidden states that may have to go to another next stage once more.
+            row_memory: for hidden states that come, and for those that went.
         """
         self._chain = chain
         self._keys = keys
@@ -80,8 +80,9 @@ class StageServer:
         self._limits = limits
         self._last_refused_epoch = last_refused_epoch
         self._seeding_port = seeding_port
-        self._logs = HandedLogs(kept_rows_bytes)
-        self._tools = LineTools(chain, keys.service, limits, self._logs)
+        self._logs = HandedLogs(row_memory.kept_bytes)
+        room = RowRoom(row_memory.waiting_bytes, row_memory.gathered_bytes)
+        self._tools = LineTools(chain, keys.service, limits, self._logs, room)
         self._arrived = asyncio.Condition()
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._hosts: dict[bytes, SessionHost] = {}

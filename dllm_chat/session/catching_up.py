@@ -9,6 +9,7 @@ from typing import Final
 
 from dllm_chat.session.leg import RowsLost
 from dllm_chat.session.line_ear import LineEar
+from dllm_chat.session.patience import patience_s
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_protocol.messages import OUTPUTS_HELD, ROW_REPLAYED
 from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
@@ -78,7 +79,7 @@ class CatchingUp:
             request = sent.popleft()
             await self._ear.until(
                 partial(leg.has_answered, request),
-                self._ear.patience_s(WINDOW_PROMPT_ROWS),
+                patience_s(WINDOW_PROMPT_ROWS),
                 lambda: StageFailed(
                     leg.provider,
                     "a stage did not catch up in time",

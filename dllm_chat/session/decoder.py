@@ -25,6 +25,11 @@ class Decoder(Protocol):
     """Token ids whose rows are held for us, as far as we know; drafted ones included."""
 
     @property
+    def speaker(self) -> bytes:
+        """Whose logits are heard: the provider, or that of the last stage."""
+        ...
+
+    @property
     def round_trip_s(self) -> float | None:
         """Time of a message's way there and back with no decoding in it; None until it was measured."""
         ...

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from dllm_chat.session.decoder import RowLogits, common_rows
 from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_tokens, gather_vocabulary
+from dllm_chat.session.patience import ANSWER_TIMEOUT_S, BEAT_S, SILENT_S, patience_s
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import (
     ChannelRefused,
@@ -47,9 +48,7 @@ from light_node.channel.errors import ChannelTimedOut
 
 LOSSES_MAX = 3
 """A provider that loses a session's rows more often is too busy for it."""
-ANSWER_TIMEOUT_S = 20.0
-"""Longest wait for an answer to one request; a slice of a prompt on a slow machine fits."""
-_NONCE = 1
+_NONCE, _BEAT_NONCE = 1, 2
 
 
 __all__ = ["LegFailed", "OpenLeg", "RowLogits", "RowsLost", "VocabularyRefused"]
@@ -81,6 +80,10 @@ class OpenLeg:
         self._cancelled: set[int] = set()
         self._refusals: dict[int, Refused] = {}
         self._pinged_s: float | None = None
+        self._silent_since_s: float | None = None
+        """When a sign of life was asked for that has not come; None: none is owed."""
+        self._answer_rows = 1
+        """Rows under way that the next answer may stand behind."""
         self.round_trip_s: float | None = None
         """Time of a message's way there and back with no decoding in it; None until it was measured."""
         self.held: list[int] = self._still_held(channel.ready, known)
@@ -95,6 +98,11 @@ class OpenLeg:
     @property
     def provider(self) -> bytes:
         """Provider id."""
+        return self._leg.provider
+
+    @property
+    def speaker(self) -> bytes:
+        """See `Decoder`."""
         return self._leg.provider
 
     @property
@@ -180,6 +188,7 @@ class OpenLeg:
             DepositUsedUp: nothing was asked for.
         """
         request, frame = self._leg.decode(position, ids, kind=ROW_DRAFTED, top_k=top_k, outputs=OUTPUTS_ALL)
+        self._answer_rows = max(len(ids), self._answer_rows)
         del self.held[position:]
         self.held += ids
         await self._send(frame)
@@ -234,6 +243,8 @@ class OpenLeg:
     async def _decode_rest(self, ids: Sequence[int], kind: int, top_k: int) -> RowLogits:
         first = min(common_rows(self.held, ids), len(ids) - 1)
         del self.held[first:]
+        # A server behind a provider may see the whole prompt with its last slice only.
+        self._answer_rows = len(ids) - first
         while True:
             chunk = list(ids[first : first + WINDOW_PROMPT_ROWS])
             last = first + len(chunk) == len(ids)
@@ -243,6 +254,7 @@ class OpenLeg:
             if last:
                 if output is None:
                     raise LegFailed("rows were decoded without the logits asked for")
+                self._answer_rows = 1
                 return output
 
     async def seal_turn(self) -> None:
@@ -298,7 +310,7 @@ class OpenLeg:
         while True:
             if request in self._refusals:
                 self._refused(self._refusals.pop(request))
-            message = await self._next(ANSWER_TIMEOUT_S, Output, Done, Refused)
+            message = await self._next(patience_s(self._answer_rows), Output, Done, Refused)
             if self._is_passed_over(message):
                 continue
             if isinstance(message, Refused):
@@ -334,19 +346,37 @@ class OpenLeg:
             raise LegFailed(f"the provider cannot be reached: {error}") from error
 
     async def _next(self, timeout_s: float, *kinds: type[Record]) -> Record:
-        """The next message of one of the kinds; others are dealt with on the way."""
+        """The next message of one of the kinds; others are dealt with on the way, and win no time.
+
+        Raises:
+            LegFailed: none came in time, or no sign of life did.
+        """
+        deadline_s = time.perf_counter() + timeout_s
         while True:
             while self._backlog:
                 message = self._backlog.pop(0)
                 if isinstance(message, Goodbye):
                     raise LegFailed(f"the provider said goodbye: {message.message}")
-                if isinstance(message, Pong) and self._pinged_s is not None:
+                if isinstance(message, Pong) and message.nonce == _NONCE and self._pinged_s is not None:
                     self.round_trip_s = time.perf_counter() - self._pinged_s
                 if isinstance(message, kinds):
                     return message
+            left_s = deadline_s - time.perf_counter()
+            if left_s <= 0:
+                raise LegFailed(f"the provider did not answer within {timeout_s:g} s")
             try:
-                self._backlog += await self._channel.receive(round(timeout_s * 1000))
-            except ChannelTimedOut as error:
-                raise LegFailed(f"the provider did not answer within {timeout_s:g} s") from error
+                self._backlog += await self._channel.receive(max(1, round(min(BEAT_S, left_s) * 1000)))
+                self._silent_since_s = None
+            except ChannelTimedOut:
+                await self._beat()
             except (ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut) as error:
                 raise LegFailed(f"the provider's channel failed: {error}") from error
+
+    async def _beat(self) -> None:
+        """Nothing was heard for a while: does the provider live?"""
+        now_s = time.perf_counter()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+            await self._send(self._leg.ping(_BEAT_NONCE))
+        elif now_s - self._silent_since_s > SILENT_S:
+            raise LegFailed(f"the provider gave no sign of life for {now_s - self._silent_since_s:.1f} s")

@@ -19,10 +19,11 @@ from dllm_chat.session.catching_up import CatchingUp, give_up_on
 from dllm_chat.session.decoder import RowLogits, common_rows
 from dllm_chat.session.front_desk import LegFailed, gather_tokens, gather_vocabulary
 from dllm_chat.session.leg import LOSSES_MAX, RowsLost
-from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
+from dllm_chat.session.line_ear import LineEar
 from dllm_chat.session.pace import Pace
+from dllm_chat.session.patience import ANSWER_TIMEOUT_S, patience_s
 from dllm_chat.session.request_numbers import RequestNumbers
-from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
+from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_chat.session.turn_seal import seal_turn
 from dllm_protocol.messages import (
     FORM_ANY,
@@ -78,11 +79,15 @@ class Line:
         self._store = store
         self._label = label
         self._tolerated = frozenset(tolerated)
-        self._pace = Pace([leg.layers for leg in legs])
-        self._ear = LineEar(legs, generation, self._pace, clock_s)
+        self._ear = LineEar(legs, generation, Pace([leg.layers for leg in legs]), clock_s)
         self._numbers = RequestNumbers(self.legs)
         self._losses = 0
         self._slice_rows = 1
+
+    @property
+    def speaker(self) -> bytes:
+        """See `Decoder`."""
+        return self.legs[-1].provider
 
     @property
     def context_rows(self) -> int:
@@ -176,9 +181,11 @@ class Line:
             del self.held[position:]
         self._slice_rows = 1
         if len(self.held) % WINDOW_KEPT_ROWS == 0:
-            self._require_pace()
+            self._ear.require_pace(self._tolerated)
         try:
             first, quiet = len(self.held), len(self.held) % TIMED_ROWS != 0
+            if not quiet:
+                await self._ear.all_caught_up()
             request = self._numbers.next_row(first, token)
             await self._ask(first, [token], ROW_KEPT, top_k, OUTPUTS_LAST, is_quiet=quiet, request=request)
             if not quiet:
@@ -189,13 +196,6 @@ class Line:
             return row
         except RowsLost as lost:
             return await self.replay(self.held, lost, top_k)
-
-    def _require_pace(self) -> None:
-        """Between two windows: is there a stage that holds the others up? Raises StageSlow."""
-        for index in self._pace.slow_stages():
-            leg = self.legs[index]
-            if leg.provider not in self._tolerated:
-                raise StageSlow(leg.provider, f"stage {index + 1} has become slow")
 
     async def replay(self, ids: Sequence[int], lost: Exception, top_k: int) -> RowLogits:
         """See `Decoder`."""
@@ -223,7 +223,7 @@ class Line:
         outputs, last = self._ear.outputs[request], self.legs[-1]
         await self._ear.until(
             lambda: bool(outputs) or last.has_answered(request),
-            self._ear.patience_s(self._slice_rows),
+            patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         if not outputs:
@@ -377,7 +377,7 @@ class Line:
     async def _all_done(self, request: int) -> None:
         await self._ear.until(
             lambda: all(leg.has_answered(request) for leg in self.legs),
-            self._ear.patience_s(self._slice_rows),
+            patience_s(self._slice_rows),
             lambda: self._ear.stuck(request),
         )
         self._ear.outputs.pop(request, None)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
 from dllm_chat.session.decoder import RowLogits
 from dllm_chat.session.leg import RowsLost
 from dllm_chat.session.pace import Pace
-from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.patience import BEAT_S, SILENT_S, patience_s
+from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_protocol.encoding import Record
 from dllm_protocol.messages import (
     REFUSED_NEXT,
@@ -31,16 +32,8 @@ from dllm_protocol.messages import (
     unpack_ids,
 )
 
-BEAT_S: Final = 1.0
-"""While an answer is awaited, every stage is asked for a sign of life so often."""
-SILENT_S: Final = 2.5
-"""A stage that gave none for so long is taken for dead."""
-ANSWER_TIMEOUT_S: Final = 20.0
-"""Longest that a line may take for one row without a word of progress from any stage."""
 SETTLE_S: Final = 1.0
 """Longest wait, at the end of an answer, for what became of requests that were given up."""
-ROW_TIMEOUT_S: Final = 0.25
-"""So much longer for each further row: a slice of a prompt on a slow machine."""
 
 
 class LineEar:
@@ -96,10 +89,33 @@ class LineEar:
         """A row is asked for on its own: how long does each stage have it?"""
         self._timed, self._handed_s = request, self._clock_s()
 
-    @staticmethod
-    def patience_s(rows: int) -> float:
-        """How long to wait without any progress while requests of so many rows are under way."""
-        return ANSWER_TIMEOUT_S + ROW_TIMEOUT_S * (rows - 1)
+    def require_pace(self, tolerated: Collection[bytes]) -> None:
+        """Between two windows: is there a stage that holds the others up? Raises StageSlow.
+
+        Args:
+            tolerated: providers that may.
+        """
+        for index in self._pace.slow_stages():
+            leg = self._legs[index]
+            if leg.provider not in tolerated:
+                raise StageSlow(leg.provider, f"stage {index + 1} has become slow")
+
+    async def all_caught_up(self) -> None:
+        """Wait until every stage has done what the last one answered.
+
+        One that answers sooner than rows can have come to it makes the client ask the others for more than they have
+        room for; what they would refuse then is no fault of theirs.
+
+        Raises:
+            StageFailed, RowsLost: as `until`.
+        """
+
+        def behind() -> list[int]:
+            return [
+                request for leg in self._legs for request in leg.unanswered if request not in self.given_up
+            ]
+
+        await self.until(lambda: not behind(), patience_s(1), lambda: self.stuck(min(behind())))
 
     def stuck(self, request: int) -> StageFailed:
         """Who keeps a request up: the first that has not done it."""

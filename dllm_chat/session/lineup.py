@@ -17,11 +17,12 @@ from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.leg import OpenLeg
 from dllm_chat.session.line import Line
 from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.spares import UNREACHED, Spares
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.standby_questions import question_standbys
 from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.assignment import leg_entries
-from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.errors import DllmError
 from dllm_protocol.messages import FORM_BF16, FORM_F32
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from dllm_chat.session.conversation import Chain
 
 FORM_NAMES = {FORM_F32: "f32", FORM_BF16: "bf16"}
-UNREACHED = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
-"""What dialling a provider fails with."""
 
 
 class Lineup:
@@ -69,7 +68,9 @@ class Lineup:
         self._generation = 0
         self._blame = Blame()
         self._tolerated: set[bytes] = set()
-        self._spares: dict[bytes, asyncio.Task[StageLeg]] = {}
+        self._spares = Spares(self._dial_stage)
+        self._needed_rows = 0
+        """Rows of the answer under way, which whoever takes over must hold."""
 
     # -- money on disk
 
@@ -113,6 +114,7 @@ class Lineup:
         Raises:
             The last provider's failure.
         """
+        self._needed_rows = 0
         stages = self.saved.route.stages
         if len(stages) == 1:
             self.decoder = await self._open_one(NoProvider("the session's route has nobody left who answers"))
@@ -152,9 +154,13 @@ class Lineup:
             except UNREACHED as error:
                 failure = error
                 self._fail(provider)
-            else:
+                continue
+            short = self._short_context(provider, leg.context_rows)
+            if short is None:
                 self._on_served(provider)
                 return leg
+            await leg.close("its context is too short to go on with")
+            failure = short
         raise failure
 
     async def _open_stage(self, stage: RouteStage) -> StageLeg:
@@ -163,30 +169,33 @@ class Lineup:
         failures: list[tuple[str, DllmError]] = []
         for provider in self._candidates(stage):
             try:
-                return await self._spare_or_dialled(provider)
+                leg = await self._spares.take(provider) or await self._dial_stage(provider)
             except UNREACHED as error:
                 failures.append((self._called(provider), error))
                 self._fail(provider)
+                continue
+            short = self._short_context(provider, leg.ready.context_rows)
+            if short is None:
+                return leg
+            await leg.close("its context is too short to go on with")
+            failures.append((self._called(provider), short))
         words = "".join(f"; {called}: {error.message}" for called, error in failures)
         hint = failures[-1][1].hint if failures else ""
         raise NoProvider(f"nobody is left who answers for {layers}{words}", hint=hint)
 
+    def _short_context(self, provider: bytes, context_rows: int) -> LegFailed | None:
+        """Why a provider cannot take an answer over that is longer than what it holds; that is no failure of its."""
+        if context_rows >= self._needed_rows:
+            return None
+        self.failed_now.add(provider)  # for this answer
+        return LegFailed(
+            f"it holds {context_rows} rows, the answer has {self._needed_rows}",
+            hint="ask for shorter answers, or begin a new conversation",
+        )
+
     def _called(self, provider: bytes) -> str:
         """A provider as people see it."""
         return share_of(leg_entries(self.saved.route)[provider][0], self._chain.prefix).address
-
-    async def _spare_or_dialled(self, provider: bytes) -> StageLeg:
-        spare = self._spares.pop(provider, None)
-        if spare is not None:
-            try:
-                leg = await spare
-            except UNREACHED:
-                pass  # it did not answer then; it may now
-            else:
-                if leg.alive:
-                    return leg
-                await leg.close("its channel failed")
-        return await self._dial_stage(provider)
 
     async def _dial_stage(self, provider: bytes) -> StageLeg:
         return await dial_stage(
@@ -208,12 +217,7 @@ class Lineup:
         for stage in self.saved.route.stages:
             for provider in self._candidates(stage):
                 if provider not in serving and provider not in self._spares:
-                    self._spares[provider] = asyncio.create_task(self._warm(provider))
-
-    async def _warm(self, provider: bytes) -> StageLeg:
-        leg = await self._dial_stage(provider)
-        leg.read(lambda _, __: None, lambda: None)  # so that its end is noticed
-        return leg
+                    self._spares.open(provider)
 
     async def question_standbys(self, *, rows: int, vocab_size: int, architecture: str) -> Decoder:
         """Before the first rows of a longer line: ask standbys whose turn it is what the line answers, too.
@@ -237,7 +241,7 @@ class Lineup:
                 rows=rows,
                 vocab_size=vocab_size,
                 architecture=architecture,
-                dial=self._warm,
+                dial=self._spares.warm,
                 line_of=self._linked,
             )
         except DepositUsedUp:
@@ -247,7 +251,7 @@ class Lineup:
             self.decoder = line
             return await self.replace(failure)
         for provider, leg in found.fit.items():
-            self._spares[provider] = asyncio.create_task(_at_once(leg))
+            self._spares.put(provider, leg)
         for provider in found.unfit:
             self._fail(provider)
         return found.line
@@ -258,12 +262,16 @@ class Lineup:
 
     # -- going on
 
-    async def replace(self, failure: LegFailed) -> Decoder:
+    async def replace(self, failure: LegFailed, rows: int = 0) -> Decoder:
         """Go on without whoever failed; returns what to decode by.
+
+        Args:
+            rows: of the answer so far, its prompt included: whoever goes on must hold them.
 
         Raises:
             The failure that leaves a stage without anybody.
         """
+        self._needed_rows = rows
         decoder = self.decoder
         if not isinstance(decoder, Line):
             failed = decoder.provider if isinstance(decoder, OpenLeg) else b""
@@ -358,7 +366,7 @@ class Lineup:
             self._log.ids = list(self.decoder.held)
             await self.decoder.close("topping up")
             self.decoder = None
-        await self._close_spares("topping up")  # they know the old deposit only
+        await self._spares.close("topping up")  # they know the old deposit only
         self.ledger.deposit_udllm = self.saved.deposit_udllm
         return await self.open()
 
@@ -373,18 +381,7 @@ class Lineup:
 
     async def close(self, reason: str) -> None:
         """Hang up everywhere."""
-        await self._close_spares(reason)
+        await self._spares.close(reason)
         if self.decoder is not None:
             await self.decoder.close(reason)
         self.store()
-
-    async def _close_spares(self, reason: str) -> None:
-        spares, self._spares = self._spares, {}
-        for spare in spares.values():
-            spare.cancel()
-        found = await asyncio.gather(*spares.values(), return_exceptions=True)
-        await asyncio.gather(*(leg.close(reason) for leg in found if isinstance(leg, StageLeg)))
-
-
-async def _at_once(leg: StageLeg) -> StageLeg:
-    return leg

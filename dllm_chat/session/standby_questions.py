@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from dllm_chat.session.decoder import RowLogits
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.line import Line
+from dllm_chat.session.spares import UNREACHED
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
-from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
 from dllm_protocol.probing.questions import QUESTION_LOGITS, Answer, is_due, judge, question
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import DepositUsedUp
 
 _log = logging.getLogger(__name__)
-_UNREACHED = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ async def question_standbys(
                 wanted = await _asked(line, ids)
             try:
                 asked = await dial(standby)
-            except _UNREACHED as error:
+            except UNREACHED as error:
                 _log.info("a standby does not answer: %s", error.message)
                 unfit.add(standby)
                 continue

@@ -158,7 +158,9 @@ class Turn:
         """The row, if it names tokens of this model only. Raises LegFailed."""
         beyond = max(row.ids)
         if beyond >= len(self.vocabulary.pieces):
-            raise LegFailed(f"token {beyond} was given, the model has {len(self.vocabulary.pieces)}")
+            failure = LegFailed(f"token {beyond} was given, the model has {len(self.vocabulary.pieces)}")
+            failure.provider = self.leg.speaker
+            raise failure
         return row
 
     async def _seal(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from dllm_chat.session.line_ear import ANSWER_TIMEOUT_S, LineEar
+from dllm_chat.session.line_ear import LineEar
+from dllm_chat.session.patience import ANSWER_TIMEOUT_S
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_protocol.session.ledger import Ledger
 

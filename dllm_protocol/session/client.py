@@ -260,7 +260,11 @@ class ClientLeg:
                 self._take_output(message)
             case Done():
                 self._answered(message.request, Done)
-                self._pending.pop(message.request, None)
+                pending = self._pending.pop(message.request, None)
+                if pending is not None and pending.awaited:
+                    raise ChannelRefused(
+                        f"request {message.request} ended without the logits of {len(pending.awaited)} rows"
+                    )
             case Refused():
                 self._take_refused(message)
             case Tokens():
@@ -282,7 +286,7 @@ class ClientLeg:
                     raise ChannelRefused(f"pong {message.nonce} came without its ping")
                 self._pings -= Counter((message.nonce,))
             case Linked() | Unlinked():
-                if message.generation > self._generation:
+                if not 0 < message.generation <= self._generation:
                     raise ChannelRefused(
                         f"an answer to line {message.generation} came, which nobody asked for"
                     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dllm_protocol.encoding import Record
 from dllm_protocol.session.acceptance import Standing
 
 
@@ -92,9 +93,9 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Send this frame."""
+    """Send `ProviderLeg.reply`, sealed then and not before: frames open in the order in which they were sealed."""
 
-    frame: bytes
+    message: Record
 
 
 @dataclass(frozen=True, slots=True)

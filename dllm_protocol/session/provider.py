@@ -163,7 +163,7 @@ class ProviderLeg:
             case Cancel():
                 return CancelRequest(message.request)
             case Ping():
-                return Reply(self._seal(Pong(message.nonce, self._done_request)))
+                return Reply(Pong(message.nonce, self._done_request))
             case Goodbye():
                 return Farewell(message.message)
             case _:
@@ -213,7 +213,7 @@ class ProviderLeg:
         wanted = self.standing.served.plus(rows)
         if not self.covered.covers(wanted):
             text = f"{wanted.total} rows in all, vouchers cover {self.covered.total}"
-            return Reply(self.refuse(request, REFUSED_VOUCHER, text, 0))
+            return Reply(_refused(request, REFUSED_VOUCHER, text, 0))
         self.standing = replace(self.standing, served=wanted)
         return None
 
@@ -340,7 +340,11 @@ class ProviderLeg:
 
     def refuse(self, request: int, reason: int, text: str, decoded_rows: int) -> bytes:
         """Frame that refuses a request or ends it early."""
-        return self._seal(Refused(request, reason, _words(text), decoded_rows))
+        return self._seal(_refused(request, reason, text, decoded_rows))
+
+    def reply(self, order: Reply) -> bytes:
+        """Frame that answers at once."""
+        return self._seal(order.message)
 
     def linked(self, generation: int, form: int, round_trip_us: int, bytes_per_s: int) -> bytes:
         """Frame that answers Neighbours: the next stage is reached, or there is none."""
@@ -376,6 +380,10 @@ class ProviderLeg:
 
     def _seal(self, *messages: Record) -> bytes:
         return self._stream.seal(Frame(messages).encode())
+
+
+def _refused(request: int, reason: int, text: str, decoded_rows: int) -> Refused:
+    return Refused(request, reason, _words(text), decoded_rows)
 
 
 def _words(text: str) -> str:

@@ -24,7 +24,7 @@ from local_worker.engine.frames import Failure, FrameRefused, Kind, frame
 from local_worker.engine.hidden import hidden_frame
 from local_worker.engine.lane_end import LaneBroken, LaneEnd, LaneFault
 from local_worker.engine.lane_frames import NO_TOKEN, LaneOrder, down_frame
-from local_worker.engine.lane_state import Ahead, LaneState
+from local_worker.engine.lane_state import MAX_UNORDERED, Ahead, LaneState
 from local_worker.engine.messages import (
     MAX_TOP_K,
     DecodeRequest,
@@ -164,6 +164,8 @@ class LaneDesk:
             raise FrameRefused(f"an order for {order.top_k} logits of sequence {order.sequence}")
         ticket = order.ticket
         lane = self._lanes.get(ticket.lane_in)
+        if lane is not None:
+            lane.unordered = 0
         if lane is None and order.token == NO_TOKEN:
             self._refuse(order, Failure.CANCELLED, "the lane that its row was to come over has ended")
             return []
@@ -242,6 +244,13 @@ class LaneDesk:
     def _came(self, lane: LaneState, message: LaneMessage) -> list[DecodeRequest]:
         if lane.end.is_dialler or message.kind not in self._taken_kinds:
             raise LaneFault(f"a message of kind {message.kind} came that way")
+        if len(message.body) > 4 * self._n_embd:
+            raise LaneFault(
+                f"a row of {len(message.body)} bytes came, the model's have {4 * self._n_embd} at most"
+            )
+        lane.unordered += 1
+        if lane.unordered > MAX_UNORDERED:
+            raise LaneFault(f"{MAX_UNORDERED} messages came that nobody had ordered")
         lane.early.append(message)
         if lane.waiting is not None:
             return self._match(lane)

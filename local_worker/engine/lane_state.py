@@ -14,6 +14,9 @@ from local_worker.engine.messages import Hidden, Logits
 MAX_EARLY_ROWS: Final = 4
 """Rows that may come before their orders; of more the oldest go, which nobody will ask for any more."""
 
+MAX_UNORDERED: Final = 64
+"""Messages from one order to the next: who sends more keeps the engine busy for nothing."""
+
 
 @dataclass(slots=True)
 class LaneState:
@@ -21,6 +24,8 @@ class LaneState:
 
     end: LaneEnd
     early: deque[LaneMessage] = field(default_factory=lambda: deque(maxlen=MAX_EARLY_ROWS))
+    unordered: int = 0
+    """Messages since the newest order."""
     waiting: LaneOrder | None = None
     """An order whose row has not come."""
     newest: LaneOrder | None = None

@@ -10,8 +10,9 @@ import numpy as np
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.model_manifest import PIECE_HEADER, Manifest, Piece, probe_of
 from dllm_protocol.model_package.chunk import check_layers
-from dllm_protocol.model_package.errors import PieceRefused
+from dllm_protocol.model_package.errors import LayersRefused, PieceRefused
 from dllm_protocol.model_package.probe import (
+    LONG,
     PROBE_ROWS,
     hidden_name,
     logit_ids_name,
@@ -82,6 +83,29 @@ def read_probe(package: Path, manifest: Manifest, first: int, end: int, *, conte
         leaving=leaving,
         logits=logits if end == shape.layers else (),
     )
+
+
+def require_short_side(package: Path, manifest: Manifest, first: int, end: int, *, context_rows: int) -> None:
+    """Whether a chunk, opened with such a context, computes what the others of its route do.
+
+    Some models rotate keys by other factors from a context's length on, whatever stands in it. Stages of different
+    owners do not know each other's contexts, so all of them stand on the short side; a whole model may choose.
+
+    Raises:
+        LayersRefused: it stands on the long side.
+        PieceRefused, PackageNotFound: as `read_probe`.
+    """
+    if (first, end) == (0, manifest.layers):
+        return
+    header, _ = read_piece_head(package, next(one for one in manifest.pieces if one.kind == PIECE_HEADER))
+    names = [tensor.name for tensor in header.tensors]
+    short_rows = short_context_rows(manifest.architecture, header.metadata, names)
+    if side_of(context_rows, short_rows) == LONG:
+        raise LayersRefused(
+            f"with a context of {context_rows} rows {manifest.name} computes otherwise than with up to {short_rows}, "
+            "which other stages of a route may have",
+            hint=f"serve layers of this model with --context {short_rows} or less, or the whole model",
+        )
 
 
 def nearest_probe(

@@ -29,6 +29,7 @@ from light_node.channel.limits import ChannelLimits
 from local_worker.engine_host import EngineHost, EngineOptions
 from local_worker.keys import WorkerKeys
 from local_worker.packages.assembling import assemble
+from local_worker.row_room import RowMemory
 from local_worker.sequences import SequencePool
 from local_worker.stage_server import StageServer
 from local_worker.store import Store
@@ -103,24 +104,28 @@ class Stages:
     stack: AsyncExitStack
     workers: list[Worker] = field(default_factory=list)
 
-    async def start(self, first: int, end: int, *, kept_rows_bytes: int = 1 << 26) -> Worker:
+    async def start(
+        self, first: int, end: int, *, kept_rows_bytes: int = 1 << 26, context_rows: int = CONTEXT_ROWS
+    ) -> Worker:
         """Another worker, for layers [first, end)."""
         number = len(self.workers)
         home = self.folder / f"worker-{number}"
         home.mkdir()
         chunk = home / "chunk.gguf"
         assemble(self.package, self.manifest, first, end, chunk)
-        worker = await self._serve(number, first, end, home, kept_rows_bytes)
+        worker = await self._serve(number, first, end, home, kept_rows_bytes, context_rows)
         self.workers.append(worker)
         return worker
 
     async def restart(self, dead: Worker) -> Worker:
         """A worker that died is started again over what it had stored."""
-        return await self._serve(dead.number, dead.first, dead.end, dead.folder, 1 << 26)
+        return await self._serve(dead.number, dead.first, dead.end, dead.folder, 1 << 26, CONTEXT_ROWS)
 
-    async def _serve(self, number: int, first: int, end: int, home: Path, kept_rows_bytes: int) -> Worker:
+    async def _serve(
+        self, number: int, first: int, end: int, home: Path, kept_rows_bytes: int, context_rows: int
+    ) -> Worker:
         chunk = home / "chunk.gguf"
-        engine = EngineHost(EngineOptions(chunk, home / "engine.log", CONTEXT_ROWS, 4, 1))
+        engine = EngineHost(EngineOptions(chunk, home / "engine.log", context_rows, 4, 1))
         await engine.start()
         self.stack.push_async_callback(engine.close)
         pool = SequencePool(engine, lambda: 0.0)
@@ -136,7 +141,7 @@ class Stages:
         def count(rows: int) -> None:
             worker.rows += rows
 
-        bench = Workbench(engine, pool, b"", CONTEXT_ROWS, remember, lambda: False, count)
+        bench = Workbench(engine, pool, b"", context_rows, remember, lambda: False, count)
         server = StageServer(
             chain=self.chain,
             keys=keys,
@@ -145,7 +150,7 @@ class Stages:
             bench=bench,
             store=store,
             limits=LIMITS,
-            kept_rows_bytes=kept_rows_bytes,
+            row_memory=RowMemory(kept_bytes=kept_rows_bytes),
         )
         port = await server.listen("127.0.0.1", 0)
         self.stack.push_async_callback(server.close, "the test is over")
@@ -255,7 +260,7 @@ class Asking:
                         row = await decoder.decode(ids, kind=kind, top_k=8)
                         kind = ROW_PROMPT
                 except LegFailed as failure:
-                    decoder = await self.lineup.replace(failure)
+                    decoder = await self.lineup.replace(failure, len(ids))
                     kind = ROW_REPLAYED
             ids.append(row.ids[self.rank])
             self.margins.append(row.logits[0] - row.logits[1])

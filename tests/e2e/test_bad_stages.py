@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dllm_chat.dispatch.market import NoProvider
-from dllm_chat.session import line, line_ear, pace
+from dllm_chat.session import line, line_ear, pace, patience
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.line import Line
 from dllm_chat.session.stage_leg import StageFailed
@@ -75,9 +75,9 @@ def hands_on(worker: Worker, asking: Asking, link: NextStage) -> bool:
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a stage that does nothing for failed sooner."""
-    for room in (line, line_ear):
+    for room in (line, patience):
         monkeypatch.setattr(room, "ANSWER_TIMEOUT_S", 3.0)
-    monkeypatch.setattr(line_ear, "ROW_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(patience, "ROW_TIMEOUT_S", 0.0)
     monkeypatch.setattr(line_ear, "BEAT_S", 0.2)
 
 
@@ -252,17 +252,17 @@ async def test_without_a_standby_the_end_is_named_and_nothing_hangs(scene: Scene
     with pytest.raises(LegFailed, match=r"nobody is left who answers for layers \[1, 3\)") as caught:
         async for token in scene.bystander.tokens(PROMPT, COUNT):
             found.append(token)
-            if len(found) == 5:
+            if len(found) == 6:
                 hosts = {one.number: one.server._hosts[lineup.saved.route.session] for one in scene.serving}
                 await dead.die()
     assert encode_address("localprov", dead.provider) in caught.value.message
-    assert found == (await whole_answer(scene.stages, PROMPT, COUNT))[:5]
+    assert found == (await whole_answer(scene.stages, PROMPT, COUNT))[:6]
     assert lineup.saved.failed == (dead.provider,)
     # What was answered is paid: by the row where a stage lives, and never more than the dead one acknowledged.
     for one in scene.serving:
         leg = lineup.ledger.leg(one.provider)
         if one is dead:
-            assert leg.promised == leg.acked and leg.used.total == len(PROMPT) + 4
+            assert leg.promised == leg.acked and leg.used.total == len(PROMPT) + 5
         else:
             assert leg.used == hosts[one.number].leg.standing.served
     # Whoever asks again while it is away hears who is missing; nothing is asked for, and no channel stays open.

@@ -129,7 +129,7 @@ async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_
     record, route = stages.chain.sessions[session]
     stages.chain.sessions[session] = (replace(record, deposit_udllm=75), route)
     found = await asking.answer(PROMPT, 3)
-    await asyncio.gather(*lineup._spares.values())
+    await asyncio.gather(*lineup._spares._opening.values())
     stages.chain.sessions[session] = (record, route)
     decoder = await lineup.reopen()
     await serving[1].die()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from local_worker.capacity import (
 )
 from local_worker.engine.client import Engine
 from local_worker.memory import FreeMemory
+from tests.local_worker.packages.tiny_models import SHAPES, write_model
 
 GIB = 1 << 30
 SEVEN_BILLION = Needs(
@@ -139,3 +142,25 @@ def test_layers_on_a_card_take_nothing_here() -> None:
     assert SEVEN_BILLION.without(33).weight_bytes == SEVEN_BILLION.other_bytes
     wide = places(SEVEN_BILLION.without(33), free(GIB), sequences=None, context_rows=None)
     assert wide == Places(MOST_SEQUENCES, DEFAULT_CONTEXT_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("short_rows", "context_rows"),
+    [(None, 4096), (8192, 4096), (4096, 4096), (2048, 2048), (1000, 768), (64, 256)],
+)
+def test_who_is_told_nothing_stands_where_all_others_do(short_rows: int | None, context_rows: int) -> None:
+    """Whatever memory there is: on the short side of a model that computes otherwise from a length on."""
+    found = places(
+        replace(SEVEN_BILLION, short_rows=short_rows), free(64 * GIB), sequences=None, context_rows=None
+    )
+    assert found.context_rows == context_rows
+
+
+def test_a_head_says_where_its_sides_part(tmp_path: Path) -> None:
+    def middle(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_scaling_orig_ctx_len(512)
+        writer.add_sliding_window(32)
+
+    model = write_model(tmp_path / "model.gguf", replace(SHAPES["phi3, long"], more=middle))
+    assert needs_of_file(model).short_rows == 512
+    assert needs_of_file(write_model(tmp_path / "other.gguf", SHAPES["llama"])).short_rows is None

@@ -170,7 +170,7 @@ class MemoryChannel(Channel):
                 raw = VOCABULARY.encode()
                 self._answers.append(theirs.vocabulary_part(order.offset, len(raw), raw[order.offset :]))
             case Reply():
-                self._answers.append(order.frame)
+                self._answers.append(theirs.reply(order))
             case Farewell() | CancelRequest():
                 return
             case _:

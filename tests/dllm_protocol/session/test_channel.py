@@ -202,7 +202,7 @@ def test_rows_beyond_the_voucher_are_refused_and_do_not_count() -> None:
     _, frame = pair.client.decode(1, [5, 6], kind=ROW_PROMPT, top_k=4)
     (reply,) = pair.deliver(frame)
     assert isinstance(reply, Reply)
-    (refused,) = pair.client.receive(reply.frame)
+    (refused,) = pair.client.receive(pair.provider.reply(reply))
     assert isinstance(refused, Refused) and refused.reason == REFUSED_VOUCHER
     assert "3 rows in all, vouchers cover 1" in refused.message
     assert pair.provider.standing.served.total == 1
@@ -473,7 +473,7 @@ def test_pings_that_overtake_their_answers_are_each_answered() -> None:
     answers = [order for _ in range(2) for order in pair.deliver(pair.client.ping(1))]
     for answer in answers:
         assert isinstance(answer, Reply)
-        assert pair.client.receive(answer.frame) == (Pong(1, 0),)
+        assert pair.client.receive(pair.provider.reply(answer)) == (Pong(1, 0),)
     with pytest.raises(ChannelRefused, match="without its ping"):
         pair.client.receive(pair.provider._seal(Pong(1, 0)))
 
@@ -503,6 +503,13 @@ def test_what_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="without its ping"):
         pair.client.receive(pair.provider._seal(Pong(7, 0)))
+    for generation in (0, 1):
+        pair = make_pair()
+        with pytest.raises(ChannelRefused, match="nobody asked"):
+            pair.client.receive(pair.provider.linked(generation, 0, 0, 0))
+        pair = make_pair()
+        with pytest.raises(ChannelRefused, match="nobody asked"):
+            pair.client.receive(pair.provider.unlinked(generation, "why not"))
 
 
 def test_a_ledger_that_was_put_back_promises_nothing_more() -> None:
@@ -547,7 +554,7 @@ def test_drafted_rows_beyond_the_voucher_are_refused() -> None:
         pair.client.decode(2, [1] * 20, kind=ROW_DRAFTED, top_k=4, outputs=OUTPUTS_ALL)[1]
     )
     assert isinstance(reply, Reply)
-    (refused,) = pair.client.receive(reply.frame)
+    (refused,) = pair.client.receive(pair.provider.reply(reply))
     assert isinstance(refused, Refused) and refused.reason == REFUSED_VOUCHER
 
 

@@ -102,4 +102,4 @@ class Echo:
                         position = order.first_position + len(order.ids) - 1
                         await link.send(leg.output(order.request, position, *SEVEN_LOGITS, last=True))
                     case Reply():
-                        await link.send(order.frame)
+                        await link.send(leg.reply(order))

@@ -27,7 +27,7 @@ from local_worker.packages import disk
 from local_worker.packages.errors import DiskFull, PackageNotFound
 from local_worker.packages.package import load_package, piece_path, verify_piece
 from local_worker.packages.packing import pack
-from local_worker.packages.probe_piece import Probe, read_probe
+from local_worker.packages.probe_piece import Probe, read_probe, require_short_side
 from tests.local_worker.packages.chains import TERMS, load, packed, workshop
 from tests.local_worker.packages.test_packing import MEASURED, left_in, python
 from tests.local_worker.packages.tiny_models import SHAPES, VOCABULARY, Shape, write_model
@@ -148,6 +148,12 @@ def test_a_model_with_sides_has_a_probe_for_each(tmp_path: Path) -> None:
     rows = [one.leaving.tobytes() for one in sides if one is not None and one.leaving is not None]
     assert len(rows) == 4
     assert rows[0] == rows[1] != rows[2] == rows[3]
+    for context_rows in (100, 256):
+        require_short_side(tmp_path / "package", manifest, 0, 1, context_rows=context_rows)
+    with pytest.raises(LayersRefused, match=r"257 rows .* up to 256") as refused:
+        require_short_side(tmp_path / "package", manifest, 0, 1, context_rows=257)
+    assert "--context 256" in refused.value.hint
+    require_short_side(tmp_path / "package", manifest, 0, 2, context_rows=8192)  # whoever has all may choose
 
 
 # --- what goes wrong
