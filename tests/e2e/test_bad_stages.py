@@ -19,14 +19,16 @@ from dllm_chat.session.line import Line
 from dllm_chat.session.stage_leg import StageFailed
 from dllm_protocol.address import encode_address
 from dllm_protocol.messages import ROW_PROMPT
+from dllm_protocol.session.orders import DecodeRows, TakeRows
 from dllm_protocol.stage_link import StageGoodbye, StageLink
 from light_node.channel.errors import ChannelLost
 from light_node.channel.link import Link
-from local_worker.engine.messages import Hidden
+from local_worker.engine.messages import Hidden, RowOutput
 from local_worker.engine.sequence import Sequence
 from local_worker.errors import NextStageFailed
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import PlaceInLine
+from local_worker.row_work import RowWork
 from tests.e2e.stages import CONTEXT_ROWS, LIMITS, Asking, Stages, Worker, stages_of, until, whole_answer
 from tests.local_worker.packages.tiny_models import SHAPES
 
@@ -369,3 +371,28 @@ async def test_a_slow_stage_without_a_standby_goes_on(scene: Scene, monkeypatch:
     assert found == await whole_answer(scene.stages, PROMPT, count)
     assert scene.bystander.changes == []
     assert scene.bystander.lineup._tolerated == {slow.provider}, "it was found slow, and nobody stands by"
+
+
+async def test_a_last_stage_that_answers_before_rows_can_have_come_makes_nobody_else_fail(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would ask at its pace, and the first stage refuse what it has no room for."""
+    decode, first, last = RowWork._decode, scene.serving[0], scene.serving[-1]
+
+    def is_of(work: RowWork, worker: Worker) -> bool:
+        return any(host._work is work for host in worker.server._hosts.values())
+
+    async def invents(self: RowWork, order: DecodeRows | TakeRows) -> None:
+        if is_of(self, first):
+            await asyncio.sleep(0.02)
+        if not is_of(self, last):
+            await decode(self, order)
+            return
+        assert isinstance(order, TakeRows)
+        ids, logits = np.arange(order.top_k, dtype=np.int32), -np.arange(order.top_k, dtype=np.float32)
+        await self._deliver(order, [RowOutput(order.first_position + order.rows - 1, ids, logits, 9.0)])
+
+    monkeypatch.setattr(RowWork, "_decode", invents)
+    assert await scene.asking.answer(PROMPT, 40) == [0] * 40
+    assert scene.asking.changes == []
+    assert scene.asking.lineup.saved.failed == ()

@@ -215,3 +215,13 @@ async def test_a_session_that_nobody_served_has_a_final_voucher_too() -> None:
     voucher = ledger.state.last_voucher
     assert voucher is not None
     assert ledger.spent_udllm == 0 and [leg.rows for leg in voucher.voucher.legs] == [NO_ROWS]
+
+
+async def test_whoever_names_tokens_that_the_model_has_not_is_named_itself() -> None:
+    """On a line that is the last stage; the first one has said nothing."""
+    liar = Provider(1, model=lambda ids, rows: 1_000_000)
+    client = Client([liar, Provider(2)])
+    turn = await client.ask()
+    assert turn.text == (await undisturbed()).text
+    (failure,) = client.failures
+    assert isinstance(failure, LegFailed) and failure.provider == liar.provider

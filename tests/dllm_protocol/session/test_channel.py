@@ -11,6 +11,7 @@ from dllm_protocol.encoding import Record
 from dllm_protocol.errors import ChannelRefused
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
+    OUTPUTS_LAST,
     OUTPUTS_NONE,
     REFUSED_CANCELLED,
     REFUSED_VOUCHER,
@@ -494,6 +495,27 @@ def test_no_words_of_another_stage_keep_a_provider_from_speaking(words: str) -> 
     assert isinstance(unlinked, Unlinked) and isinstance(refused, Refused) and isinstance(goodbye, Goodbye)
     assert unlinked.message == refused.message == goodbye.message
     assert bool(unlinked.message) == bool(words)
+
+
+def test_an_acknowledgement_that_overtakes_a_reply_breaks_nothing() -> None:
+    """A ping that comes while a voucher is written down is answered behind the acknowledgement, and sealed then."""
+    pair = make_pair()
+    pair.deliver(pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4)[1])
+    (reply,) = pair.deliver(pair.client.ping(1))
+    assert isinstance(reply, Reply)
+    (ack,) = pair.client.receive(pair.provider.acknowledge())
+    assert isinstance(ack, Acknowledge)
+    assert pair.client.receive(pair.provider.reply(reply)) == (Pong(1, 0),)
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS_LAST, OUTPUTS_ALL])
+def test_who_says_done_without_the_logits_breaks_the_protocol(outputs: int) -> None:
+    """Else others would be suspected who are still at work on rows that they were asked for."""
+    pair = make_pair()
+    request, frame = pair.client.decode(0, [5, 6], kind=ROW_PROMPT, top_k=4, outputs=outputs)
+    pair.deliver(frame)
+    with pytest.raises(ChannelRefused, match="without the logits"):
+        pair.client.receive(pair.provider.done(request))
 
 
 def test_what_nobody_asked_for_ends_the_channel() -> None:

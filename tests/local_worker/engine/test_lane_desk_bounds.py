@@ -7,12 +7,12 @@ import socket
 import numpy as np
 import pytest
 
-from dllm_protocol.lane import KIND_HELLO, KIND_TOKEN
+from dllm_protocol.lane import KIND_F32, KIND_HELLO, KIND_TOKEN
 from dllm_protocol.messages import FORM_BF16
 from local_worker.engine import lane_desk
 from local_worker.engine.frames import Failure
 from local_worker.engine.lane_end import MAX_UNSENT_BYTES
-from local_worker.engine.lane_state import MAX_EARLY_ROWS
+from local_worker.engine.lane_state import MAX_EARLY_ROWS, MAX_UNORDERED
 from local_worker.engine.ring import MIN_STREAK
 from local_worker.hidden_form import pack
 from tests.local_worker.engine.lane_bench import (
@@ -196,6 +196,29 @@ def test_rows_that_nobody_orders_are_bounded() -> None:
     kept = bench.order(newest - MAX_EARLY_ROWS + 1, 3)
     expected = bench.output([*STATES, hidden_row(newest - MAX_EARLY_ROWS + 1)])
     assert bench.hidden(kept).rows.tobytes() == expected.tobytes()
+
+
+def test_who_sends_without_end_what_nobody_orders_is_cut_off() -> None:
+    bench = middle()
+    for request in range(10, 10 + MAX_UNORDERED):
+        bench.far[IN].row(request, 3, hidden_row(request))
+        bench.hear(IN)
+    bench.order(9, 3)  # who is ordered from may begin anew
+    for request in range(100, 100 + MAX_UNORDERED):
+        bench.far[IN].row(request, 3, hidden_row(request))
+        bench.hear(IN)
+    assert not bench.down
+    bench.far[IN].row(999, 3, hidden_row(9))
+    bench.hear(IN)
+    assert bench.faults == [IN] and "nobody had ordered" in bench.down[IN]
+
+
+def test_a_row_that_is_longer_than_any_of_the_model_is_not_kept() -> None:
+    bench = middle()
+    bench.far[IN].send(KIND_F32, 12, 3, bytes(4 * WIDTH + 1))
+    bench.hear(IN)
+    assert bench.faults == [IN]
+    assert bench.down[IN] == f"a row of {4 * WIDTH + 1} bytes came, the model's have {4 * WIDTH} at most"
 
 
 @pytest.mark.parametrize(("lane", "kind"), [(OUT, 1), (OUT, 3), (OUT, KIND_HELLO), (IN, KIND_HELLO)])
