@@ -140,7 +140,10 @@ async def registered_manifest(
             found.check(record.manifest)
             return record.manifest
     free = own_name
-    if await chain.model(free) is not None:
+    if (taken := await chain.model(free)) is not None:
+        if weights_of(taken.manifest.pieces) == found.pieces:  # another worker registered it just now
+            found.check(taken.manifest)
+            return taken.manifest
         # Another model has that name: an earlier version of this one, most likely.
         free = f"{free}-{found.tag}"
     return await registered_manifest(chain, found, free, name=free, chat_template=chat_template)
