@@ -8,6 +8,7 @@ from typing import Literal
 
 from dllm_protocol.errors import DllmError
 from dllm_protocol.messages import (
+    MAX_TOP_K,
     OUTPUTS_ALL,
     OUTPUTS_HELD,
     OUTPUTS_LAST,
@@ -33,7 +34,6 @@ from local_worker.sequences import Held
 from local_worker.workbench import Workbench
 
 MAX_WAITING_DECODES = 8
-MAX_TOP_K = 128
 _WANTED: dict[int, Literal["none", "last", "all"]] = {OUTPUTS_NONE: "none", OUTPUTS_ALL: "all"}
 
 _REASONS: tuple[tuple[type[DllmError], int], ...] = (

@@ -11,6 +11,7 @@ import logging
 
 from dllm_protocol.errors import ChannelRefused, DllmError
 from dllm_protocol.messages import (
+    MAX_TOP_K,
     REFUSED_BUSY,
     REFUSED_DRAINING,
     REFUSED_ENGINE,
@@ -38,7 +39,7 @@ from local_worker.allowance import Allowance
 from local_worker.engine.interface import ServingEngine
 from local_worker.next_stage import NextStage
 from local_worker.place_in_line import LineTools, PlaceInLine
-from local_worker.row_work import MAX_TOP_K, MAX_WAITING_DECODES, RowRequest, RowWork, reason_of
+from local_worker.row_work import MAX_WAITING_DECODES, RowRequest, RowWork, reason_of
 from local_worker.workbench import Workbench
 
 _log = logging.getLogger(__name__)

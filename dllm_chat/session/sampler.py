@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from dllm_chat.session.events import Sampling
 from dllm_protocol.errors import UsageRefused
+from dllm_protocol.messages import MAX_TOP_K
 
 _SEED_BITS = 63
 
@@ -27,7 +28,7 @@ def check_sampling(sampling: Sampling) -> None:
     for name, value, low, high in (
         ("temperature", sampling.temperature, 0.0, 10.0),
         ("top_p", sampling.top_p, 0.0, 1.0),
-        ("top_k", sampling.top_k, 1, 256),
+        ("top_k", sampling.top_k, 1, MAX_TOP_K),
         ("min_p", sampling.min_p, 0.0, 1.0),
         ("repetition_penalty", sampling.repetition_penalty, 0.1, 10.0),
     ):

@@ -18,7 +18,8 @@ class TextStream:
 
     def __init__(self, vocabulary: Vocabulary, stops: Sequence[str]) -> None:
         self._vocabulary = vocabulary
-        self._stops = tuple(stop for stop in stops if stop)
+        # Text is searched as it is shown, without what a terminal obeys.
+        self._stops = tuple(filter(None, map(clean, stops)))
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._started = False

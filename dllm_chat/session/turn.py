@@ -24,7 +24,7 @@ from dllm_protocol.vocabulary import TokensRefused, Vocabulary
 PENALTY_WINDOW = 64
 """The repetition penalty looks back this many tokens."""
 CANDIDATES = 64
-"""Logits asked for a row; more than any sensible sampling uses."""
+"""Logits asked for a row where a penalty may lift any of them; more than any sensible sampling uses."""
 GREEDY_CANDIDATES = 8
 """Logits asked for a row where only the largest counts; the others are for who looks closer."""
 CLOSE_LOGITS = 0.01
@@ -174,7 +174,8 @@ class Turn:
 
     def _candidates(self) -> int:
         sampling = self.options.sampling
-        wanted = CANDIDATES
-        if sampling.repetition_penalty == 1.0:  # a penalty may lift any of them to the top
-            wanted = min(GREEDY_CANDIDATES if sampling.temperature <= 0.0 else sampling.top_k, CANDIDATES)
+        if sampling.repetition_penalty != 1.0:
+            wanted = max(CANDIDATES, sampling.top_k)
+        else:
+            wanted = GREEDY_CANDIDATES if sampling.temperature <= 0.0 else sampling.top_k
         return min(wanted, self.leg.top_k)

@@ -150,4 +150,9 @@ def test_a_worker_that_is_killed_in_mid_answer_changes_no_letter(devnet: Running
     assert asking.returncode == 0, words
     assert (beginning + rest).decode() == undisturbed + "\n" * (not undisturbed.endswith("\n"))
     assert b" goes on" in words, "the standby took over, and the person was told"
+    shown = devnet.home.dllm("receipt", "verify", "last")
+    assert shown["consistent"], shown
+    assert any(one["rows"]["replayed"] for one in shown["legs"]), "who took over is paid for catching up"
+    paid = sum(one["paid_udllm"] for one in shown["owners"])
+    assert paid == sum(one["owed_udllm"] for one in shown["legs"])
     assert devnet.home.dllm("devnet", "restart", f"worker-{number}")["running"]

@@ -45,6 +45,11 @@ def test_the_beginning_of_a_stop_string_is_held_until_it_is_clear() -> None:
     assert stream.finish() == "ST" and stream.text == "ST worldST"
 
 
+def test_a_stop_string_is_looked_for_as_text_is_shown() -> None:
+    shown, stream = run(byte_ids(b"one\r\ntwo"), "\r\n", "\x07")
+    assert stream.stopped and stream.text == "one" == "".join(shown)
+
+
 def test_the_first_of_several_stop_strings_counts() -> None:
     assert run(byte_ids("one two three"), "three", "tw")[1].text == "one "
 

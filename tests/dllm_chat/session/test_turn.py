@@ -225,3 +225,15 @@ async def test_whoever_names_tokens_that_the_model_has_not_is_named_itself() -> 
     assert turn.text == (await undisturbed()).text
     (failure,) = client.failures
     assert isinstance(failure, LegFailed) and failure.provider == liar.provider
+
+
+@pytest.mark.parametrize(
+    ("top_k", "penalty", "asked"), [(100, 1.0, 100), (5, 1.0, 5), (100, 1.1, 100), (5, 1.1, 64)]
+)
+async def test_as_many_logits_are_asked_for_as_sampling_looks_at(
+    top_k: int, penalty: float, asked: int
+) -> None:
+    provider = Provider(1, top_k=128)
+    sampling = Sampling(temperature=1.0, top_k=top_k, repetition_penalty=penalty, seed=1)
+    await Client([provider], options=AskOptions(sampling=sampling, max_tokens=3)).ask()
+    assert set(provider.asked_top_k) == {asked}
