@@ -13,7 +13,7 @@ import numpy as np
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_OUTPUT, Manifest
 from dllm_protocol.placement.holders import MAX_SPEED_LAYER_ROWS_S
-from local_worker.capacity import RESERVE_BYTES, longest_context, needs_of
+from local_worker.capacity import DEVICE_RESERVE_BYTES, longest_context, needs_of, reserve_of
 from local_worker.engine.interface import ServingEngine, ServingSequence
 from local_worker.memory import FreeMemory
 
@@ -23,7 +23,6 @@ MEASURE_NS: Final = _NS // 2
 MOST_SEQUENCES: Final = 4
 MOST_ROUNDS: Final = 128
 _USUAL_SESSIONS: Final = 2
-_RESERVE_SHARE: Final = 8
 _SMALL: Final = 0.01
 """Every number of a made-up hidden state: the time of a row does not depend on what is in it."""
 
@@ -41,13 +40,16 @@ class RoomFor:
     context_rows: int | None = None
 
 
-def layers_that_fit(manifest: Manifest, header: Head, free: FreeMemory, room: RoomFor) -> int:
+def layers_that_fit(
+    manifest: Manifest, header: Head, free: FreeMemory, room: RoomFor, *, card_bytes: int = 0
+) -> int:
     """The most layers of a model that this machine holds, 0 to all of them.
 
     Counted as if the slice had both ends of the model: a provider moves.
 
     Args:
         header: the head of the package's header piece, which says what a row takes.
+        card_bytes: free on graphics cards that may take layers.
 
     Raises:
         ModelFileDamaged: the header has a value of the wrong kind.
@@ -58,10 +60,11 @@ def layers_that_fit(manifest: Manifest, header: Head, free: FreeMemory, room: Ro
         sizes[piece.kind] = max(sizes[piece.kind], piece.size_bytes)
     rows = (room.sequences or _USUAL_SESSIONS) * (room.context_rows or longest_context(needs))
     a_layer = sizes.get(PIECE_BLOCK, 0) + rows * needs.kv_row_bytes // max(1, needs.layers)
-    reserve_bytes = max(RESERVE_BYTES, free.free_bytes // _RESERVE_SHARE)
+    reserve_bytes = reserve_of(free)
     ends_bytes = sizes.get(PIECE_EMBEDDING, 0) + sizes.get(PIECE_OUTPUT, 0)
     left_bytes = free.free_bytes - reserve_bytes - needs.batch_bytes - ends_bytes
-    return min(manifest.layers, max(0, left_bytes) // max(1, a_layer))
+    on_cards = max(0, card_bytes - DEVICE_RESERVE_BYTES - needs.batch_bytes) // max(1, a_layer)
+    return min(manifest.layers, max(0, left_bytes) // max(1, a_layer) + on_cards)
 
 
 async def measured_speed(engine: ServingEngine, clock_ns: Callable[[], int]) -> int:

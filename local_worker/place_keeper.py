@@ -18,6 +18,7 @@ from dllm_protocol.placement.slices import Slice as Layers
 from dllm_protocol.ranked_book import least_slice
 from dllm_protocol.relay import key_address
 from local_worker.capacity import NoRoom
+from local_worker.card_memory import free_card_bytes
 from local_worker.chain import Chain
 from local_worker.keys import WorkerKeys
 from local_worker.measuring import RoomFor, layers_that_fit
@@ -76,7 +77,8 @@ class PlaceKeeper:
         header = await self._package.header(self._chain)
         engine, free = self._setting.engine, free_memory()
         room = RoomFor(engine.sequences, engine.context_rows)
-        fitting = layers_that_fit(pieces, header, free, room)
+        on_cards = 0 if engine.gpu_layers == 0 else await free_card_bytes()
+        fitting = layers_that_fit(pieces, header, free, room, card_bytes=on_cards)
         memory = min(fitting, self._options.most_layers or fitting)
         if memory < least_slice(pieces.layers):
             raise NoRoom(

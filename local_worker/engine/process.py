@@ -38,6 +38,11 @@ def default_threads() -> int:
     return max(1, usable_cores() // 2)
 
 
+def bare_environment() -> dict[str, str]:
+    """What processes that load llama.cpp get of this one's environment: no secrets, and nothing that steers Python."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+
+
 class EngineProcess:
     """A child process and where it writes its log."""
 
@@ -88,7 +93,7 @@ class EngineProcess:
                     stdout=log,
                     stderr=log,
                     pass_fds=(theirs.fileno(), handed.fileno()),
-                    env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+                    env=bare_environment(),
                 )
             except BaseException:
                 ours.close()

@@ -41,6 +41,7 @@ NO_DECODERS = {
     "dllm_chat.session.decoder.Decoder.decode_next": "an interface",
     "dllm_chat.session.line.Line.decode": "asks for rows",
     "dllm_chat.session.line.Line.decode_next": "asks for rows",
+    "local_worker.card_memory.read_free_bytes": "reads what a process of this program says; tested beside it",
     "local_worker.engine.run_ahead.Decoder.decode": "an interface to the model",
     "local_worker.engine.run_ahead.RunAhead.decode": "runs the model",
     "local_worker.engine.scheduler.Decoder.decode": "an interface to the model",

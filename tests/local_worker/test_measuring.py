@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT, Manifest
-from local_worker.capacity import RESERVE_BYTES, needs_of
+from local_worker.capacity import DEVICE_RESERVE_BYTES, RESERVE_BYTES, needs_of
+from local_worker.card_memory import free_card_bytes, read_free_bytes
 from local_worker.engine.client import Engine
 from local_worker.measuring import RoomFor, layers_that_fit, measured_speed
 from local_worker.memory import FreeMemory
@@ -52,6 +54,44 @@ def test_as_many_layers_fit_as_memory_beside_the_rest_has_room_for(package: tupl
     assert [fitting(rest + count * layer) for count in range(6)] == [0, 1, 2, 3, 4, 4]
     assert (fitting(rest + 3 * layer - 1), fitting(0)) == (2, 0)
     assert fitting(rest + layer, RoomFor(sequences=300, context_rows=256)) == 0, "sessions take their part"
+
+
+def test_graphics_cards_take_layers_beside_what_memory_holds(package: tuple[Path, Manifest]) -> None:
+    folder, manifest = package
+    header = header_of(folder, manifest)
+    needs = needs_of(header)
+    size = {piece.kind: piece.size_bytes for piece in manifest.pieces}
+    rest = RESERVE_BYTES + needs.batch_bytes + size[PIECE_EMBEDDING] + size[PIECE_OUTPUT]
+    layer = size[PIECE_BLOCK] + 256 * needs.kv_row_bytes // LAYERS
+    taken = DEVICE_RESERVE_BYTES + needs.batch_bytes
+
+    def fitting(host_layers: int, card_bytes: int) -> int:
+        free = FreeMemory(rest + host_layers * layer, "a test")
+        return layers_that_fit(manifest, header, free, RoomFor(1, 256), card_bytes=card_bytes)
+
+    assert [fitting(1, taken + count * layer) for count in range(5)] == [1, 2, 3, 4, 4]
+    assert (fitting(1, 0), fitting(1, taken - 1), fitting(0, taken + layer)) == (1, 1, 1)
+
+
+async def test_cards_are_asked_in_a_process_of_their_own() -> None:
+    """Where llama.cpp was built without support there is none."""
+    free_bytes = await free_card_bytes()
+    assert llama_cpp.llama_supports_gpu_offload() or free_bytes == 0
+    assert free_bytes >= 0
+
+
+@pytest.mark.parametrize("module", ["local_worker.no_such_module", "local_worker.engine.frames"])
+async def test_cards_that_do_not_answer_are_left_out_of_account(module: str) -> None:
+    assert await free_card_bytes(module) == 0
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"{}", b"7", b"[1.5]", b"[true]", b"[-1]", b'["1"]', b"[1125899906842625]"]
+)
+def test_what_is_no_list_of_sizes_is_no_answer(said: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_free_bytes(said)
+    assert read_free_bytes(b"[]") == 0 and read_free_bytes(b"[3, 4]") == 7
 
 
 @pytest.mark.parametrize("layers", [(0, 4), (0, 2), (1, 3), (3, 4)])
