@@ -55,6 +55,7 @@ from dllm_protocol.session.transcript import Transcript
 from dllm_protocol.signing import Signer
 from dllm_protocol.voucher import SignedVoucher
 
+_MOST_ASSUMED = 64
 _RECENT_OUTPUTS = 1024
 
 
@@ -97,6 +98,8 @@ class ClientLeg:
         self._requests = 0
         self._pending: dict[int, _Pending] = {}
         self._asked: dict[int, type[Record]] = {}
+        self._assumed: dict[int, _Pending] = {}
+        """The newest requests that were assumed to be done."""
         self._pings: Counter[int] = Counter()
         self._parts_asked = 0
         self._newest_voucher_n = 0
@@ -193,9 +196,15 @@ class ClientLeg:
         return self._seal(Resend(request, first_position, rows))
 
     def assume_done(self, request: int) -> None:
-        """A quiet request was carried out, as somebody behind this stage has shown."""
-        self._pending.pop(request, None)
-        self._asked.pop(request, None)
+        """A quiet request was carried out, as somebody behind this stage has shown.
+
+        Its own word on that may still come, over another way than what showed it.
+        """
+        pending = self._pending.pop(request, None)
+        if self._asked.pop(request, None) is not None and pending is not None:
+            self._assumed[request] = pending
+            while len(self._assumed) > _MOST_ASSUMED:
+                del self._assumed[min(self._assumed)]
 
     def neighbours(
         self, generation: int, previous: bytes, next_provider: bytes, form: int, ring: bytes = b""
@@ -328,8 +337,9 @@ class ClientLeg:
         del self._recent_outputs[:-_RECENT_OUTPUTS]
 
     def _take_refused(self, refused: Refused) -> None:
-        pending = self._pending.pop(refused.request, None)
-        if self._asked.pop(refused.request, None) is None:
+        pending = self._pending.pop(refused.request, None) or self._assumed.get(refused.request)
+        is_assumed = self._assumed.pop(refused.request, None) is not None
+        if self._asked.pop(refused.request, None) is None and not is_assumed:
             raise ChannelRefused(f"a refusal came for request {refused.request}, which is not open")
         if pending is not None:
             if refused.decoded_rows > pending.rows:
@@ -348,6 +358,8 @@ class ClientLeg:
         return self._requests
 
     def _answered(self, request: int, answer: type[Record]) -> None:
+        if answer is Done and self._assumed.pop(request, None) is not None:
+            return
         if self._asked.pop(request, None) is not answer:
             raise ChannelRefused(f"{answer.__name__} came for request {request}, which does not wait for it")
 

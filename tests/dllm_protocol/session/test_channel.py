@@ -518,6 +518,37 @@ def test_who_says_done_without_the_logits_breaks_the_protocol(outputs: int) -> N
         pair.client.receive(pair.provider.done(request))
 
 
+def quiet_row(pair: Pair) -> int:
+    """A row that is assumed to be done, because somebody behind has shown it."""
+    request, frame = pair.client.decode(0, [5], kind=ROW_KEPT, top_k=4, gives_logits=False, quiet=True)
+    pair.deliver(frame)
+    pair.client.receive(pair.provider.acknowledge())
+    pair.client.assume_done(request)
+    return request
+
+
+def test_a_stages_own_word_on_what_was_assumed_to_be_done_may_come_late() -> None:
+    pair = make_pair()
+    request = quiet_row(pair)
+    (done,) = pair.client.receive(pair.provider.done(request))
+    assert done == Done(request)
+    with pytest.raises(ChannelRefused, match="does not wait for it"):
+        pair.client.receive(pair.provider.done(request))
+
+
+def test_a_late_refusal_of_what_was_assumed_to_be_done_is_not_paid() -> None:
+    """One that was cancelled at all stages, of which the last one had done it."""
+    pair = make_pair()
+    request = quiet_row(pair)
+    provider = pair.client.provider
+    assert pair.ledger.leg(provider).used.total == 1
+    (refused,) = pair.client.receive(pair.provider.refuse(request, REFUSED_CANCELLED, "cancelled", 0))
+    assert isinstance(refused, Refused)
+    assert pair.ledger.leg(provider).used.total == 0
+    with pytest.raises(ChannelRefused, match="is not open"):
+        pair.client.receive(pair.provider.refuse(request, REFUSED_CANCELLED, "cancelled", 0))
+
+
 def test_what_nobody_asked_for_ends_the_channel() -> None:
     pair = make_pair()
     with pytest.raises(ChannelRefused, match="nobody asked"):
