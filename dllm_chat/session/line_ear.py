@@ -69,6 +69,8 @@ class LineEar:
         self._clock_s = clock_s
         self._pace = pace
         self._timed = 0
+        self._newest_done = 0
+        """Newest request that the last stage answered in full."""
         self._handed_s = 0.0
         self._progress = 0
         self._pinged_s = 0.0
@@ -236,6 +238,7 @@ class LineEar:
 
     def _answered(self, leg: StageLeg, message: Done | Refused) -> None:
         if leg is self._legs[-1] and isinstance(message, Done):
+            self._newest_done = max(self._newest_done, message.request)
             for one in self._legs[:-1]:
                 one.assume_done(message.request)
         if message.request == self._timed and isinstance(message, Done):
@@ -244,7 +247,9 @@ class LineEar:
             self._handed_s = now_s
         if all(one.has_answered(message.request) for one in self._legs):
             self.cancelled.discard(message.request)
-        if isinstance(message, Refused) and message.request not in self.given_up:
+        # Whose engine ended right behind a row that it had handed on says so next time as well: then it matters.
+        is_late = leg is not self._legs[-1] and message.request <= self._newest_done
+        if isinstance(message, Refused) and message.request not in self.given_up and not is_late:
             self._refusals.append((leg, message))
 
     def _lost_link(self, leg: StageLeg, words: str) -> None:

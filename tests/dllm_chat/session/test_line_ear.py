@@ -1,0 +1,86 @@
+"""What a line makes of its stages' words, whatever order they come in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dllm_chat.session.line_ear import LineEar
+from dllm_chat.session.pace import Pace
+from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
+from dllm_protocol.messages import REFUSED_ENGINE, Done, Refused
+
+
+def leg_of(number: int) -> StageLeg:
+    return cast(
+        StageLeg,
+        SimpleNamespace(
+            provider=bytes([number]) * 20,
+            unanswered=[],
+            failure=None,
+            read=lambda _take, _changed: None,
+            has_answered=lambda _request: True,
+            assume_done=lambda _request: None,
+        ),
+    )
+
+
+@pytest.fixture
+def line() -> tuple[LineEar, list[StageLeg]]:
+    legs = [leg_of(number) for number in range(1, 4)]
+    return LineEar(legs, 1, Pace([1, 1, 1]), lambda: 0.0), legs
+
+
+def refused(request: int) -> Refused:
+    return Refused(request, REFUSED_ENGINE, "the engine has ended", 0)
+
+
+def test_a_stage_whose_engine_ended_behind_a_row_that_was_answered_has_not_failed_in_it(
+    line: tuple[LineEar, list[StageLeg]],
+) -> None:
+    """The row went from engine to engine; only its own service never heard of it. The next row finds its rows gone."""
+    ear, (_, middle, last) = line
+    ear._take(last, Done(5))
+    ear._take(middle, refused(5))
+    ear.raise_failures()
+    ear._take(middle, refused(6))
+    with pytest.raises(StageFailed, match="stage 2 refused: the engine has ended") as failed:
+        ear.raise_failures()
+    assert failed.value.provider == middle.provider
+
+
+def test_a_last_stage_that_refuses_has_failed_whatever_it_answered_before(
+    line: tuple[LineEar, list[StageLeg]],
+) -> None:
+    ear, (*_, last) = line
+    ear._take(last, Done(5))
+    ear._take(last, refused(5))
+    with pytest.raises(StageFailed, match="stage 3 refused"):
+        ear.raise_failures()
+
+
+def test_what_was_given_up_is_nobodys_failure(line: tuple[LineEar, list[StageLeg]]) -> None:
+    ear, (first, *_) = line
+    ear.given_up.add(5)
+    ear._take(first, refused(5))
+    ear.raise_failures()
+
+
+async def test_nobody_is_asked_for_more_before_all_have_done_what_the_last_one_answered(
+    line: tuple[LineEar, list[StageLeg]],
+) -> None:
+    ear, (first, *_) = line
+    await ear.all_caught_up()
+    cast(Any, first).unanswered = [4]
+    ear.given_up.add(4)
+    await ear.all_caught_up()
+    ear.given_up.clear()
+    cast(Any, first).failure = cast(Any, refused_channel())
+    with pytest.raises(StageFailed, match="the channel to stage 1 failed"):
+        await ear.all_caught_up()
+
+
+def refused_channel() -> Exception:
+    return StageSlow(b"\1" * 20, "gone")
