@@ -331,11 +331,7 @@ class Conversation:
         """What `Turn` calls when it cannot go on with what it has."""
         if isinstance(failure, DepositUsedUp):
             return await self._refilled(failure)
-        turn = self.turn
-        rows = (
-            len(turn.prompt.ids) + len(turn.generated) if turn is not None and turn.prompt is not None else 0
-        )
-        return await self._serving.replace(failure, rows)
+        return await self._serving.replace(failure, self.turn.rows if self.turn is not None else 0)
 
     async def _refilled(self, failure: DepositUsedUp) -> Decoder:
         """Top the session up and open the same providers' legs again, so that they read the new deposit."""

@@ -103,7 +103,7 @@ class OpenLeg:
     @property
     def speaker(self) -> bytes:
         """See `Decoder`."""
-        return self._leg.provider
+        return self.provider
 
     @property
     def context_rows(self) -> int:

@@ -88,7 +88,7 @@ class Turn:
             if self.stop_asked:
                 self.finish_reason = FINISH_STOPPED
                 break
-            if len(self.generated) >= self.options.max_tokens or self._context_full(prompt):
+            if len(self.generated) >= self.options.max_tokens or self._context_full():
                 break
             row, in_window = await self._decode_next(prompt, token)
         rest = stream.finish()
@@ -97,10 +97,14 @@ class Turn:
             yield TextDelta(rest)
         await self._seal()
 
-    def _context_full(self, prompt: Prompt) -> bool:
+    @property
+    def rows(self) -> int:
+        """Of the answer so far, its prompt included; 0 before there is one."""
+        return len(self.prompt.ids) + len(self.generated) if self.prompt is not None else 0
+
+    def _context_full(self) -> bool:
         """Whether the next row would be one more than the model, or whoever serves it, can hold."""
-        rows = min(self.context_rows, self.leg.context_rows)
-        return len(prompt.ids) + len(self.generated) > rows
+        return self.rows > min(self.context_rows, self.leg.context_rows)
 
     def _recent(self, prompt: Prompt) -> frozenset[int]:
         """Tokens that the repetition penalty discourages."""
@@ -138,7 +142,7 @@ class Turn:
             if self.speculation is None:
                 return self._spoken(await self.leg.decode_next(token, self._candidates())), False
             row, in_window = await self.speculation.decode_next(
-                self.leg, token, top_k=self._candidates(), most=self._rows_beyond(prompt)
+                self.leg, token, top_k=self._candidates(), most=self._rows_beyond()
             )
             return self._spoken(row), in_window
         except (LegFailed, DepositUsedUp) as failure:
@@ -148,10 +152,9 @@ class Turn:
             kind = ROW_REPLAYED if isinstance(failure, LegFailed) else ROW_KEPT
             return await self._decode([*prompt.ids, *self.generated], kind), False
 
-    def _rows_beyond(self, prompt: Prompt) -> int:
+    def _rows_beyond(self) -> int:
         """Rows behind the newest token's that the answer may need, at most."""
-        context_rows = min(self.context_rows, self.leg.context_rows)
-        room = context_rows - len(prompt.ids) - len(self.generated)
+        room = min(self.context_rows, self.leg.context_rows) - self.rows
         return max(0, min(self.options.max_tokens - len(self.generated) - 1, room))
 
     def _spoken(self, row: RowLogits) -> RowLogits:

@@ -61,9 +61,8 @@ def read_probe(package: Path, manifest: Manifest, first: int, end: int, *, conte
     shape = probe_shape(head)
     if shape.layers != manifest.layers:
         raise PieceRefused(f"the probe has {shape.layers} layers, the manifest {manifest.layers}")
-    header, _ = read_piece_head(package, next(one for one in manifest.pieces if one.kind == PIECE_HEADER))
-    names = [tensor.name for tensor in header.tensors]
-    short_rows = short_context_rows(manifest.architecture, header.metadata, names)
+    header = _header(package, manifest)
+    short_rows = _short_rows(manifest, header)
     if shape.has_sides != (short_rows is not None):
         raise PieceRefused(
             "the probe is not for both sides of the model's original context, or for one too many"
@@ -97,15 +96,22 @@ def require_short_side(package: Path, manifest: Manifest, first: int, end: int, 
     """
     if (first, end) == (0, manifest.layers):
         return
-    header, _ = read_piece_head(package, next(one for one in manifest.pieces if one.kind == PIECE_HEADER))
-    names = [tensor.name for tensor in header.tensors]
-    short_rows = short_context_rows(manifest.architecture, header.metadata, names)
+    short_rows = _short_rows(manifest, _header(package, manifest))
     if side_of(context_rows, short_rows) == LONG:
         raise LayersRefused(
             f"with a context of {context_rows} rows {manifest.name} computes otherwise than with up to {short_rows}, "
             "which other stages of a route may have",
             hint=f"serve layers of this model with --context {short_rows} or less, or the whole model",
         )
+
+
+def _header(package: Path, manifest: Manifest) -> Head:
+    return read_piece_head(package, next(one for one in manifest.pieces if one.kind == PIECE_HEADER))[0]
+
+
+def _short_rows(manifest: Manifest, header: Head) -> int | None:
+    names = [tensor.name for tensor in header.tensors]
+    return short_context_rows(manifest.architecture, header.metadata, names)
 
 
 def nearest_probe(

@@ -10,7 +10,7 @@ import pytest
 
 from dllm_protocol.gguf.head import Head
 from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT, Manifest
-from local_worker.capacity import DEVICE_RESERVE_BYTES, RESERVE_BYTES, needs_of
+from local_worker.capacity import DEVICE_RESERVE_BYTES, RESERVE_BYTES, Needs, needs_of
 from local_worker.card_memory import free_card_bytes, read_free_bytes
 from local_worker.engine.client import Engine
 from local_worker.measuring import RoomFor, layers_that_fit, measured_speed
@@ -38,13 +38,17 @@ def header_of(folder: Path, manifest: Manifest) -> Head:
     return read_piece_head(folder, piece)[0]
 
 
-def test_as_many_layers_fit_as_memory_beside_the_rest_has_room_for(package: tuple[Path, Manifest]) -> None:
-    folder, manifest = package
-    header = header_of(folder, manifest)
+def taken_by(manifest: Manifest, header: Head, *, rows: int) -> tuple[Needs, int, int]:
+    """What the model needs; bytes of all but its layers, and of each layer with so many rows."""
     needs = needs_of(header)
     size = {piece.kind: piece.size_bytes for piece in manifest.pieces}
     rest = RESERVE_BYTES + needs.batch_bytes + size[PIECE_EMBEDDING] + size[PIECE_OUTPUT]
-    layer = size[PIECE_BLOCK] + 3 * 256 * needs.kv_row_bytes // LAYERS
+    return needs, rest, size[PIECE_BLOCK] + rows * needs.kv_row_bytes // LAYERS
+
+
+def test_as_many_layers_fit_as_memory_beside_the_rest_has_room_for(package: tuple[Path, Manifest]) -> None:
+    manifest, header = package[1], header_of(*package)
+    needs, rest, layer = taken_by(manifest, header, rows=3 * 256)
     room = RoomFor(sequences=3, context_rows=256)
     assert needs.kv_row_bytes > 0 and needs.batch_bytes > 0
 
@@ -57,12 +61,8 @@ def test_as_many_layers_fit_as_memory_beside_the_rest_has_room_for(package: tupl
 
 
 def test_graphics_cards_take_layers_beside_what_memory_holds(package: tuple[Path, Manifest]) -> None:
-    folder, manifest = package
-    header = header_of(folder, manifest)
-    needs = needs_of(header)
-    size = {piece.kind: piece.size_bytes for piece in manifest.pieces}
-    rest = RESERVE_BYTES + needs.batch_bytes + size[PIECE_EMBEDDING] + size[PIECE_OUTPUT]
-    layer = size[PIECE_BLOCK] + 256 * needs.kv_row_bytes // LAYERS
+    manifest, header = package[1], header_of(*package)
+    needs, rest, layer = taken_by(manifest, header, rows=256)
     taken = DEVICE_RESERVE_BYTES + needs.batch_bytes
 
     def fitting(host_layers: int, card_bytes: int) -> int:
