@@ -8,7 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -31,11 +31,14 @@ class StageRoute:
     model: ChunkModel
     folder: Path
     threads: int
-    context_rows: int
-    sequences: int
+    context_rows: int | None
+    sequences: int | None
+    """Both None: as many as each worker's memory allows."""
     line: FarLine | None = None
     """Where given, everything to and from a worker goes over it."""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    """How many sequences each holds."""
     seats: list[StageSeat] = field(default_factory=list)
     sessions: dict[int, Way] = field(default_factory=dict)
     chain: ChainDouble = field(default_factory=lambda: ChainDouble(b"\1" * 20))
@@ -45,8 +48,8 @@ class StageRoute:
         """Of the whole model."""
         return Manifest.decode(manifest_file(self.model.path).read_bytes())
 
-    async def start(self, stage: int) -> int:
-        """Another worker for this stage; its number."""
+    async def start(self, stage: int, launcher: Sequence[str] = ()) -> int:
+        """Another worker for this stage; its number. A ``launcher`` is a command that runs the one behind it."""
         chunk = self.model.chunks[stage]
         number = len(self.processes)
         home = self.folder / f"worker-{number}"
@@ -60,9 +63,12 @@ class StageRoute:
             "sequences": self.sequences,
             "threads": self.threads,
         }
-        process = _started([f"--{name}={value}" for name, value in options.items()])
+        given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        process = _started(launcher, given)
         self.processes.append(process)
-        endpoint = await self._answer(process)
+        told = json.loads(await self._answer(process))
+        endpoint = told["endpoint"]
+        self.places.append(told["sequences"])
         if self.line is not None:
             endpoint = await self.line.to(endpoint)
         first, end = list(itertools.pairwise(self.model.bounds))[stage]
@@ -108,18 +114,19 @@ async def route_over(
     folder: Path,
     *,
     threads: int,
-    context_rows: int,
-    sequences: int,
+    context_rows: int | None,
+    sequences: int | None,
+    launchers: Sequence[Sequence[str]] = ((), (), ()),
     round_trip_s: float = 0.0,
 ) -> AsyncIterator[StageRoute]:
-    """One worker for each stage; ``round_trip_s`` lies between any two parties."""
+    """One worker for each stage, behind its launcher; ``round_trip_s`` lies between any two parties."""
     line = FarLine(round_trip_s) if round_trip_s else None
     route = StageRoute(model, folder, threads, context_rows, sequences, line)
     try:
         # Cutting runs a loop of its own.
         chunks = await asyncio.to_thread(lambda: model.chunks)
-        for stage in range(len(chunks)):
-            await route.start(stage)
+        for stage, _ in enumerate(chunks):
+            await route.start(stage, launchers[stage])
         yield route
     finally:
         await route.close()
@@ -127,9 +134,9 @@ async def route_over(
             await line.close()
 
 
-def _started(options: list[str]) -> subprocess.Popen[str]:
+def _started(launcher: Sequence[str], options: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.stage_process", *options],
+        [*launcher, sys.executable, "-m", "benchmarks.stage_process", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

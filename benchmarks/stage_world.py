@@ -79,7 +79,9 @@ def asking(chain: ChainDouble, seed: int, folder: Any) -> Asking:
     sessions = Sessions(
         chain.chain_id, reads, cast(Any, None), purse, SessionStore(folder / f"client-{seed}")
     )
-    own = SimpleNamespace(chain_id=chain.chain_id, reads=reads, purse=purse, sessions=sessions)
+    own = SimpleNamespace(
+        chain_id=chain.chain_id, prefix="local", reads=reads, purse=purse, sessions=sessions
+    )
     saved = SavedSession(
         chain.chain_id,
         ACCOUNT,

@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocabulary-only", action="store_true")
     parser.add_argument("--words-only", action="store_true")
+    parser.add_argument("--as-stored", action="store_true", help="weights stay in the mapped file alone")
     chosen = parser.parse_args(arguments)
     _bind_to_parent()
     connection = socket.socket(fileno=chosen.socket_fd)
@@ -101,6 +102,7 @@ def _loaded(chosen: argparse.Namespace, fitting: Fitting) -> LlamaModel:
         batch_rows=max(SLICE_ROWS, fitting.places.sequences),
         gpu_layers=fitting.gpu_layers,
         device=fitting.device,
+        as_stored=chosen.as_stored,
     )
 
 

@@ -98,6 +98,7 @@ class Engine(asyncio.Protocol):
         memory_share: int = 1,
         load_timeout_s: float = _LOAD_TIMEOUT_S,
         words_only: bool = False,
+        as_stored: bool = False,
     ) -> Engine:
         """Start a process that has loaded ``model_path``.
 
@@ -109,6 +110,7 @@ class Engine(asyncio.Protocol):
             gpu_layers: layers on graphics cards, where llama.cpp was built for them; None: all that fit.
             memory_share: among how many engines that start together free memory is divided.
             words_only: load no weights; it tokenises and has no sequences.
+            as_stored: use weights where the file is mapped; else llama.cpp keeps some in memory in a faster form.
 
         Raises:
             ModelRefused: the engine says why.
@@ -124,7 +126,7 @@ class Engine(asyncio.Protocol):
                     "gpu-layers": gpu_layers,
                     "memory-share": memory_share,
                 },
-                words_only=words_only,
+                {"words-only": words_only, "as-stored": as_stored},
             ),
             log_path,
         )
@@ -345,7 +347,7 @@ class Engine(asyncio.Protocol):
         self._closed.set()
 
 
-def _options(numbers: dict[str, int | None], *, words_only: bool) -> tuple[str, ...]:
+def _options(numbers: dict[str, int | None], flags: dict[str, bool]) -> tuple[str, ...]:
     """The engine's command line; what is None is left to it."""
     given = tuple(f"--{name}={number}" for name, number in numbers.items() if number is not None)
-    return (*given, "--words-only") if words_only else given
+    return (*given, *(f"--{name}" for name, is_set in flags.items() if is_set))

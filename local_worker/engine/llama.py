@@ -16,6 +16,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from dllm_protocol.model_package.architectures import ARCHITECTURES
 from local_worker.engine.batch import BatchRows
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
@@ -24,23 +25,8 @@ from local_worker.engine.rows import BatchFailed, Rows, cut
 from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
 
-ARCHITECTURES = frozenset(
-    {
-        "llama",
-        "qwen2",
-        "qwen3",
-        "qwen3moe",
-        "gemma2",
-        "gemma3",
-        "phi3",
-        "mistral3",
-        "gpt-oss",
-        "granite",
-        "olmo2",
-        "smollm3",
-    }
-)
-"""Architectures that are served; everything else is refused by its name."""
+SERVED = frozenset({*ARCHITECTURES, "olmo2", "smollm3"})
+"""Architectures that are served, cut or whole; everything else is refused by its name."""
 
 _TOKENIZERS = {1: "spm", 2: "bpe", 3: "wpm", 4: "ugm", 5: "rwkv", 6: "plamo2"}
 _ERROR_LEVEL = 4
@@ -69,7 +55,9 @@ class _Library:
         if level == _ERROR_LEVEL and len(self.complaints) < 50:
             self.complaints.append(text.decode(errors="replace").strip())
 
-    def load(self, path: Path, *, vocab_only: bool, gpu_layers: int = 0) -> llama_cpp.llama_model_p:
+    def load(
+        self, path: Path, *, vocab_only: bool, gpu_layers: int = 0, as_stored: bool = False
+    ) -> llama_cpp.llama_model_p:
         """A file as llama.cpp takes it; the last ``gpu_layers`` of its layers on graphics cards.
 
         Raises:
@@ -78,6 +66,7 @@ class _Library:
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocab_only
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = not as_stored
         # Weights of a hostile or damaged file are checked for invalid blocks before any of them is used.
         params.check_tensors = not vocab_only
         model: llama_cpp.llama_model_p | None = llama_cpp.llama_model_load_from_file(
@@ -166,7 +155,7 @@ class LlamaModel:
     """A loaded model, or chunk of one, with ``sequences`` separate contexts of ``context_rows`` rows each.
 
     Raises:
-        ModelRefused: not a GGUF, damaged, an architecture outside ``ARCHITECTURES``, or too large for memory.
+        ModelRefused: not a GGUF, damaged, an architecture outside `SERVED`, or too large for memory.
     """
 
     def __init__(
@@ -179,10 +168,11 @@ class LlamaModel:
         batch_rows: int,
         gpu_layers: int = 0,
         device: str = "",
+        as_stored: bool = False,
     ) -> None:
         self._library = _Library()
         self.architecture = self._checked_architecture(path)
-        self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers)
+        self._model = self._library.load(path, vocab_only=False, gpu_layers=gpu_layers, as_stored=as_stored)
         self._gpu_layers, self._device = gpu_layers, device
         layers = llama_cpp.llama_model_n_layer(self._model)
         self.role = role_of(path.name, layers, lambda key: _meta(self._model, key))
@@ -214,8 +204,8 @@ class LlamaModel:
         name = _meta(model, "general.architecture")
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_has_encoder(model)
         llama_cpp.llama_model_free(model)
-        if name not in ARCHITECTURES or recurrent:
-            known = ", ".join(sorted(ARCHITECTURES))
+        if name not in SERVED or recurrent:
+            known = ", ".join(sorted(SERVED))
             raise ModelRefused(f"architecture {name!r} is not served", hint=f"served are: {known}")
         return name
 

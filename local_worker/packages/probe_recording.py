@@ -130,7 +130,9 @@ def _not_run(layer: int, error: DllmError) -> ModelRefused:
 async def _run_block(
     path: Path, rows: Hidden | None, vocab_size: int, context_rows: int, log: Path
 ) -> Hidden | list[RowOutput]:
-    engine = await Engine.start(path, context_rows=context_rows, sequences=1, threads=None, log_path=log)
+    engine = await Engine.start(
+        path, context_rows=context_rows, sequences=1, threads=None, log_path=log, as_stored=True
+    )
     try:
         sequence = engine.open_sequence()
         tokens, top_k = probe_tokens(vocab_size), min(PROBE_LOGITS, vocab_size)

@@ -1,85 +1,44 @@
-"""Under a limit of the system's own: a worker takes what fits, refuses under pressure, and does not die of it.
-
-The limit is a control group's, of version 2 or 1, where this machine lets us make one; else the process's own.
-"""
+"""Under a limit of the system's own: a worker takes what fits, refuses under pressure, and does not die of it."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.chunk_models import ChunkModel
 from benchmarks.random_model import make_random_llama
-from local_worker.capacity import DEFAULT_CONTEXT_ROWS, MOST_SEQUENCES, needs_of_file
+from benchmarks.stage_route import route_over
+from benchmarks.stage_world import Way
+from dllm_chat.session.front_desk import LegFailed
+from local_worker.capacity import DEFAULT_CONTEXT_ROWS, MOST_SEQUENCES, RESERVE_BYTES, needs_of_file
+from local_worker.row_room import RowMemory
 from tests.conftest import ROOT
+from tests.local_worker.memory_limits import Limit, memory_limit
 from tests.local_worker.under_a_limit import PROMPT_ROWS
 
-LIMIT_BYTES = 640 << 20
-_LIMITS = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}
-_PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
-_KILLS = ("memory.events", "memory.oom_control")
+STAGE_LIMIT_BYTES = 384 << 20
+WIDTH = 2048
+TOKENS = 6
+STRAIGHT: Way = [(0, None), (1, None), (2, None)]
+BALLAST = """
+import sys
+from local_worker.memory import FLOOR_BYTES, free_memory
+ballast = []
+while free_memory().free_bytes >= FLOOR_BYTES:
+    ballast.append(bytearray(b"\\1") * (8 << 20))
+print("short", flush=True)
+sys.stdin.read()
+"""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """Where processes come under a limit; None: each has it of its own."""
-
-    cgroup: Path | None
-
-    def peak_bytes(self) -> int | None:
-        found = [self.cgroup / name for name in _PEAKS if self.cgroup and (self.cgroup / name).exists()]
-        return int(found[0].read_text()) if found else None
-
-    def kills(self) -> int:
-        """Processes that the system has killed for memory."""
-        found = [self.cgroup / name for name in _KILLS if self.cgroup and (self.cgroup / name).exists()]
-        lines = [line.split() for path in found for line in path.read_text().splitlines()]
-        return sum(int(number) for name, number in lines if name == "oom_kill")
-
-
-@pytest.fixture
-def limit() -> Iterator[Limit]:
-    if not Path("/proc/self").exists():
-        pytest.skip("needs Linux: other systems have no limits to be measured")
-    folder = next((made for base in _group_folders() if (made := _new_group(base))), None)
-    yield Limit(folder)
-    if folder is not None:
-        folder.rmdir()
-
-
-def _group_folders() -> Iterator[Path]:
-    """Our own groups, of either version."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0" or "memory" in controllers.split(","):
-            base = Path("/sys/fs/cgroup" if number == "0" else "/sys/fs/cgroup/memory")
-            yield base / path.lstrip("/")
-            yield base
-
-
-def _new_group(base: Path) -> Path | None:
-    folder = base / f"dllm-test-{uuid.uuid4().hex}"
-    try:
-        folder.mkdir()
-    except OSError:
-        return None
-    for name in _LIMITS:
-        with contextlib.suppress(OSError):
-            if (folder / name).exists():
-                (folder / name).write_text(str(LIMIT_BYTES))
-                return folder
-    folder.rmdir()
-    return None
-
-
-def test_a_worker_lives_within_a_limit_and_refuses_instead_of_dying(limit: Limit, tmp_path: Path) -> None:
+def test_a_worker_lives_within_a_limit_and_refuses_instead_of_dying(tmp_path: Path) -> None:
     model = make_random_llama(
         tmp_path / "model.gguf",
         layers=4,
@@ -92,22 +51,90 @@ def test_a_worker_lives_within_a_limit_and_refuses_instead_of_dying(limit: Limit
         seed=11,
     )
     wished_bytes = needs_of_file(model).kv_row_bytes * DEFAULT_CONTEXT_ROWS * MOST_SEQUENCES
-    arguments = [str(model), str(tmp_path), str(LIMIT_BYTES), *([str(limit.cgroup)] if limit.cgroup else [])]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.local_worker.under_a_limit", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    with memory_limit(640 << 20) as limit:
+        program = [sys.executable, "-m", "tests.local_worker.under_a_limit", str(model), str(tmp_path)]
+        done = subprocess.run(
+            [*limit.launcher, *program], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert limit.kills() == 0
+        assert limit.peak_bytes() <= limit.size_bytes
     told = json.loads(done.stdout)
     assert told["sequences"] >= 2
-    assert f"{LIMIT_BYTES >> 20} MiB" in told["bound"]
+    assert "640 MiB" in told["bound"]
     assert told["kv_bytes"] < wished_bytes, "without a limit it would have taken more than there is"
     assert "memory is short here" in told["refused"]
     assert told["restarts"] == 0
     assert told["held_at_last"] == PROMPT_ROWS
-    assert limit.kills() == 0
-    peak = limit.peak_bytes()
-    assert peak is None or peak <= LIMIT_BYTES
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> ChunkModel:
+    """Rows of it weigh 8 KiB each, in every place that keeps any."""
+    path = make_random_llama(
+        tmp_path_factory.mktemp("wide") / "wide.gguf",
+        layers=3,
+        n_embd=WIDTH,
+        n_ff=128,
+        heads=16,
+        kv_heads=16,
+        vocab_size=512,
+        quantisation="Q8_0",
+        seed=12,
+    )
+    return ChunkModel("wide", lambda: path, (0, 1, 2, 3), tokens=TOKENS, rounds=1, prefill_rounds=1)
+
+
+@pytest.mark.parametrize("limited", [0, 1])
+async def test_a_stage_that_hands_on_lives_within_a_limit_with_all_rows_that_it_keeps(
+    wide_model: ChunkModel, tmp_path: Path, limited: int
+) -> None:
+    """Its places are all used at once, by prompts that fill what it may keep of rows that went on."""
+    with memory_limit(STAGE_LIMIT_BYTES) as limit:
+        launchers = [limit.launcher if stage == limited else () for stage in range(3)]
+        async with route_over(
+            wide_model, tmp_path, threads=1, context_rows=None, sequences=None, launchers=launchers
+        ) as route:
+            places = route.places[limited]
+            assert 2 <= places < MOST_SEQUENCES, "without a limit it would have taken more than there is"
+            kept_rows = RowMemory.within(RESERVE_BYTES).kept_bytes // (4 * WIDTH)
+            prompt = [300 + at % 200 for at in range(kept_rows // places + PROMPT_ROWS)]
+            clients = [await route.client(seed, STRAIGHT) for seed in range(1, places + 1)]
+            answers = await asyncio.gather(*(client.answer(prompt, TOKENS) for client in clients))
+            # What they decode beside each other moves logits a little: only the first token's gap is wide here.
+            assert [(answer[0], len(answer)) for answer in answers] == [(answers[0][0], TOKENS)] * places
+            assert not any(client.changes for client in clients)
+            for client in clients:
+                await client.leave()
+            if limit.cgroup is not None:
+                late = await route.client(99, STRAIGHT)
+                with _ballast(limit):
+                    await asyncio.sleep(1.0)  # until the watch looks again
+                    with pytest.raises(LegFailed, match="memory is short here"):
+                        await late.answer(prompt, 1)
+                    assert await clients[-1].answer([*prompt, *answers[-1]], 1), (
+                        "it has its place, and goes on"
+                    )
+                await late.leave()
+                await clients[-1].leave()
+        assert limit.kills() == 0
+        assert limit.peak_bytes() <= limit.size_bytes
+
+
+@contextmanager
+def _ballast(limit: Limit) -> Iterator[None]:
+    """Somebody else takes what the limit leaves."""
+    process = subprocess.Popen(
+        [*limit.launcher, sys.executable, "-c", BALLAST],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "short\n"
+        yield
+        process.stdin.close()
+        process.wait()

@@ -20,8 +20,8 @@ from local_worker.engine.errors import EngineBusy, EngineFull, EngineGone
 from local_worker.packages.probe_piece import Probe
 from local_worker.self_test import SelfTester, SelfTestFailed, SelfTestResult, self_test
 from tests.local_worker.packages.chains import packed
-from tests.local_worker.packages.tiny_models import SHAPES, write_model
-from tests.local_worker.probed import NearEngine, Probed, ProbedModels
+from tests.local_worker.packages.tiny_models import SHAPES, Shape, write_model
+from tests.local_worker.probed import NearEngine, Probed, ProbedModels, make_probed
 
 
 @contextmanager
@@ -40,6 +40,20 @@ async def proven(path: Path, probe: Probe) -> SelfTestResult:
             return await self_test(engine, probe)  # type: ignore[arg-type]  # as much of one as is needed
         finally:
             assert engine.open == 0
+
+
+async def test_weights_that_llama_cpp_keeps_in_another_form_are_near_enough(tmp_path: Path) -> None:
+    """A probe is recorded with them as the file has them; an engine that serves may have them in a faster form."""
+    shape = Shape("wide", "llama", n_embd=256, n_ff=512, head=64, kind=gguf.GGMLQuantizationType.Q4_0)
+    made = await asyncio.to_thread(make_probed, tmp_path / "made", shape)
+    for first, end in ((0, 2), (2, 4), (0, 4)):
+        path = made.chunk(first, end, tmp_path / "chunk.gguf")
+        engine = await Engine.start(path, context_rows=256, sequences=1, threads=1, log_path=tmp_path / "log")
+        try:
+            result = await self_test(engine, made.probe(first, end))
+        finally:
+            await engine.close()
+        assert result.worst.error <= 0.03, (first, end)
 
 
 def made_without_probe(model: Path) -> Probed:

@@ -1,15 +1,12 @@
 """A worker's engine and places under a memory limit, as a program of its own: prints what happened as one JSON object.
 
-``python -m tests.local_worker.under_a_limit MODEL FOLDER LIMIT_BYTES [CGROUP]``; without a cgroup the limit is the
-process's own, which the engine inherits.
+``python -m tests.local_worker.under_a_limit MODEL FOLDER``, started where the limit holds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -68,9 +65,4 @@ async def _decode(pool: SequencePool, session: bytes) -> None:
 
 
 if __name__ == "__main__":
-    limit_bytes = int(sys.argv[3])
-    if len(sys.argv) > 4:
-        (Path(sys.argv[4]) / "cgroup.procs").write_text(str(os.getpid()))
-    else:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
     print(json.dumps(asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2])))))

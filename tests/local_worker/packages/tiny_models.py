@@ -27,6 +27,7 @@ class Shape:
         own_output: whether it has an output matrix of its own.
         more: further metadata, written by a function.
         outside: tensors beside the blocks: name and values.
+        distinct_rows: rows of a matrix after which they come again, for large files in little time; 0: none does.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Shape:
     outside: tuple[tuple[str, npt.NDArray[np.float32]], ...] = ()
     seed: int = 7
     kv_heads_by_layer: tuple[int, ...] = field(default=())
+    distinct_rows: int = 0
 
 
 def write_model(path: Path, shape: Shape) -> Path:
@@ -69,7 +71,9 @@ def write_model(path: Path, shape: Shape) -> Path:
     add_tokenizer(writer, VOCABULARY)
     chance = np.random.default_rng(shape.seed)
     for name, dimensions in _tensors(shape):
-        values = chance.standard_normal(dimensions, dtype=np.float32)
+        rows = dimensions[0]
+        distinct_rows = min(rows, shape.distinct_rows or rows) if len(dimensions) > 1 else rows
+        values = chance.standard_normal((distinct_rows, *dimensions[1:]), dtype=np.float32)
         if len(dimensions) == 1:
             # Norms near one, biases small: as trained ones are, and each different from all others.
             values = values * np.float32(0.1) + np.float32(name.endswith("norm.weight"))
@@ -77,7 +81,9 @@ def write_model(path: Path, shape: Shape) -> Path:
         else:
             if name != "token_embd.weight":
                 values *= np.float32(dimensions[-1] ** -0.5)
-            writer.add_tensor(name, gguf.quants.quantize(values, shape.kind), raw_dtype=shape.kind)
+            stored = gguf.quants.quantize(values, shape.kind)
+            repeated = np.resize(stored, (rows, *stored.shape[1:]))
+            writer.add_tensor(name, repeated, raw_dtype=shape.kind)
     for name, fixed in shape.outside:
         writer.add_tensor(name, fixed)
     writer.write_header_to_file()
