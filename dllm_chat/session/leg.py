@@ -106,6 +106,11 @@ class OpenLeg:
         return self.provider
 
     @property
+    def alive(self) -> bool:
+        """Whether the channel stands, as far as this machine knows."""
+        return self._channel.is_open
+
+    @property
     def context_rows(self) -> int:
         """Longest sequence that the provider holds for this session."""
         return self._channel.ready.context_rows

@@ -68,7 +68,8 @@ class Lineup:
         self._generation = 0
         self._blame = Blame()
         self._tolerated: set[bytes] = set()
-        self._spares = Spares(self._dial_stage)
+        self._spares = Spares(self._dial_watched)
+        self._whole_spares = Spares(self._dial_whole)
         self._needed_rows = 0
         """Rows of the answer under way, which whoever takes over must hold."""
 
@@ -143,14 +144,7 @@ class Lineup:
         (stage,) = self.saved.route.stages
         for provider in self._candidates(stage):
             try:
-                leg = await dial(
-                    self._chain,
-                    self.saved,
-                    self.ledger,
-                    provider,
-                    store=self.store_promises,
-                    known=self._log.ids,
-                )
+                leg = await self._whole_spares.take(provider) or await self._dial_whole(provider)
             except UNREACHED as error:
                 failure = error
                 self._fail(provider)
@@ -197,6 +191,16 @@ class Lineup:
         """A provider as people see it."""
         return share_of(leg_entries(self.saved.route)[provider][0], self._chain.prefix).address
 
+    async def _dial_whole(self, provider: bytes) -> OpenLeg:
+        store, known = self.store_promises, self._log.ids
+        return await dial(self._chain, self.saved, self.ledger, provider, store=store, known=known)
+
+    async def _dial_watched(self, provider: bytes) -> StageLeg:
+        """A leg that is read, so that its end is noticed."""
+        leg = await self._dial_stage(provider)
+        leg.read(lambda _, __: None, lambda: None)
+        return leg
+
     async def _dial_stage(self, provider: bytes) -> StageLeg:
         return await dial_stage(
             self._chain, self.saved, self.ledger, provider, log=self._log, clock_s=time.perf_counter
@@ -210,14 +214,12 @@ class Lineup:
         return sorted(left, key=lambda provider: provider in self.saved.failed)
 
     def warm_standbys(self) -> None:
-        """Open channels to the standbys of a longer line beforehand, so that one of them can go on at once."""
-        if not isinstance(self.decoder, Line):
-            return
-        serving = {leg.provider for leg in self.decoder.legs}
+        """Open channels to standbys beforehand, so that one of them can go on at once."""
+        spares = self._spares if isinstance(self.decoder, Line) else self._whole_spares
         for stage in self.saved.route.stages:
             for provider in self._candidates(stage):
-                if provider not in serving and provider not in self._spares:
-                    self._spares.open(provider)
+                if provider not in self.providers and provider not in spares:
+                    spares.open(provider)
 
     async def question_standbys(self, *, rows: int, vocab_size: int, architecture: str) -> Decoder:
         """Before the first rows of a longer line: ask standbys whose turn it is what the line answers, too.
@@ -241,7 +243,7 @@ class Lineup:
                 rows=rows,
                 vocab_size=vocab_size,
                 architecture=architecture,
-                dial=self._spares.warm,
+                dial=self._dial_watched,
                 line_of=self._linked,
             )
         except DepositUsedUp:
@@ -366,9 +368,12 @@ class Lineup:
             self._log.ids = list(self.decoder.held)
             await self.decoder.close("topping up")
             self.decoder = None
-        await self._spares.close("topping up")  # they know the old deposit only
+        await self._close_spares("topping up")  # they know the old deposit only
         self.ledger.deposit_udllm = self.saved.deposit_udllm
         return await self.open()
+
+    async def _close_spares(self, reason: str) -> None:
+        await asyncio.gather(self._spares.close(reason), self._whole_spares.close(reason))
 
     def _fail(self, provider: bytes) -> None:
         """The provider is not used again in this session, and is owed no more than it acknowledged."""
@@ -381,7 +386,7 @@ class Lineup:
 
     async def close(self, reason: str) -> None:
         """Hang up everywhere."""
-        await self._spares.close(reason)
+        await self._close_spares(reason)
         if self.decoder is not None:
             await self.decoder.close(reason)
         self.store()

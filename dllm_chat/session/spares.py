@@ -4,44 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from dllm_chat.session.stage_leg import StageLeg
 from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
 
 UNREACHED: Final = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
 """What dialling a provider fails with."""
 
 
-class Spares:
+class Spare(Protocol):
+    """A leg that nothing is asked of yet."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its channel stands."""
+        ...
+
+    async def close(self, reason: str) -> None:
+        """Hang up."""
+        ...
+
+
+Leg = TypeVar("Leg", bound=Spare)
+
+
+class Spares(Generic[Leg]):
     """At most one channel to each provider, standing or being opened."""
 
-    def __init__(self, dial: Callable[[bytes], Awaitable[StageLeg]]) -> None:
+    def __init__(self, dial: Callable[[bytes], Awaitable[Leg]]) -> None:
+        """``dial``: raises any of `UNREACHED`; what it opens notices its end before anything is asked of it."""
         self._dial = dial
-        self._opening: dict[bytes, asyncio.Task[StageLeg]] = {}
+        self._opening: dict[bytes, asyncio.Task[Leg]] = {}
 
     def __contains__(self, provider: bytes) -> bool:
         return provider in self._opening
 
     def open(self, provider: bytes) -> None:
         """Begin to open one in the background."""
-        self._opening[provider] = asyncio.create_task(self.warm(provider))
+        self._opening[provider] = asyncio.create_task(self._dialled(provider))
 
-    def put(self, provider: bytes, leg: StageLeg) -> None:
+    def put(self, provider: bytes, leg: Leg) -> None:
         """One that stands."""
         self._opening[provider] = asyncio.create_task(_at_once(leg))
 
-    async def warm(self, provider: bytes) -> StageLeg:
-        """A leg that is read, so that its end is noticed.
-
-        Raises:
-            Any of `UNREACHED`.
-        """
-        leg = await self._dial(provider)
-        leg.read(lambda _, __: None, lambda: None)
-        return leg
-
-    async def take(self, provider: bytes) -> StageLeg | None:
+    async def take(self, provider: bytes) -> Leg | None:
         """The channel to a provider, if one stands."""
         spare = self._opening.pop(provider, None)
         if spare is None:
@@ -61,8 +67,11 @@ class Spares:
         for spare in spares.values():
             spare.cancel()
         found = await asyncio.gather(*spares.values(), return_exceptions=True)
-        await asyncio.gather(*(leg.close(reason) for leg in found if isinstance(leg, StageLeg)))
+        await asyncio.gather(*(leg.close(reason) for leg in found if not isinstance(leg, BaseException)))
+
+    async def _dialled(self, provider: bytes) -> Leg:
+        return await self._dial(provider)
 
 
-async def _at_once(leg: StageLeg) -> StageLeg:
+async def _at_once(leg: Leg) -> Leg:
     return leg

@@ -36,6 +36,11 @@ class Channel:
         """Where the provider answered."""
         return self._link.name
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it stands, as far as this machine knows."""
+        return self._link.is_open
+
     async def send(self, frame: bytes) -> None:
         """Send a frame that the leg sealed. Frames go out in the order in which the leg sealed them.
 

@@ -46,6 +46,11 @@ class Link:
         return self._socket.transport.get_extra_info("sslcontext") is None
 
     @property
+    def is_open(self) -> bool:
+        """Whether it stands, as far as this machine knows."""
+        return self._socket.state is State.OPEN and not self._socket.transport.is_closing()
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes that the other side has not taken yet, as far as this machine knows."""
         return self._socket.transport.get_write_buffer_size()
@@ -67,8 +72,7 @@ class Link:
         """
         socket = self._socket
         if (
-            socket.state is not State.OPEN
-            or socket.transport.is_closing()
+            not self.is_open
             or socket.paused
             or socket.send_in_progress is not None
             or self.unsent_bytes + len(frame) >= WRITE_BUFFER_BYTES // 2

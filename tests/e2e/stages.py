@@ -73,9 +73,15 @@ class Worker:
         door = self.server._server
         assert door is not None
         door._server.close(close_connections=False)
+        self.hang_up()
+        await self.engine.close()
+
+    def hang_up(self) -> None:
+        """All connections to it end now; it stands."""
+        door = self.server._server
+        assert door is not None
         for connection in list(door._server.connections):
             connection.transport.abort()
-        await self.engine.close()
 
     @property
     def entry(self) -> BookEntry:

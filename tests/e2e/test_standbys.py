@@ -14,6 +14,7 @@ import pytest
 from dllm_chat.session.conversation import Conversation
 from dllm_chat.session.events import AskOptions, TookOver
 from dllm_chat.session.front_desk import LegFailed
+from dllm_chat.session.leg import OpenLeg
 from dllm_chat.session.line import Line
 from dllm_chat.session.lineup import Lineup
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
@@ -230,4 +231,35 @@ async def test_whoever_walks_away_while_the_line_is_made_leaves_no_channel_open(
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     await until(lambda: not any(session in one.server._hosts for one in serving))
+    await until(lambda: not asyncio.all_tasks() - before)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_whole_model_s_standby_is_ready_too(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """It is dialled before it is needed, and once more where its channel ended before it was."""
+    one, other = [await stages.start(0, 4) for _ in range(2)]
+    dial, dialled = Lineup._dial_whole, list[bytes]()
+
+    async def noted(self: Lineup, provider: bytes) -> OpenLeg:
+        dialled.append(provider)
+        return await dial(self, provider)
+
+    monkeypatch.setattr(Lineup, "_dial_whole", noted)
+    asking, found = stages.client(1, [(one, other)]), list[int]()
+    session, before = asking.lineup.saved.route.session, asyncio.all_tasks()
+    async for token in asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 3:
+            await until(lambda: session in other.server._hosts)
+            assert other.rows == asking.lineup.ledger.leg(other.provider).most.total == 0
+            if restarts:
+                other.hang_up()
+                await until(lambda: session not in other.server._hosts)
+            await one.die()
+    assert found == await whole_answer(stages, PROMPT, COUNT)
+    assert asking.changes == [(one.provider, other.provider)]
+    assert dialled == [one.provider, other.provider, *([other.provider] if restarts else [])]
+    await asking.leave()
     await until(lambda: not asyncio.all_tasks() - before)
