@@ -56,6 +56,7 @@ class Whole:
         self._batch_rows = batch_rows
         self._batch = llama_cpp.llama_batch_init(batch_rows, 0, 1)
         self._batch.n_tokens = 0
+        self._next = self._held = 0
 
     def prefill(self, prompt: list[int]) -> tuple[float, int]:
         """Seconds from the first row of a prompt to the likeliest token behind its last, and that token."""
@@ -91,6 +92,24 @@ class Whole:
                 batch.pos[row] += 1
                 said[row].append(token)
         return (time.perf_counter() - started) / tokens, said
+
+    def begin(self, prompt: list[int]) -> int:
+        """A greedy answer begins; its first token."""
+        _, self._next = self.prefill(prompt)
+        self._held = len(prompt)
+        return self._next
+
+    def go_on(self, tokens: int) -> list[tuple[float, int]]:
+        """So many tokens more of it, and the seconds that each took."""
+        steps = []
+        for _ in range(tokens):
+            started = time.perf_counter()
+            self._fill([(0, self._held, self._next)], wants_all=True)
+            self._decode()
+            self._next = self._likeliest(0)
+            self._held += 1
+            steps.append((time.perf_counter() - started, self._next))
+        return steps
 
     def _fill(self, rows: list[tuple[int, int, int]], *, wants_all: bool) -> None:
         batch = self._batch
@@ -148,6 +167,14 @@ class LlamaPeer:
         """As `Whole.answers`."""
         seconds, said = self._ask("answers", prompts=prompts, tokens=tokens)
         return seconds, said
+
+    def begin(self, prompt: list[int]) -> int:
+        """As `Whole.begin`."""
+        return int(self._ask("begin", prompt=prompt))
+
+    def go_on(self, tokens: int) -> list[tuple[float, int]]:
+        """As `Whole.go_on`."""
+        return [(seconds, token) for seconds, token in self._ask("go_on", tokens=tokens)]
 
     def close(self) -> None:
         """End it."""
