@@ -1,7 +1,7 @@
 """What the benchmarks of routes share: a route over three processes beside llama.cpp whole, asked in turn.
 
-Whatever else the machine does slows both sides. What counts of one stream is the median token of each answer, so that a
-pause that another process causes counts as the token that it hit.
+Whatever else the machine does slows both sides. What counts of one stream is a median of its tokens, so that a pause that
+another process causes counts as the token that it hit.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from full_node.consensus.cometbft.binary import NAMED_BY, find_cometbft, is_cometbft_here
+from tests.local_worker.memory_limits import is_group_makeable
 from tools.conformance.go_verifier import is_go_verifier_buildable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,7 @@ ALLOWED_SKIPS: dict[str, Callable[[], bool]] = {
     "needs a GPU": lambda: not Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is None,
     "needs libtorrent": lambda: sys.version_info >= (3, 14) and find_spec("libtorrent") is None,
     "needs an ordinary user": lambda: hasattr(os, "geteuid") and os.geteuid() == 0,
+    "needs a control group": lambda: not is_group_makeable(),
     "needs Linux": lambda: not Path("/proc/self").exists(),
 }
 

@@ -181,6 +181,15 @@ class OpenLeg:
         self.held.append(token)
         return output
 
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether a sign of life comes when it is asked for, while nothing else is."""
+        try:
+            await self._send(self._leg.ping(_BEAT_NONCE))
+            await self._next(timeout_s, Pong)
+        except LegFailed:
+            return False
+        return True
+
     async def ping(self) -> None:
         """Ask for a sign of life; when it comes, between other answers, `round_trip_s` is known."""
         self._pinged_s = time.perf_counter()

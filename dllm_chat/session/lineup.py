@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -214,12 +215,16 @@ class Lineup:
         return sorted(left, key=lambda provider: provider in self.saved.failed)
 
     def warm_standbys(self) -> None:
-        """Open channels to standbys beforehand, so that one of them can go on at once."""
+        """Open channels to standbys beforehand, so that one of them can go on at once.
+
+        Whoever failed in this session is dialled when nobody else is left: back again, it counts what it was promised.
+        """
+        if self.decoder is None:
+            return
         spares = self._spares if isinstance(self.decoder, Line) else self._whole_spares
-        for stage in self.saved.route.stages:
-            for provider in self._candidates(stage):
-                if provider not in self.providers and provider not in spares:
-                    spares.open(provider)
+        for provider in itertools.chain.from_iterable(map(self._candidates, self.saved.route.stages)):
+            if provider not in (*self.providers, *self.saved.failed) and provider not in spares:
+                spares.open(provider)
 
     async def question_standbys(self, *, rows: int, vocab_size: int, architecture: str) -> Decoder:
         """Before the first rows of a longer line: ask standbys whose turn it is what the line answers, too.

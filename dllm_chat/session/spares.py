@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut
+from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes, NetworkUnreachable, TimedOut
 
 UNREACHED: Final = (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes)
 """What dialling a provider fails with."""
+LIVES_S: Final = 1.0
+"""A channel on which nothing comes back for so long is opened anew: this machine may have another network by now."""
 
 
 class Spare(Protocol):
@@ -18,6 +20,10 @@ class Spare(Protocol):
     @property
     def alive(self) -> bool:
         """Whether its channel stands."""
+        ...
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether a sign of life comes when it is asked for."""
         ...
 
     async def close(self, reason: str) -> None:
@@ -32,7 +38,7 @@ class Spares(Generic[Leg]):
     """At most one channel to each provider, standing or being opened."""
 
     def __init__(self, dial: Callable[[bytes], Awaitable[Leg]]) -> None:
-        """``dial``: raises any of `UNREACHED`; what it opens notices its end before anything is asked of it."""
+        """``dial``: opens a channel whose end is noticed before anything is asked of it."""
         self._dial = dial
         self._opening: dict[bytes, asyncio.Task[Leg]] = {}
 
@@ -48,15 +54,15 @@ class Spares(Generic[Leg]):
         self._opening[provider] = asyncio.create_task(_at_once(leg))
 
     async def take(self, provider: bytes) -> Leg | None:
-        """The channel to a provider, if one stands."""
+        """The channel to a provider, if one stands and is heard on."""
         spare = self._opening.pop(provider, None)
         if spare is None:
             return None
         try:
             leg = await spare
-        except UNREACHED:
+        except DllmError:
             return None  # it did not answer then; it may now
-        if leg.alive:
+        if leg.alive and await leg.answers(LIVES_S):
             return leg
         await leg.close("its channel failed")
         return None

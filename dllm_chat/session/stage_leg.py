@@ -198,6 +198,20 @@ class StageLeg:
             self.silent_since_s = self._clock_s()
         await self.send(self.leg.ping(1))
 
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether a sign of life comes when it is asked for, while nobody else reads."""
+        heard = asyncio.Event()
+        self.read(lambda _, __: None, heard.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.ping()
+                while self.alive and self.silent_since_s is not None:
+                    heard.clear()
+                    await heard.wait()
+        except (StageFailed, TimeoutError):
+            return False
+        return self.alive
+
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
         for task in (self._reader, self._posting):

@@ -1,7 +1,8 @@
 """Records a model's probe while its package is made.
 
 It never holds the model: one block at a time is put together from its pieces as a file of its own, which an engine
-process maps and runs. What all blocks one after the other give is to the bit what the whole model gives.
+process maps and runs, on the CPU and with weights as the file has them. What all blocks one after the other give is to
+the bit what the whole model gives in the same way.
 """
 
 from __future__ import annotations
@@ -131,7 +132,13 @@ async def _run_block(
     path: Path, rows: Hidden | None, vocab_size: int, context_rows: int, log: Path
 ) -> Hidden | list[RowOutput]:
     engine = await Engine.start(
-        path, context_rows=context_rows, sequences=1, threads=None, log_path=log, as_stored=True
+        path,
+        context_rows=context_rows,
+        sequences=1,
+        threads=None,
+        log_path=log,
+        gpu_layers=0,
+        as_stored=True,
     )
     try:
         sequence = engine.open_sequence()

@@ -78,10 +78,18 @@ class Worker:
 
     def hang_up(self) -> None:
         """All connections to it end now; it stands."""
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def fall_silent(self) -> None:
+        """Nothing more is heard on any connection of now, as behind a network that is another by now."""
+        for connection in self._connections():
+            connection.transport.pause_reading()
+
+    def _connections(self) -> list[Any]:
         door = self.server._server
         assert door is not None
-        for connection in list(door._server.connections):
-            connection.transport.abort()
+        return list(door._server.connections)
 
     @property
     def entry(self) -> BookEntry:

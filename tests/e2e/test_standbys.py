@@ -234,11 +234,11 @@ async def test_whoever_walks_away_while_the_line_is_made_leaves_no_channel_open(
     await until(lambda: not asyncio.all_tasks() - before)
 
 
-@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("channel", ["stands", "ended", "silent"])
 async def test_a_whole_model_s_standby_is_ready_too(
-    stages: Stages, monkeypatch: pytest.MonkeyPatch, restarts: bool
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, channel: str
 ) -> None:
-    """It is dialled before it is needed, and once more where its channel ended before it was."""
+    """It is dialled before it is needed, and once more where its channel is of no use by then."""
     one, other = [await stages.start(0, 4) for _ in range(2)]
     dial, dialled = Lineup._dial_whole, list[bytes]()
 
@@ -254,12 +254,29 @@ async def test_a_whole_model_s_standby_is_ready_too(
         if len(found) == 3:
             await until(lambda: session in other.server._hosts)
             assert other.rows == asking.lineup.ledger.leg(other.provider).most.total == 0
-            if restarts:
+            if channel == "ended":
                 other.hang_up()
                 await until(lambda: session not in other.server._hosts)
+            elif channel == "silent":
+                other.fall_silent()
             await one.die()
     assert found == await whole_answer(stages, PROMPT, COUNT)
     assert asking.changes == [(one.provider, other.provider)]
-    assert dialled == [one.provider, other.provider, *([other.provider] if restarts else [])]
+    assert dialled == [one.provider, other.provider, *([other.provider] if channel != "stands" else [])]
     await asking.leave()
     await until(lambda: not asyncio.all_tasks() - before)
+
+
+async def test_a_stage_s_standby_whose_channel_fell_silent_is_dialled_anew(stages: Stages) -> None:
+    serving, standbys, asking = await line_with_standbys(stages)
+    asking.questions = False
+    session, found = asking.lineup.saved.route.session, list[int]()
+    async for token in asking.tokens(PROMPT, COUNT):
+        found.append(token)
+        if len(found) == 3:
+            await until(lambda: all(session in one.server._hosts for one in standbys))
+            standbys[1].fall_silent()
+            await serving[1].die()
+    assert found == await whole_answer(stages, PROMPT, COUNT)
+    assert asking.changes == [(serving[1].provider, standbys[1].provider)]
+    await asking.leave()
