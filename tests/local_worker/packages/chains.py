@@ -18,6 +18,8 @@ from local_worker.packages.assembling import assemble
 from local_worker.packages.packing import ManifestTerms, pack
 
 CONTEXT_ROWS, SEQUENCES = 256, 3
+ROOMY_ROWS = 512
+"""A context that holds all steps. llama.cpp takes held rows in by the 256; a shorter one never needs more of them."""
 TERMS = ManifestTerms("tiny", DEFAULT_RESERVE)
 Step = tuple[tuple[int, int, int], ...]
 """One batch: for each sequence its number, its first position, how many rows."""
@@ -30,6 +32,9 @@ STEPS: tuple[Step, ...] = (
     ((0, 10, 5),),  # cut back, and another text from there on
     ((0, 15, 150),),  # a long one, over many windows
     ((0, 165, 1), (1, 6, 2), (2, 5, 2)),  # a token, and two windows of drafted ones
+    ((0, 166, 200),),  # beyond row 256, over many windows
+    ((0, 366, 1), (1, 8, 2), (2, 7, 1)),  # far behind it, beside sequences before it
+    ((0, 250, 12), (1, 10, 1)),  # cut back before it, and over it again
 )
 
 
@@ -37,9 +42,9 @@ def quiet(_name: str, _number: int, _count: int) -> None:
     """Progress that nobody watches."""
 
 
-def load(path: Path) -> LlamaModel:
+def load(path: Path, context_rows: int = CONTEXT_ROWS) -> LlamaModel:
     """A model or a chunk, on one thread."""
-    return LlamaModel(path, context_rows=CONTEXT_ROWS, sequences=SEQUENCES, threads=1, batch_rows=256)
+    return LlamaModel(path, context_rows=context_rows, sequences=SEQUENCES, threads=1, batch_rows=256)
 
 
 def packed(model: Path, package: Path, *, with_probe: bool = False) -> Manifest:
@@ -58,11 +63,12 @@ def cuts_of(layers: int, most: int) -> list[tuple[int, ...]]:
 class Workshop:
     """A whole model, its package, and its chunks, each built and loaded once."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, model: Path, folder: Path, context_rows: int) -> None:
         self.package = folder / "package"
         self.manifest = packed(model, self.package)
-        self.whole = load(model)
+        self.whole = load(model, context_rows)
         self._folder = folder
+        self._context_rows = context_rows
         self._chunks: dict[tuple[int, int], LlamaModel] = {}
 
     def chain(self, cut: Sequence[int]) -> list[LlamaModel]:
@@ -73,7 +79,7 @@ class Workshop:
         if (first, end) not in self._chunks:
             path = self._folder / f"{first}-{end}.gguf"
             assemble(self.package, self.manifest, first, end, path)
-            self._chunks[first, end] = load(path)
+            self._chunks[first, end] = load(path, self._context_rows)
         return self._chunks[first, end]
 
     def close(self) -> None:
@@ -83,9 +89,9 @@ class Workshop:
 
 
 @contextmanager
-def workshop(model: Path, folder: Path) -> Iterator[Workshop]:
-    """A workshop for as long as it is needed."""
-    made = Workshop(model, folder)
+def workshop(model: Path, folder: Path, context_rows: int = CONTEXT_ROWS) -> Iterator[Workshop]:
+    """A workshop for as long as it is needed; what is to be `spoken` takes `ROOMY_ROWS`."""
+    made = Workshop(model, folder, context_rows)
     try:
         yield made
     finally:

@@ -213,6 +213,12 @@ def _long_rope(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window(32)
 
 
+def _long_rope_not_reached(writer: gguf.GGUFWriter) -> None:
+    writer.add_rope_scaling_orig_ctx_len(CONTEXT_ROWS)
+    writer.add_rope_scaling_attn_factors(1.19)
+    writer.add_sliding_window(32)
+
+
 def _window_of_gemma2(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window(8)
     writer.add_attn_logit_softcapping(50.0)
@@ -222,6 +228,12 @@ def _window_of_gemma2(writer: gguf.GGUFWriter) -> None:
 def _window_of_gemma3(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window(8)
     writer.add_rope_freq_base(1e6)
+
+
+def _linear_of_gemma3(writer: gguf.GGUFWriter) -> None:
+    _window_of_gemma3(writer)
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(8.0)
 
 
 def _window_by_list(writer: gguf.GGUFWriter) -> None:
@@ -246,6 +258,10 @@ def _temperature_of_mistral3(writer: gguf.GGUFWriter) -> None:
     writer.add_attn_temperature_scale(0.1)
 
 
+_PHI3_FACTORS = (
+    ("rope_factors_long.weight", _factors(4, 16.0)),
+    ("rope_factors_short.weight", _factors(4, 1.5)),
+)
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 SHAPES = {
     one.name: one
@@ -260,10 +276,12 @@ SHAPES = {
         Shape("qwen2", "qwen2"),
         Shape("qwen2, tied", "qwen2", own_output=False),
         Shape("qwen3", "qwen3"),
+        Shape("qwen3, wide heads", "qwen3", head=16),
         Shape("qwen3moe", "qwen3moe", experts=4),
         Shape("gemma2", "gemma2", own_output=False, more=_window_of_gemma2, layers=5),
         Shape("gemma2, no window named", "gemma2", own_output=False),
         Shape("gemma3", "gemma3", own_output=False, more=_window_of_gemma3, layers=8),
+        Shape("gemma3, linear scaling", "gemma3", own_output=False, more=_linear_of_gemma3, layers=8),
         Shape("gemma3, windows by list", "gemma3", own_output=False, more=_window_by_list, layers=5),
         Shape("gemma3, no window", "gemma3", own_output=False),
         Shape("gpt-oss", "gpt-oss", experts=4, more=_window_of_gpt_oss),
@@ -271,16 +289,8 @@ SHAPES = {
         Shape("granite, tied", "granite", more=_scales_of_granite, own_output=False),
         Shape("mistral3", "mistral3", more=_temperature_of_mistral3),
         Shape("phi3", "phi3", kv_heads=4),
-        Shape(
-            "phi3, long",
-            "phi3",
-            kv_heads=4,
-            more=_long_rope,
-            outside=(
-                ("rope_factors_long.weight", _factors(4, 16.0)),
-                ("rope_factors_short.weight", _factors(4, 1.5)),
-            ),
-        ),
+        Shape("phi3, long", "phi3", kv_heads=4, more=_long_rope, outside=_PHI3_FACTORS),
+        Shape("phi3, short", "phi3", kv_heads=4, more=_long_rope_not_reached, outside=_PHI3_FACTORS),
     )
 }
 """By what is special about them."""

@@ -30,10 +30,15 @@ IDLE_S = 20.0
 
 @dataclass
 class Made:
-    """A package that has everything."""
+    """A package that has everything.
+
+    Attributes:
+        is_tied: whether its embedding is its output matrix too, as whoever wrote the model knows.
+    """
 
     folder: Path
     manifest: Manifest
+    is_tied: bool = False
 
     def piece(self, kind: int, index: int = 0) -> Piece:
         """One of its pieces."""
@@ -42,7 +47,7 @@ class Made:
 
     def roots(self, first: int, end: int) -> set[str]:
         """The names of the pieces that a chunk of these layers is made of."""
-        wanted = pieces_of_chunk(self.manifest.layers, first, end, is_tied=False)
+        wanted = pieces_of_chunk(self.manifest.layers, first, end, is_tied=self.is_tied)
         return {self.piece(*key).root.hex() for key in wanted}
 
     def bytes_of(self, first: int, end: int) -> int:

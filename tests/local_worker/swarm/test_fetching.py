@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from dllm_protocol.errors import VerificationFailed
-from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_HEADER, PIECE_OUTPUT, Piece
+from dllm_protocol.model_manifest import PIECE_BLOCK, PIECE_EMBEDDING, PIECE_HEADER, PIECE_OUTPUT, Piece
 from dllm_protocol.model_package.errors import LayersRefused, PieceRefused
 from dllm_protocol.model_package.torrent import SPAN_BYTES_MIN, span_count
-from local_worker.packages import disk
 from local_worker.packages.assembling import assemble
 from local_worker.packages.errors import DiskFull, OutputRefused
 from local_worker.packages.package import MANIFEST_FILE, load_package, piece_path, verify_piece
@@ -29,6 +28,8 @@ from local_worker.swarm.errors import FetchStalled, NoSourceLeft, SourcesLied
 from local_worker.swarm.fetching import fetch
 from local_worker.swarm.partial_files import partial_path
 from local_worker.swarm.sources import Limits, Place, Sources, numeric_place
+from tests.local_worker.packages.chains import packed
+from tests.local_worker.packages.tiny_models import SHAPES, write_model
 from tests.local_worker.swarm.rig import (
     IDLE_S,
     LOOPBACK,
@@ -92,6 +93,21 @@ def test_what_came_from_peers_can_be_a_web_seed(made: Made, tmp_path: Path) -> N
     with serving(WebServer(tmp_path / "one")) as server:
         get(made, (1, 2), tmp_path / "two", web_seeds=[server.url])
     assert held(tmp_path / "two") == made.roots(1, 2)
+
+
+def test_the_last_layers_of_a_tied_model_come_with_its_embedding(tmp_path: Path) -> None:
+    """It is their output matrix, which nothing but the header says; from a web seed, and from who fetched there."""
+    model = write_model(tmp_path / "model.gguf", SHAPES["qwen2, tied"])
+    tied = Made(tmp_path / "package", packed(model, tmp_path / "package"), is_tied=True)
+    with serving(WebServer(tied.folder)) as server:
+        get(tied, (2, 4), tmp_path / "one", web_seeds=[server.url])
+    with seeding(tmp_path / "one") as (_, place):
+        get(tied, (2, 4), tmp_path / "two", peers=[place])
+    assemble(tied.folder, tied.manifest, 2, 4, tmp_path / "wanted.gguf")
+    for package in (tmp_path / "one", tmp_path / "two"):
+        assert held(package) == tied.roots(2, 4) >= {tied.piece(PIECE_EMBEDDING).root.hex()}
+        assemble(package, tied.manifest, 2, 4, tmp_path / "got.gguf")
+        assert (tmp_path / "got.gguf").read_bytes() == (tmp_path / "wanted.gguf").read_bytes()
 
 
 def lying_about_blocks(path: str, data: bytes) -> bytes:
@@ -402,8 +418,8 @@ def test_room_on_the_disk_is_looked_for_before_anything_is_fetched(
     out = tmp_path / "out"
     with serving(WebServer(made.folder)) as server:
         get(made, (1, 2), out, web_seeds=[server.url])
-        usage = disk.shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=2_000_000))
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_000_000))
         asked = len(server.asked)
         with pytest.raises(DiskFull, match="2000000 are free"):
             get(made, (1, 3), out, web_seeds=[server.url])
