@@ -304,6 +304,7 @@ class Lineup:
             index = next(i for i, leg in enumerate(line.legs) if leg.provider == victim)
             successor = await self._successor(line, index, failure)
             if successor is not None:
+                successor.form = line.legs[index].form  # also where another stage fails before it is linked
                 line.legs[index] = successor
                 self._on_served(successor.provider)
                 self._on_replaced(victim, successor.provider, failure.message)

@@ -52,6 +52,7 @@ async def test_three_stages_behind_one_relay_say_what_the_whole_model_says(
         ):
             asking = stages.client(1, [(one, None) for one in workers])
             assert await asking.answer(PROMPT, COUNT) == await whole_answer(stages, PROMPT, COUNT)
+            assert [one.form for one in asking.lineup.links] == ["f32", "f32"]
             assert running.relay.streams == 5, "the client's with each stage, and each stage's with the next"
             for worker in workers:
                 leg = asking.lineup.ledger.leg(worker.provider)
