@@ -71,7 +71,9 @@ class LineEar:
         self._timed = 0
         self._newest_done = 0
         """Newest request that the last stage answered in full."""
-        self._handed_s = 0.0
+        self._asked_s = 0.0
+        self._told_s: dict[int, float] = {}
+        """How long after it was asked for each stage said that it is done with the timed row, by index."""
         self._progress = 0
         self._pinged_s = 0.0
         self._ping_trips_s: dict[bytes, float] = {}
@@ -89,7 +91,8 @@ class LineEar:
 
     def time_row(self, request: int) -> None:
         """A row is asked for on its own: how long does each stage have it?"""
-        self._timed, self._handed_s = request, self._clock_s()
+        self._timed, self._asked_s = request, self._clock_s()
+        self._told_s.clear()
 
     def require_pace(self, tolerated: Collection[bytes]) -> None:
         """Between two windows: is there a stage that holds the others up? Raises StageSlow.
@@ -97,7 +100,8 @@ class LineEar:
         Args:
             tolerated: providers that may.
         """
-        for index in self._pace.slow_stages():
+        trips_s = [*self._ping_trips_s.values(), *(leg.link_round_trip_s for leg in self._legs)]
+        for index in self._pace.slow_stages(max(trips_s)):
             leg = self._legs[index]
             if leg.provider not in tolerated:
                 raise StageSlow(leg.provider, f"stage {index + 1} has become slow")
@@ -242,9 +246,10 @@ class LineEar:
             for one in self._legs[:-1]:
                 one.assume_done(message.request)
         if message.request == self._timed and isinstance(message, Done):
-            now_s = self._clock_s()
-            self._pace.note(self._legs.index(leg), now_s - self._handed_s)
-            self._handed_s = now_s
+            self._told_s.setdefault(self._legs.index(leg), self._clock_s() - self._asked_s)
+            if len(self._told_s) == len(self._legs):
+                self._pace.note_row([self._told_s[index] for index in range(len(self._legs))])
+                self._timed = 0
         if all(one.has_answered(message.request) for one in self._legs):
             self.cancelled.discard(message.request)
         # Whose engine ended right behind a row that it had handed on says so next time as well: then it matters.

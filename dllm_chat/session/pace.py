@@ -15,6 +15,8 @@ from typing import Final
 SLOW_FACTOR: Final = 4.0
 SLOW_S: Final = 0.25
 """A stage that takes less for a row is never slow."""
+FAR_S: Final = 1.0
+"""Nobody on earth is farther away; whoever answers a ping later is slow."""
 MEMORY_ROWS: Final = 8
 """Rows that a stage's pace is the median of: one row that was held up says nothing."""
 
@@ -37,13 +39,36 @@ class Pace:
             best = self._best[stage]
             self._best[stage] = now if best is None else min(best, now)
 
-    def slow_stages(self) -> list[int]:
-        """Those that hold the others up, the slowest first."""
+    def note_row(self, told_s: Sequence[float]) -> None:
+        """Every stage had a row.
+
+        A row goes from engine to engine, ahead of what services say of it: the word of a stage may come later than that
+        of one behind it, which cannot have had the row before it was handed on.
+
+        Args:
+            told_s: seconds from when it was asked for to when each stage said that it is done.
+        """
+        taken_s, all_told_s = 0.0, told_s[-1]
+        for stage, own_s in enumerate(told_s):
+            handed_on_s = min(told_s[stage:])
+            # Behind the answer nobody has the row any more: a stage that is not done then keeps the next one waiting.
+            late_s = max(0.0, own_s - all_told_s)
+            self.note(stage, handed_on_s - taken_s + late_s)
+            taken_s, all_told_s = handed_on_s, max(all_told_s, own_s)
+
+    def slow_stages(self, round_trip_s: float = 0.0) -> list[int]:
+        """Those that hold the others up, the slowest first.
+
+        Args:
+            round_trip_s: the longest known between two who speak with each other: it may be in what a stage seems to
+                take, and nobody is slow for it, up to `FAR_S`.
+        """
+        least_s = SLOW_S + min(round_trip_s, FAR_S)
         paces = [median(one) if len(one) == MEMORY_ROWS else None for one in self._recent]
         found = [
             (pace, stage)
             for stage, pace in enumerate(paces)
-            if pace is not None and pace > SLOW_S and pace > SLOW_FACTOR * self._usual(stage, paces)
+            if pace is not None and pace > least_s and pace > SLOW_FACTOR * self._usual(stage, paces)
         ]
         return [stage for _, stage in sorted(found, reverse=True)]
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from dllm_chat.session.line_ear import LineEar
-from dllm_chat.session.pace import Pace
+from dllm_chat.session.pace import MEMORY_ROWS, Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_protocol.messages import REFUSED_ENGINE, Done, Refused
 
@@ -20,6 +20,7 @@ def leg_of(number: int) -> StageLeg:
             provider=bytes([number]) * 20,
             unanswered=[],
             failure=None,
+            link_round_trip_s=0.0,
             read=lambda _take, _changed: None,
             has_answered=lambda _request: True,
             assume_done=lambda _request: None,
@@ -80,6 +81,41 @@ async def test_nobody_is_asked_for_more_before_all_have_done_what_the_last_one_a
     cast(Any, first).failure = cast(Any, refused_channel())
     with pytest.raises(StageFailed, match="the channel to stage 1 failed"):
         await ear.all_caught_up()
+
+
+def test_a_stage_is_slow_whose_row_is_long_on_its_way_and_not_one_whose_neighbours_word_comes_late() -> None:
+    legs, now_s = [leg_of(number) for number in range(1, 4)], 0.0
+    first, middle, last = legs
+    ear = LineEar(legs, 1, Pace([1, 1, 1]), lambda: now_s)
+    for request in range(1, MEMORY_ROWS + 1):
+        ear.time_row(request)
+        ear.require_pace(())
+        for leg, later_s in ((first, 0.01), (last, 0.5), (middle, 0.3)):
+            now_s += later_s
+            ear._take(leg, Done(request))
+    ear.require_pace({middle.provider})
+    with pytest.raises(StageSlow, match="stage 2 has become slow") as slow:
+        ear.require_pace(())
+    assert slow.value.provider == middle.provider
+
+
+def test_a_row_that_not_every_stage_has_done_says_nothing_of_anybodys_pace(
+    line: tuple[LineEar, list[StageLeg]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ear, (first, middle, last) = line
+    noted: list[float] = []
+    monkeypatch.setattr(ear._pace, "note_row", noted.extend)
+    ear.time_row(1)
+    ear._take(first, Done(1))
+    ear._take(last, Done(1))
+    ear.time_row(2)
+    ear._take(middle, Done(1))
+    for leg in (first, last, last):
+        ear._take(leg, Done(2))
+    assert noted == []
+    ear._take(middle, Done(2))
+    ear._take(middle, Done(2))
+    assert len(noted) == 3
 
 
 def refused_channel() -> Exception:

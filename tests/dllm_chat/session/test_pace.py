@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dllm_chat.session.pace import MEMORY_ROWS, SLOW_FACTOR, SLOW_S, Pace
 
 
@@ -44,3 +46,46 @@ def test_the_slowest_comes_first_and_few_rows_say_nothing() -> None:
     assert pace.slow_stages() == []
     noted(pace, 0.1, 0.1, 0.1, 2.0, 3.0, rows=1)
     assert pace.slow_stages() == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("told_s", "slow"),
+    [
+        ((0.01, 0.51, 0.52), 1),
+        ((0.01, 0.52, 0.51), 1),  # the row went on before the stage's service said so
+        ((0.51, 0.52, 0.53), 0),
+        ((0.53, 0.52, 0.51), 0),
+        ((0.51, 0.53, 0.52), 0),
+        ((0.01, 0.51, 0.02), 1),  # it handed the row on at once, and is not ready for the next one
+        ((0.51, 0.52, 0.02), 0),  # a last stage that answers before the row can have come
+        ((0.02, 0.01, 0.51), 2),
+    ],
+)
+def test_a_row_is_with_a_stage_until_it_or_one_behind_it_says_that_it_is_done(
+    told_s: tuple[float, ...], slow: int
+) -> None:
+    pace = Pace([1, 1, 1])
+    for _ in range(MEMORY_ROWS):
+        pace.note_row(told_s)
+    assert pace.slow_stages() == [slow]
+
+
+def test_words_that_come_late_of_every_second_row_are_not_charged_to_whoever_stands_behind() -> None:
+    pace = Pace([1, 1, 1])
+    for _ in range(MEMORY_ROWS):
+        pace.note_row((0.01, 0.02, 0.03))
+    for _ in range(MEMORY_ROWS // 2):
+        pace.note_row((0.01, 0.51, 0.52))
+        pace.note_row((0.01, 0.81, 0.51))
+    assert pace.slow_stages() == [1]
+
+
+def test_nobody_is_slow_for_being_far_away() -> None:
+    pace = Pace([1, 1, 1])
+    for _ in range(MEMORY_ROWS):
+        pace.note_row((0.31, 0.02, 0.01))
+    assert pace.slow_stages() == [0]
+    assert pace.slow_stages(round_trip_s=0.3) == []
+    for _ in range(MEMORY_ROWS):
+        pace.note_row((0.91, 0.02, 0.01))
+    assert pace.slow_stages(round_trip_s=0.3) == [0]
