@@ -1,6 +1,6 @@
 """What the benchmarks of routes share: a route over three processes beside llama.cpp whole, asked in turn.
 
-Whatever else the machine does slows both sides. What counts of one stream is a median of its tokens, so that a pause that
+Whatever else the machine does slows both. What counts of one stream is a median of its tokens, so that a pause which
 another process causes counts as the token that it hit.
 """
 

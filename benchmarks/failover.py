@@ -6,7 +6,7 @@ import asyncio
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.chunk_models import MODELS
+from benchmarks.chunk_models import MODELS, ChunkModel
 from benchmarks.chunk_race import STRAIGHT, prompt_of, race
 from benchmarks.runner import Result
 from benchmarks.stage_world import Way
@@ -20,13 +20,13 @@ _PROMPT_ROWS = 200
 
 def run() -> Iterator[Result]:
     """Seconds of the longest gap, with a standby that has its layers loaded; wrong tokens."""
-    yield from asyncio.run(_measure())
+    for model in MODELS:
+        yield from asyncio.run(_measure(model))
 
 
-async def _measure() -> list[Result]:
+async def _measure(model: ChunkModel) -> list[Result]:
     gaps_s: list[float] = []
     wrong = total = 0
-    model = next(one for one in MODELS if one.name == "100M")
     for victim in range(len(STRAIGHT)):
         async with race(model, sequences=4) as both:
             standby = await both.route.start(victim)
@@ -50,8 +50,9 @@ async def _measure() -> list[Result]:
             wrong += sum(one != other for one, other in zip(tokens, expected, strict=False))
             total += len(tokens)
             gaps_s.append(gap_s)
+    name = f"{NAME}-{model.name}"
     return [
-        Result.of(NAME, statistics.median(gaps_s), "s", "limit for the gap", LIMIT_S),
-        Result.of(f"{NAME}/longest", max(gaps_s), "s", "limit for the gap", LIMIT_S),
-        Result.of(f"{NAME}/wrong", wrong, "tokens", "all tokens of the three answers", total),
+        Result.of(name, statistics.median(gaps_s), "s", "limit for the gap", LIMIT_S),
+        Result.of(f"{NAME}/longest-{model.name}", max(gaps_s), "s", "limit for the gap", LIMIT_S),
+        Result.of(f"{NAME}/wrong-{model.name}", wrong, "tokens", "all tokens of the three answers", total),
     ]

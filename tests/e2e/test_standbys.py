@@ -20,14 +20,17 @@ from dllm_chat.session.lineup import Lineup
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
 from dllm_chat.session.vocabularies import VocabularyCache
 from dllm_protocol.address import encode_address
-from dllm_protocol.messages import REFUSED_REQUEST, ROW_REPLAYED
+from dllm_protocol.chat_templates import ChatMessage
+from dllm_protocol.messages import REFUSED_REQUEST, ROW_PROMPT, ROW_REPLAYED
+from dllm_protocol.pricing import RowCounts
+from dllm_protocol.probing.questions import QUESTION_ROWS
 from dllm_protocol.session.ledger import DepositUsedUp
 from dllm_protocol.vocabulary import NO_TOKEN, TokenPiece, Vocabulary
 from local_worker.engine.messages import Hidden
 from local_worker.engine.sequence import Sequence
 from local_worker.row_work import RowRequest, RowWork
 from tests.e2e.stages import Asking, Stages, Worker, stages_of, until, whole_answer
-from tests.local_worker.packages.tiny_models import SHAPES
+from tests.local_worker.packages.tiny_models import SHAPES, VOCABULARY
 
 PROMPT = [1, *(300 + 7 * n % 200 for n in range(40))]
 COUNT = 8
@@ -174,6 +177,26 @@ async def test_screens_hear_who_went_on_while_the_vocabulary_was_fetched(
     assert event.failed.address == encode_address("localprov", serving[0].provider)
     assert event.successor.address == encode_address("localprov", standbys[0].provider)
     assert standbys[0].provider in conversation.served_ids
+    await conversation._serving.close("the test is over")
+
+
+async def test_a_question_before_a_long_answer_asks_every_standby_and_pays_it(stages: Stages) -> None:
+    """As a person's question has it done: a standby is paid for what it answered, and for nothing else."""
+    _, standbys, asking = await line_with_standbys(stages)
+    conversation = Conversation(cast(Any, asking._chain), AskOptions(max_tokens=1000), "m", {})
+    conversation._use(asking.lineup.saved)
+    decoder = await conversation._opened()
+    market = SimpleNamespace(manifest=SimpleNamespace(architecture="llama"))
+    words = [ChatMessage("user", "Why?")]
+    decoder = await conversation._with_questions(decoder, words, cast(Any, market), VOCABULARY)
+    ledger, asked = conversation._serving.ledger, RowCounts(0, QUESTION_ROWS, 0, 0)
+    assert [ledger.leg(one.provider).used for one in standbys] == [asked] * len(standbys)
+    row = await decoder.decode(PROMPT, kind=ROW_PROMPT, top_k=8)
+    assert row.ids[:1] == await whole_answer(stages, PROMPT, 1)
+    assert decoder.held == PROMPT
+    again = await conversation._with_questions(decoder, words, cast(Any, market), VOCABULARY)
+    assert again is decoder, "nobody is asked over rows that are held"
+    assert [one.rows for one in standbys] == [QUESTION_ROWS] * len(standbys)
     await conversation._serving.close("the test is over")
 
 
