@@ -19,6 +19,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 BATCH_ROWS = 512
 """llama.cpp's own default for a computation."""
@@ -99,6 +100,20 @@ class Whole:
         self._held = len(prompt)
         return self._next
 
+    def shapes_differ_by(self, prompt: list[int], tokens: int) -> float:
+        """The most that a logit differs between an answer's rows decoded one by one, and all of them in one batch."""
+        self.begin(prompt)
+        ids, one_by_one = list(prompt), []
+        for _ in range(tokens):
+            ids.append(self._next)
+            self.go_on(1)
+            one_by_one.append(self._logits(0))
+        llama_cpp.llama_memory_clear(self._memory, True)
+        self._fill([(0, at, token) for at, token in enumerate(ids)], wants_all=True)
+        self._decode()
+        together = [self._logits(row) for row in range(len(prompt), len(ids))]
+        return float(np.abs(np.array(one_by_one) - np.array(together)).max())
+
     def go_on(self, tokens: int) -> list[tuple[float, int]]:
         """So many tokens more of it, and the seconds that each took."""
         steps = []
@@ -129,6 +144,10 @@ class Whole:
     def _likeliest(self, row: int) -> int:
         logits = llama_cpp.llama_get_logits_ith(self._context, row)
         return int(np.ctypeslib.as_array(logits, shape=(self._vocab_size,)).argmax())
+
+    def _logits(self, row: int) -> npt.NDArray[np.float32]:
+        logits = llama_cpp.llama_get_logits_ith(self._context, row)
+        return np.array(np.ctypeslib.as_array(logits, shape=(self._vocab_size,)), dtype=np.float32)
 
 
 class LlamaPeer:
@@ -175,6 +194,10 @@ class LlamaPeer:
     def go_on(self, tokens: int) -> list[tuple[float, int]]:
         """As `Whole.go_on`."""
         return [(seconds, token) for seconds, token in self._ask("go_on", tokens=tokens)]
+
+    def shapes_differ_by(self, prompt: list[int], tokens: int) -> float:
+        """As `Whole.shapes_differ_by`."""
+        return float(self._ask("shapes_differ_by", prompt=prompt, tokens=tokens))
 
     def close(self) -> None:
         """End it."""
