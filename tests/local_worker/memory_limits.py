@@ -15,6 +15,7 @@ import pytest
 
 _LIMITS = ("memory.max", "memory.limit_in_bytes")
 _SWAPS = {"memory.swap.max": "0", "memory.swappiness": "0"}
+_PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
 _KILLS = ("memory.events", "memory.oom_control")
 _LAUNCHER = """
 import os, resource, sys
@@ -45,11 +46,19 @@ class Limit:
         """A command that runs the one behind it under the limit."""
         return sys.executable, "-c", _LAUNCHER, str(self.size_bytes), str(self.cgroup or "")
 
+    def peak_bytes(self) -> int | None:
+        """The most that was ever taken at once; None where nobody counts that."""
+        found = self._those_there(_PEAKS)
+        return int(found[0].read_text()) if found else None
+
     def kills(self) -> int:
         """Processes that the system has killed for memory."""
-        found = [self.cgroup / name for name in _KILLS if self.cgroup and (self.cgroup / name).exists()]
+        found = self._those_there(_KILLS)
         lines = [line.split() for path in found for line in path.read_text().splitlines()]
         return sum(int(number) for name, number in lines if name == "oom_kill")
+
+    def _those_there(self, names: tuple[str, ...]) -> list[Path]:
+        return [self.cgroup / name for name in names if self.cgroup and (self.cgroup / name).exists()]
 
 
 @contextlib.contextmanager

@@ -58,6 +58,8 @@ def test_a_worker_lives_within_a_limit_and_refuses_instead_of_dying(tmp_path: Pa
         )
         assert done.returncode == 0, done.stderr
         assert limit.kills() == 0
+        peak = limit.peak_bytes()
+        assert peak is None or peak <= limit.size_bytes
     told = json.loads(done.stdout)
     assert told["sequences"] >= 2
     assert "640 MiB" in told["bound"]
