@@ -162,7 +162,7 @@ class Conversation:
     def _keep(self) -> None:
         """Write what the next question needs of this one's session."""
         lineup = self._serving
-        lineup.store()
+        lineup.book.store()
         turn = self.turn
         if turn is not None and turn.prompt is not None:
             held = lineup.decoder.held if lineup.decoder is not None else []
@@ -337,12 +337,12 @@ class Conversation:
         """Top the session up and open the same providers' legs again, so that they read the new deposit."""
         lineup = self._serving
         self._require_within_limit(failure)
-        lineup.store()
+        lineup.book.store()
         amount = max(failure.needed_udllm - lineup.saved.deposit_udllm, lineup.saved.deposit_udllm)
-        lineup.saved, sent = await self._chain.sessions.top_up(lineup.saved, amount)
+        saved, sent = await self._chain.sessions.top_up(lineup.saved, amount)
         self.fees_udllm += sent.fee_udllm
         self.transactions.append(sent.tx_hash)
-        return await lineup.reopen()
+        return await lineup.reopen(saved)
 
     def _require_within_limit(self, failure: DepositUsedUp) -> None:
         """No more is locked than the person allowed for this answer. Raises TooExpensive."""

@@ -8,14 +8,10 @@ from typing import NoReturn
 
 from dllm_chat.session.decoder import RowLogits, common_rows
 from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_tokens, gather_vocabulary
-from dllm_chat.session.patience import ANSWER_TIMEOUT_S, BEAT_S, SILENT_S, patience_s
+from dllm_chat.session.leg_wire import LegWire
+from dllm_chat.session.pace import Pace
+from dllm_chat.session.patience import ANSWER_TIMEOUT_S, patience_s
 from dllm_protocol.encoding import Record
-from dllm_protocol.errors import (
-    ChannelRefused,
-    MalformedBytes,
-    NetworkUnreachable,
-    TimedOut,
-)
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
     OUTPUTS_LAST,
@@ -29,9 +25,7 @@ from dllm_protocol.messages import (
     ROW_REPLAYED,
     Acknowledge,
     Done,
-    Goodbye,
     Output,
-    Pong,
     Ready,
     Refused,
     Tokens,
@@ -44,12 +38,9 @@ from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS
 from dllm_protocol.session.transcript import held_digest
 from dllm_protocol.vocabulary import Vocabulary
 from light_node.channel.client import Channel
-from light_node.channel.errors import ChannelTimedOut
 
 LOSSES_MAX = 3
 """A provider that loses a session's rows more often is too busy for it."""
-_NONCE, _BEAT_NONCE = 1, 2
-
 
 __all__ = ["LegFailed", "OpenLeg", "RowLogits", "RowsLost", "VocabularyRefused"]
 
@@ -58,6 +49,12 @@ class RowsLost(LegFailed):
     """The provider no longer holds rows that it held: its cache was needed elsewhere, or its engine began anew."""
 
     code = "E_ROWS_LOST"
+
+
+class LegSlow(LegFailed):
+    """A provider that lives has become slow; the rest of the answer may be faster without it."""
+
+    code = "E_LEG_SLOW"
 
 
 class OpenLeg:
@@ -71,21 +68,18 @@ class OpenLeg:
     def __init__(
         self, channel: Channel, leg: ClientLeg, store: Callable[[], None], known: Sequence[int] = ()
     ) -> None:
-        self._channel = channel
         self._leg = leg
-        self._store = store
-        self._backlog: list[Record] = []
+        self._ready = channel.ready
+        self._wire = LegWire(channel, leg, store)
+        self._pace = Pace([1])
+        self.may_be_slow = False
+        """Whether nobody can stand in for the provider."""
         self._losses = 0
         self._passed_over: set[int] = set()
         self._cancelled: set[int] = set()
         self._refusals: dict[int, Refused] = {}
-        self._pinged_s: float | None = None
-        self._silent_since_s: float | None = None
-        """When a sign of life was asked for that has not come; None: none is owed."""
         self._answer_rows = 1
         """Rows under way that the next answer may stand behind."""
-        self.round_trip_s: float | None = None
-        """Time of a message's way there and back with no decoding in it; None until it was measured."""
         self.held: list[int] = self._still_held(channel.ready, known)
         """Token ids whose rows the provider holds for us, as far as we know; drafted ones included."""
 
@@ -108,24 +102,29 @@ class OpenLeg:
     @property
     def alive(self) -> bool:
         """Whether the channel stands, as far as this machine knows."""
-        return self._channel.is_open
+        return self._wire.is_open
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """See `Decoder`."""
+        return self._wire.round_trip_s
 
     @property
     def context_rows(self) -> int:
         """Longest sequence that the provider holds for this session."""
-        return self._channel.ready.context_rows
+        return self._ready.context_rows
 
     @property
     def top_k(self) -> int:
         """Most logits that the provider gives a row."""
-        return self._channel.ready.top_k
+        return self._ready.top_k
 
     async def tokenize(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Token ids of texts, unchecked."""
 
         async def ask(batch: Sequence[bytes]) -> Tokens:
             request, frame = self._leg.tokenize(batch)
-            await self._send(frame)
+            await self._wire.send(frame)
             message = await self._answer(request, Tokens)
             if not isinstance(message, Tokens):
                 raise LegFailed(f"{len(batch)} texts were to be tokenised, the answer does not fit")
@@ -141,8 +140,8 @@ class OpenLeg:
         """
 
         async def part_from(offset: int) -> VocabularyPart:
-            await self._send(self._leg.get_vocabulary(offset))
-            part = await self._next(ANSWER_TIMEOUT_S, VocabularyPart)
+            await self._wire.send(self._leg.get_vocabulary(offset))
+            part = await self._wire.next(ANSWER_TIMEOUT_S, VocabularyPart)
             if not isinstance(part, VocabularyPart):
                 raise LegFailed("the vocabulary does not come as asked")
             return part
@@ -167,11 +166,15 @@ class OpenLeg:
 
         Args:
             position: the token's, where rows that were drafted in vain stand behind it.
+
+        Raises:
+            LegSlow: nothing was asked for; another provider may be faster from here on.
         """
         if position is not None:
             del self.held[position:]
+        self._require_pace()
         try:
-            output = await self._decode_slice(len(self.held), [token], ROW_KEPT, top_k, last=True)
+            output = await self._timed_row(token, top_k)
         except RowsLost as lost:
             ids = [*self.held, token]
             self._note_loss(lost)
@@ -183,17 +186,24 @@ class OpenLeg:
 
     async def answers(self, timeout_s: float) -> bool:
         """Whether a sign of life comes when it is asked for, while nothing else is."""
-        try:
-            await self._send(self._leg.ping(_BEAT_NONCE))
-            await self._next(timeout_s, Pong)
-        except LegFailed:
-            return False
-        return True
+        return await self._wire.answers(timeout_s)
 
     async def ping(self) -> None:
         """Ask for a sign of life; when it comes, between other answers, `round_trip_s` is known."""
-        self._pinged_s = time.perf_counter()
-        await self._send(self._leg.ping(_NONCE))
+        await self._wire.ping()
+
+    def _require_pace(self) -> None:
+        is_due = self._pace.is_due(len(self.held)) and not self.may_be_slow
+        if is_due and self._pace.slow_stages(self.round_trip_s or 0.0):
+            raise LegSlow("the provider has become slow")
+
+    async def _timed_row(self, token: int, top_k: int) -> RowLogits | None:
+        """One row on its own; one that the provider still works on something else before says nothing of its pace."""
+        began_s, is_alone = time.perf_counter(), not self.is_cancelling
+        output = await self._decode_slice(len(self.held), [token], ROW_KEPT, top_k, last=True)
+        if is_alone:
+            self._pace.note(0, time.perf_counter() - began_s)
+        return output
 
     async def send_window(self, position: int, ids: Sequence[int], top_k: int) -> int:
         """Ask for a kept row and drafted ones behind it, without waiting; returns the request's number.
@@ -205,7 +215,7 @@ class OpenLeg:
         self._answer_rows = max(len(ids), self._answer_rows)
         del self.held[position:]
         self.held += ids
-        await self._send(frame)
+        await self._wire.send(frame)
         return request
 
     async def row_of(self, request: int) -> RowLogits:
@@ -219,14 +229,14 @@ class OpenLeg:
         """Stop windows that nobody wants any more; the last first, so that none begins in the place of another."""
         self._cancelled.update(requests)
         for request in sorted(requests, reverse=True):
-            await self._send(self._leg.cancel(request))
+            await self._wire.send(self._leg.cancel(request))
 
     def pass_over(self, requests: Iterable[int]) -> None:
         """Whatever else comes for these requests is of no interest."""
         for request in requests:
             if self._refusals.pop(request, None) is None:
                 self._passed_over.add(request)
-        self._backlog = [message for message in self._backlog if not self._is_passed_over(message)]
+        self._wire.drop(self._is_passed_over)
 
     @property
     def is_cancelling(self) -> bool:
@@ -276,30 +286,25 @@ class OpenLeg:
         frame = self._leg.seal_turn()
         if frame is None:
             return
-        await self._send(frame)
+        await self._wire.send(frame)
         await self._acknowledged()
 
     async def end_session(self) -> None:
         """Have the session's final voucher acknowledged."""
-        await self._send(self._leg.end_session())
+        await self._wire.send(self._leg.end_session())
         await self._acknowledged()
 
     async def _acknowledged(self) -> None:
         """Wait for the ack of the newest voucher; those of windows that were given up may come before it."""
         while True:
-            message = await self._next(ANSWER_TIMEOUT_S, Acknowledge)
+            message = await self._wire.next(ANSWER_TIMEOUT_S, Acknowledge)
             if isinstance(message, Acknowledge) and message.ack.ack.n == self._leg.newest_voucher_n:
                 return
 
     async def close(self, reason: str) -> None:
         """Say goodbye and hang up."""
         self._leg.forget_unanswered()
-        try:
-            await self._channel.send(self._leg.goodbye(reason))
-        except (ChannelRefused, NetworkUnreachable, TimedOut):
-            return  # it hung up first
-        finally:
-            await self._channel.close()
+        await self._wire.close(reason)
 
     async def _decode_slice(
         self, first: int, ids: list[int], kind: int, top_k: int, *, last: bool
@@ -307,7 +312,7 @@ class OpenLeg:
         request, frame = self._leg.decode(
             first, ids, kind=kind, top_k=top_k, outputs=OUTPUTS_LAST if last else OUTPUTS_NONE
         )
-        await self._send(frame)
+        await self._wire.send(frame)
         found: RowLogits | None = None
         while True:
             message = await self._about(request)
@@ -324,7 +329,7 @@ class OpenLeg:
         while True:
             if request in self._refusals:
                 self._refused(self._refusals.pop(request))
-            message = await self._next(patience_s(self._answer_rows), Output, Done, Refused)
+            message = await self._wire.next(patience_s(self._answer_rows), Output, Done, Refused)
             if self._is_passed_over(message):
                 continue
             if isinstance(message, Refused):
@@ -336,7 +341,7 @@ class OpenLeg:
                 raise LegFailed(f"an answer to another request than {request} came")
 
     async def _answer(self, request: int, kind: type[Record]) -> Record:
-        message = await self._next(ANSWER_TIMEOUT_S, kind, Refused)
+        message = await self._wire.next(ANSWER_TIMEOUT_S, kind, Refused)
         if isinstance(message, Refused):
             self._refused(message)
         if getattr(message, "request", request) != request:
@@ -351,46 +356,3 @@ class OpenLeg:
             f"the provider refused: {message.message or message.reason}",
             hint="it is full or stopping; another one goes on" if busy else "",
         )
-
-    async def _send(self, frame: bytes) -> None:
-        self._store()
-        try:
-            await self._channel.send(frame)
-        except (NetworkUnreachable, TimedOut) as error:
-            raise LegFailed(f"the provider cannot be reached: {error}") from error
-
-    async def _next(self, timeout_s: float, *kinds: type[Record]) -> Record:
-        """The next message of one of the kinds; others are dealt with on the way, and win no time.
-
-        Raises:
-            LegFailed: none came in time, or no sign of life did.
-        """
-        deadline_s = time.perf_counter() + timeout_s
-        while True:
-            while self._backlog:
-                message = self._backlog.pop(0)
-                if isinstance(message, Goodbye):
-                    raise LegFailed(f"the provider said goodbye: {message.message}")
-                if isinstance(message, Pong) and message.nonce == _NONCE and self._pinged_s is not None:
-                    self.round_trip_s = time.perf_counter() - self._pinged_s
-                if isinstance(message, kinds):
-                    return message
-            left_s = deadline_s - time.perf_counter()
-            if left_s <= 0:
-                raise LegFailed(f"the provider did not answer within {timeout_s:g} s")
-            try:
-                self._backlog += await self._channel.receive(max(1, round(min(BEAT_S, left_s) * 1000)))
-                self._silent_since_s = None
-            except ChannelTimedOut:
-                await self._beat()
-            except (ChannelRefused, MalformedBytes, NetworkUnreachable, TimedOut) as error:
-                raise LegFailed(f"the provider's channel failed: {error}") from error
-
-    async def _beat(self) -> None:
-        """Nothing was heard for a while: does the provider live?"""
-        now_s = time.perf_counter()
-        if self._silent_since_s is None:
-            self._silent_since_s = now_s
-            await self._send(self._leg.ping(_BEAT_NONCE))
-        elif now_s - self._silent_since_s > SILENT_S:
-            raise LegFailed(f"the provider gave no sign of life for {now_s - self._silent_since_s:.1f} s")

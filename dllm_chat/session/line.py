@@ -37,7 +37,7 @@ from dllm_protocol.messages import (
     Tokens,
     VocabularyPart,
 )
-from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS, WINDOW_PROMPT_ROWS, Ledger
+from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
 from dllm_protocol.session.rows import charged
 from dllm_protocol.session.transcript import RowLabel
 from dllm_protocol.vocabulary import Vocabulary
@@ -180,8 +180,7 @@ class Line:
         if position is not None:
             del self.held[position:]
         self._slice_rows = 1
-        if len(self.held) % WINDOW_KEPT_ROWS == 0:
-            self._ear.require_pace(self._tolerated)
+        self._ear.require_pace(len(self.held), self._tolerated)
         try:
             first, quiet = len(self.held), len(self.held) % TIMED_ROWS != 0
             if not quiet:

@@ -94,12 +94,15 @@ class LineEar:
         self._timed, self._asked_s = request, self._clock_s()
         self._told_s.clear()
 
-    def require_pace(self, tolerated: Collection[bytes]) -> None:
+    def require_pace(self, rows: int, tolerated: Collection[bytes]) -> None:
         """Between two windows: is there a stage that holds the others up? Raises StageSlow.
 
         Args:
+            rows: held before the next one.
             tolerated: providers that may.
         """
+        if not self._pace.is_due(rows):
+            return
         trips_s = [*self._ping_trips_s.values(), *(leg.link_round_trip_s for leg in self._legs)]
         for index in self._pace.slow_stages(max(trips_s)):
             leg = self._legs[index]

@@ -15,16 +15,16 @@ from dllm_chat.session.decoder import Decoder
 from dllm_chat.session.dialing import dial, dial_stage
 from dllm_chat.session.events import StageLinkShown
 from dllm_chat.session.front_desk import LegFailed
-from dllm_chat.session.leg import OpenLeg
+from dllm_chat.session.leg import LegSlow, OpenLeg
 from dllm_chat.session.line import Line
 from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.session_book import SessionBook
 from dllm_chat.session.spares import UNREACHED, Spares
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_chat.session.standby_questions import question_standbys
 from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.assignment import leg_entries
 from dllm_protocol.errors import DllmError
-from dllm_protocol.messages import FORM_BF16, FORM_F32
 from dllm_protocol.offer_book import BookEntry
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import DepositUsedUp, Ledger
@@ -32,8 +32,6 @@ from dllm_protocol.session.transcript import RowLabel
 
 if TYPE_CHECKING:
     from dllm_chat.session.conversation import Chain
-
-FORM_NAMES = {FORM_F32: "f32", FORM_BF16: "bf16"}
 
 
 class Lineup:
@@ -57,8 +55,7 @@ class Lineup:
             on_served: told of each provider that a leg was opened to.
             on_replaced: told who failed, who goes on in its place, and why; whenever in an answer that is.
         """
-        self.saved = saved
-        self.ledger: Ledger = chain.sessions.ledger(saved)
+        self.book = SessionBook(chain.sessions, saved)
         self.failed_now: set[bytes] = set()
         self.decoder: Decoder | None = None
         self._chain = chain
@@ -74,22 +71,15 @@ class Lineup:
         self._needed_rows = 0
         """Rows of the answer under way, which whoever takes over must hold."""
 
-    # -- money on disk
+    @property
+    def saved(self) -> SavedSession:
+        """The session as it is saved."""
+        return self.book.saved
 
-    def store_promises(self) -> None:
-        """Write the session where a voucher or an ack is new; called before anything is sent on its strength.
-
-        Rows used since then are not written one by one: after a crash the provider's own count of them is taken over.
-        """
-        old, new = self.saved.ledger, self.ledger.state
-        if old.last_voucher is not new.last_voucher or old.acks is not new.acks:
-            self.store()
-
-    def store(self) -> None:
-        """Write the session where it changed."""
-        if self.saved.ledger is not self.ledger.state:
-            self.saved = replace(self.saved, ledger=self.ledger.state)
-            self._chain.sessions.store.save(self.saved)
+    @property
+    def ledger(self) -> Ledger:
+        """Its promises."""
+        return self.book.ledger
 
     # -- opening
 
@@ -105,10 +95,7 @@ class Lineup:
     def links(self) -> tuple[StageLinkShown, ...]:
         """How hidden states go from each stage to the next."""
         legs = self.decoder.legs if isinstance(self.decoder, Line) else []
-        return tuple(
-            StageLinkShown(FORM_NAMES.get(leg.form, "?"), round(1e6 * leg.link_round_trip_s))
-            for leg in legs[:-1]
-        )
+        return tuple(leg.link_shown for leg in legs[:-1])
 
     async def open(self) -> Decoder:
         """Legs to the first provider of each stage that answers: its own, then its standby.
@@ -193,7 +180,7 @@ class Lineup:
         return share_of(leg_entries(self.saved.route)[provider][0], self._chain.prefix).address
 
     async def _dial_whole(self, provider: bytes) -> OpenLeg:
-        store, known = self.store_promises, self._log.ids
+        store, known = self.book.store_promises, self._log.ids
         return await dial(self._chain, self.saved, self.ledger, provider, store=store, known=known)
 
     async def _dial_watched(self, provider: bytes) -> StageLeg:
@@ -281,19 +268,40 @@ class Lineup:
         self._needed_rows = rows
         decoder = self.decoder
         if not isinstance(decoder, Line):
-            failed = decoder.provider if isinstance(decoder, OpenLeg) else b""
-            if decoder is not None:
-                await decoder.close("going on elsewhere")
-            if failed:
-                self._fail(failed)
-            leg = self.decoder = await self._open_one(failure)
-            self._on_replaced(failed, leg.provider, failure.message)
+            leg = self.decoder = await self._successor_of_one(decoder, failure)
             return leg
+        return await self._mended_until_it_stands(decoder, failure)
+
+    async def _mended_until_it_stands(self, line: Line, failure: LegFailed) -> Line:
         while True:
             try:
-                return await self._mended(decoder, failure)
+                return await self._mended(line, failure)
             except StageFailed as another:
                 failure = another
+
+    async def _successor_of_one(self, leg: Decoder | None, failure: LegFailed) -> OpenLeg:
+        """Another leg for the only stage; the same one where it is slow, and nobody is left.
+
+        Raises:
+            The failure that leaves nobody.
+        """
+        failed = leg.provider if isinstance(leg, OpenLeg) else b""
+        if isinstance(leg, OpenLeg) and isinstance(failure, LegSlow):
+            self.failed_now.add(failed)  # for this answer; it is held against nobody
+            try:
+                successor = await self._open_one(failure)
+            except UNREACHED:
+                leg.may_be_slow = True
+                return leg
+            await leg.close("going on with another provider")
+        else:
+            if leg is not None:
+                await leg.close("going on elsewhere")
+            if failed:
+                self._fail(failed)
+            successor = await self._open_one(failure)
+        self._on_replaced(failed, successor.provider, failure.message)
+        return successor
 
     async def _mended(self, line: Line, failure: LegFailed) -> Line:
         """A line in which whoever is to blame is replaced by its standby."""
@@ -346,7 +354,7 @@ class Lineup:
         line = Line(
             legs,
             self.ledger,
-            self.store_promises,
+            self.book.store_promises,
             label,
             held,
             self._generation,
@@ -359,23 +367,21 @@ class Lineup:
         except StageFailed as failure:
             if forms:
                 raise  # whoever mends a line tries again
-            return await self._first_line(line, failure)
+            return await self._mended_until_it_stands(line, failure)
         return line
 
-    async def _first_line(self, line: Line, failure: StageFailed) -> Line:
-        decoder = await self.replace(failure)
-        if not isinstance(decoder, Line):
-            raise failure
-        return decoder
+    async def reopen(self, saved: SavedSession) -> Decoder:
+        """The same providers over new channels, on which they read the session's deposit anew.
 
-    async def reopen(self) -> Decoder:
-        """The same providers over new channels, on which they read the session's deposit anew."""
+        Args:
+            saved: the session with its new deposit.
+        """
         if self.decoder is not None:
             self._log.ids = list(self.decoder.held)
             await self.decoder.close("topping up")
             self.decoder = None
         await self._close_spares("topping up")  # they know the old deposit only
-        self.ledger.deposit_udllm = self.saved.deposit_udllm
+        self.book.topped_up(saved)
         return await self.open()
 
     async def _close_spares(self, reason: str) -> None:
@@ -384,15 +390,11 @@ class Lineup:
     def _fail(self, provider: bytes) -> None:
         """The provider is not used again in this session, and is owed no more than it acknowledged."""
         self.failed_now.add(provider)
-        self.ledger.abandon(provider)
-        self.saved = replace(
-            self.saved, failed=tuple(sorted({*self.saved.failed, provider})), ledger=self.ledger.state
-        )
-        self._chain.sessions.store.save(self.saved)
+        self.book.abandon(provider)
 
     async def close(self, reason: str) -> None:
         """Hang up everywhere."""
         await self._close_spares(reason)
         if self.decoder is not None:
             await self.decoder.close(reason)
-        self.store()
+        self.book.store()

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
+
 SLOW_FACTOR: Final = 4.0
 SLOW_S: Final = 0.25
 """A stage that takes less for a row is never slow."""
@@ -29,6 +31,7 @@ class Pace:
         self._layers = tuple(layers)
         self._recent: list[deque[float]] = [deque(maxlen=MEMORY_ROWS) for _ in layers]
         self._best: list[float | None] = [None for _ in layers]
+        self._window = 0
 
     def note(self, stage: int, seconds: float) -> None:
         """A stage had a row for so long."""
@@ -55,6 +58,12 @@ class Pace:
             late_s = max(0.0, own_s - all_told_s)
             self.note(stage, handed_on_s - taken_s + late_s)
             taken_s, all_told_s = handed_on_s, max(all_told_s, own_s)
+
+    def is_due(self, rows: int) -> bool:
+        """Whether rows have come to another window than when this was asked before: time to judge."""
+        window, before = rows // WINDOW_KEPT_ROWS, self._window
+        self._window = window
+        return window != before
 
     def slow_stages(self, round_trip_s: float = 0.0) -> list[int]:
         """Those that hold the others up, the slowest first.

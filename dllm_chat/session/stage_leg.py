@@ -6,16 +6,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from dllm_chat.session.events import StageLinkShown
 from dllm_chat.session.front_desk import LegFailed
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import ChannelRefused, DllmError, MalformedBytes, NetworkUnreachable, TimedOut
-from dllm_protocol.messages import Done, Ready, Refused
+from dllm_protocol.messages import FORM_BF16, FORM_F32, Done, Ready, Refused
 from dllm_protocol.session.client import ClientLeg
 from light_node.channel.client import Channel
 
 IDLE_MS = 24 * 3600 * 1000
 """A leg that is not asked anything may be silent; heartbeats say whether it lives."""
+
+
+FORM_NAMES: Final = {FORM_F32: "f32", FORM_BF16: "bf16"}
 
 
 class StageFailed(LegFailed):
@@ -95,6 +100,11 @@ class StageLeg:
     def alive(self) -> bool:
         """Whether the channel stands, as far as this machine knows."""
         return self.failure is None
+
+    @property
+    def link_shown(self) -> StageLinkShown:
+        """How hidden states go to the next stage."""
+        return StageLinkShown(FORM_NAMES.get(self.form, "?"), round(1e6 * self.link_round_trip_s))
 
     @property
     def unanswered(self) -> list[int]:

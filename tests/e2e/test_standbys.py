@@ -135,7 +135,7 @@ async def test_a_standby_that_was_ready_before_a_top_up_takes_over_with_the_new_
     found = await asking.answer(PROMPT, 3)
     await asyncio.gather(*lineup._spares._opening.values())
     stages.chain.sessions[session] = (record, route)
-    decoder = await lineup.reopen()
+    decoder = await lineup.reopen(lineup.saved)
     await serving[1].die()
     ids, row = [*PROMPT, *found], None
     while row is None:

@@ -11,6 +11,7 @@ from dllm_chat.session.line_ear import LineEar
 from dllm_chat.session.pace import MEMORY_ROWS, Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
 from dllm_protocol.messages import REFUSED_ENGINE, Done, Refused
+from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
 
 
 def leg_of(number: int) -> StageLeg:
@@ -89,13 +90,15 @@ def test_a_stage_is_slow_whose_row_is_long_on_its_way_and_not_one_whose_neighbou
     ear = LineEar(legs, 1, Pace([1, 1, 1]), lambda: now_s)
     for request in range(1, MEMORY_ROWS + 1):
         ear.time_row(request)
-        ear.require_pace(())
+        ear.require_pace(request * WINDOW_KEPT_ROWS, ())
         for leg, later_s in ((first, 0.01), (last, 0.5), (middle, 0.3)):
             now_s += later_s
             ear._take(leg, Done(request))
-    ear.require_pace({middle.provider})
+    rows = (MEMORY_ROWS + 1) * WINDOW_KEPT_ROWS
+    ear.require_pace(rows, {middle.provider})
+    ear.require_pace(rows + WINDOW_KEPT_ROWS - 1, ())
     with pytest.raises(StageSlow, match="stage 2 has become slow") as slow:
-        ear.require_pace(())
+        ear.require_pace(rows + WINDOW_KEPT_ROWS, ())
     assert slow.value.provider == middle.provider
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dllm_chat.session import leg, patience
+from dllm_chat.session import leg_wire, patience
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.session.leg import OpenLeg
 from dllm_protocol.encoding import Record
@@ -53,8 +53,8 @@ class SlowChannel(MemoryChannel):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(leg, "BEAT_S", 0.05)
-    monkeypatch.setattr(leg, "SILENT_S", 0.15)
+    monkeypatch.setattr(leg_wire, "BEAT_S", 0.05)
+    monkeypatch.setattr(leg_wire, "SILENT_S", 0.15)
     monkeypatch.setattr(patience, "ANSWER_TIMEOUT_S", 0.5)
     yield
 
@@ -62,7 +62,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def slow() -> tuple[OpenLeg, SlowChannel]:
     """A leg over a slow channel."""
     opened = connect(Provider(1), make_ledger())
-    channel = opened._channel
+    channel = opened._wire._channel
     channel.__class__ = SlowChannel
     assert isinstance(channel, SlowChannel)
     return opened, channel

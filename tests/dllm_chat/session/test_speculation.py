@@ -47,7 +47,7 @@ class Guessing(Client):
             return sum(0.055 * provider.decodes + 0.0005 * provider.rows for provider in everybody)
 
         leg = connect(self.providers[0], self.ledger, known or [])
-        leg.round_trip_s = 0.05 if self.flies else 0.0
+        leg._wire.round_trip_s = 0.05 if self.flies else 0.0
         self.turn = Turn(
             leg=leg,
             next_leg=self.next_leg,
