@@ -48,8 +48,13 @@ async def race(
     round_trip_s: float = 0.0,
     context_rows: int = CONTEXT_ROWS,
     sequences: int = STREAMS,
+    same_threads: bool = True,
 ) -> AsyncIterator[Race]:
-    """Three stages' workers and the peer, each a process of its own with the same threads."""
+    """Three stages' workers and the peer, each a process of its own.
+
+    Args:
+        same_threads: workers compute with the peer's threads; else with those that they choose.
+    """
     threads = default_threads()
     peer = await asyncio.to_thread(
         lambda: LlamaPeer(model.path, threads=threads, context_rows=context_rows, sequences=sequences)
@@ -59,7 +64,7 @@ async def race(
             async with route_over(
                 model,
                 Path(folder),
-                threads=threads,
+                threads=threads if same_threads else None,
                 context_rows=context_rows,
                 sequences=sequences,
                 round_trip_s=round_trip_s,

@@ -72,7 +72,7 @@ async def _measure(model: ChunkModel) -> tuple[_Found, _Found]:
     found, with_long = _Found(), _Found()
     for victim in range(len(STRAIGHT)):
         for into, rows in ((found, _PROMPT_ROWS), (with_long, _LONG_PROMPT_ROWS)):
-            async with race(model, sequences=4) as both:
+            async with race(model, sequences=4, same_threads=False) as both:
                 await _kill(both, victim, rows, into)
     return found, with_long
 

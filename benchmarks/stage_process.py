@@ -78,7 +78,7 @@ def main() -> None:
     for name in ("--chunk", "--manifest", "--home"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--number", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--threads", type=int, help="else chosen")
     for name in ("--context-rows", "--sequences"):
         parser.add_argument(name, type=int, help="else as memory allows")
     asyncio.run(serve(parser.parse_args()))

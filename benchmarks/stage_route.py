@@ -30,10 +30,10 @@ class StageRoute:
 
     model: ChunkModel
     folder: Path
-    threads: int
+    threads: int | None
     context_rows: int | None
     sequences: int | None
-    """Both None: as many as each worker's memory allows."""
+    """Both None: as many as each worker's memory allows; likewise threads."""
     line: FarLine | None = None
     """Where given, everything to and from a worker goes over it."""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -113,7 +113,7 @@ async def route_over(
     model: ChunkModel,
     folder: Path,
     *,
-    threads: int,
+    threads: int | None,
     context_rows: int | None,
     sequences: int | None,
     launchers: Sequence[Sequence[str]] = ((), (), ()),

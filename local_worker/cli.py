@@ -193,7 +193,7 @@ def start(
     sequences: Sequences = None,
     context: Context = None,
     gpu_layers: GpuLayers = "auto",
-    threads: Annotated[int | None, typer.Option(help="For decoding; else chosen.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="That compute; else chosen.", min=1)] = None,
     backend: Backend = "llama.cpp",
     url: Url = None,
     api_key_file: KeyFile = None,

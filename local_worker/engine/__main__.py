@@ -19,7 +19,7 @@ from local_worker.engine.fitting import ALL_THAT_FIT, Fitting, Wish, fit
 from local_worker.engine.frames import Failure, FrameRefused
 from local_worker.engine.llama import LlamaModel, LlamaVocabulary, library_folder
 from local_worker.engine.messages import failure_frame, vocabulary_frame
-from local_worker.engine.scheduler import SLICE_ROWS
+from local_worker.engine.scheduler import CPU_SLICE_ROWS, SLICE_ROWS
 from local_worker.engine.server import Server
 from local_worker.engine.words_only import WordsOnly
 from local_worker.memory import free_memory
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu-layers", type=int, default=ALL_THAT_FIT)
     parser.add_argument("--memory-share", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slice-threads", type=int, help="for batches of more than a few rows; else as many")
     parser.add_argument("--vocabulary-only", action="store_true")
     parser.add_argument("--words-only", action="store_true")
     parser.add_argument("--as-stored", action="store_true", help="weights stay in the mapped file alone")
@@ -99,7 +100,8 @@ def _loaded(chosen: argparse.Namespace, fitting: Fitting) -> LlamaModel:
         context_rows=fitting.places.context_rows,
         sequences=fitting.places.sequences,
         threads=chosen.threads,
-        batch_rows=max(SLICE_ROWS, fitting.places.sequences),
+        slice_threads=chosen.slice_threads,
+        batch_rows=max(SLICE_ROWS if fitting.gpu_layers else CPU_SLICE_ROWS, fitting.places.sequences),
         gpu_layers=fitting.gpu_layers,
         device=fitting.device,
         as_stored=chosen.as_stored,

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from local_worker.engine.role import Role
 from local_worker.engine.rows import Rows
+from local_worker.engine.scheduler import SHORT_ROWS
 
+MAX_OUTPUT_BYTES: Final = 1 << 26
+"""What llama.cpp may move as logits in one batch of a chunk that gives none: it does so for every row, unasked."""
+_MAX_HIDDEN_BYTES: Final = 1 << 24
+"""Hidden states of one batch: they cross the pipe in one frame."""
 _INT32 = ctypes.POINTER(ctypes.c_int32)
+
+
+def most_rows(role: Role, wished: int, sequences: int, n_embd: int, vocab_size: int) -> int:
+    """Most rows of a batch: a chunk's are bounded by what its rows weigh."""
+    if role.is_whole:
+        return wished
+    rows = min(wished, _MAX_HIDDEN_BYTES // (4 * max(1, n_embd)))
+    if role.gives_hidden:
+        rows = min(rows, MAX_OUTPUT_BYTES // (4 * max(1, vocab_size)))
+    return max(rows, sequences, SHORT_ROWS)
 
 
 class BatchRows:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from dllm_protocol.errors import DllmError
+from local_worker.cores import usable_cores
 from local_worker.engine import errors
 from local_worker.engine.frames import Failure, FrameReader, FrameRefused, Kind, frame
 from local_worker.engine.hidden import read_hidden
@@ -105,7 +106,7 @@ class Engine(asyncio.Protocol):
         Args:
             context_rows: rows that each sequence can hold, None: as memory allows; llama.cpp rounds up to 256.
             sequences: how many may be open at once, None: as memory allows; each has KV memory of its own.
-            threads: for decoding; None chooses.
+            threads: that compute; None: some of the cores for tokens, as many as help for prompts.
             log_path: where llama.cpp's own words go (appended, 0600, bounded).
             gpu_layers: layers on graphics cards, where llama.cpp was built for them; None: all that fit.
             memory_share: among how many engines that start together free memory is divided.
@@ -123,6 +124,7 @@ class Engine(asyncio.Protocol):
                     "context-rows": context_rows,
                     "sequences": sequences,
                     "threads": threads or default_threads(),
+                    "slice-threads": threads or usable_cores(),
                     "gpu-layers": gpu_layers,
                     "memory-share": memory_share,
                 },

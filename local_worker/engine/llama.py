@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,13 +18,13 @@ import llama_cpp
 import numpy as np
 
 from dllm_protocol.model_package.architectures import ARCHITECTURES
-from local_worker.engine.batch import BatchRows
+from local_worker.engine.batch import BatchRows, most_rows
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.messages import EngineInfo, EngineVocabulary, Hidden, Ids, Logits
-from local_worker.engine.role import MAX_OUTPUT_BYTES, OVERWRITTEN_ENTRIES, even_groups, role_of
+from local_worker.engine.role import OVERWRITTEN_ENTRIES, even_groups, role_of
 from local_worker.engine.rows import BatchFailed, Rows, cut
-from local_worker.engine.scheduler import SHORT_ROWS
 from local_worker.engine.tap import Tap
+from local_worker.engine.thread_choice import ThreadChoice
 
 SERVED = frozenset({*ARCHITECTURES, "olmo2", "smollm3"})
 """Architectures that are served, cut or whole; everything else is refused by its name."""
@@ -31,8 +32,7 @@ SERVED = frozenset({*ARCHITECTURES, "olmo2", "smollm3"})
 _TOKENIZERS = {1: "spm", 2: "bpe", 3: "wpm", 4: "ugm", 5: "rwkv", 6: "plamo2"}
 _ERROR_LEVEL = 4
 _NO_KV_SLOT = 1
-_MAX_HIDDEN_BYTES = 1 << 24
-"""Hidden states of one batch: they cross the pipe in one frame."""
+_MUTE = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 _INT32 = ctypes.POINTER(ctypes.c_int32)
 
 
@@ -154,6 +154,10 @@ class LlamaVocabulary:
 class LlamaModel:
     """A loaded model, or chunk of one, with ``sequences`` separate contexts of ``context_rows`` rows each.
 
+    Args:
+        threads: that compute a batch.
+        slice_threads: that may compute one of more than a few rows, None: as many.
+
     Raises:
         ModelRefused: not a GGUF, damaged, an architecture outside `SERVED`, or too large for memory.
     """
@@ -166,6 +170,7 @@ class LlamaModel:
         sequences: int,
         threads: int,
         batch_rows: int,
+        slice_threads: int | None = None,
         gpu_layers: int = 0,
         device: str = "",
         as_stored: bool = False,
@@ -184,10 +189,11 @@ class LlamaModel:
         self.vocab_size = self._words.size
         self._logits_row = ctypes.c_float * self.vocab_size
         self.n_embd: int = llama_cpp.llama_model_n_embd(self._model)
-        self.batch_rows = self._batch_rows(batch_rows, sequences)
+        self.batch_rows = most_rows(self.role, batch_rows, sequences, self.n_embd, self.vocab_size)
         self.context_rows = context_rows
         self.sequences = sequences
-        self.threads = threads
+        self.threads = self._threads_now = threads
+        self._thread_choice = ThreadChoice(threads, slice_threads or threads)
         self._tap = self._make_tap()
         self._context = self._open_context()
         memory = llama_cpp.llama_get_memory(self._context)
@@ -208,15 +214,6 @@ class LlamaModel:
             known = ", ".join(sorted(SERVED))
             raise ModelRefused(f"architecture {name!r} is not served", hint=f"served are: {known}")
         return name
-
-    def _batch_rows(self, wished: int, sequences: int) -> int:
-        """Most rows of a batch: a chunk's are bounded by what its rows weigh."""
-        if self.role.is_whole:
-            return wished
-        rows = min(wished, _MAX_HIDDEN_BYTES // (4 * max(1, self.n_embd)))
-        if self.role.gives_hidden:
-            rows = min(rows, MAX_OUTPUT_BYTES // (4 * max(1, self.vocab_size)))
-        return max(rows, sequences, SHORT_ROWS)
 
     def _make_tap(self) -> Tap | None:
         role = self.role
@@ -298,10 +295,22 @@ class LlamaModel:
 
     def _run(self, parts: Sequence[Rows]) -> None:
         rows = self._batch.n_tokens = self._rows.fill(parts, wants_all=self.role.gives_hidden)
+        threads = self._thread_choice.of(rows)
+        if threads != self._threads_now:
+            self._use(threads)
+        began_s = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch)
+        self._thread_choice.took(threads, rows, time.perf_counter() - began_s)
         if code != 0:
             what = "found no room in the context" if code == _NO_KV_SLOT else f"failed with code {code}"
             raise BatchFailed(f"llama_decode of {rows} rows {what}")
+
+    def _use(self, threads: int) -> None:
+        """From now on; llama.cpp would say so in its log, twice for every prompt."""
+        llama_cpp.llama_log_set(_MUTE, ctypes.c_void_p(0))
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)
+        self._library.let_go()
+        self._threads_now = threads
 
     def _logits(self, parts: Sequence[Rows]) -> list[Logits]:
         """Views on llama.cpp's output buffer, whose rows stand in batch order."""

@@ -13,8 +13,6 @@ from local_worker.engine.rows import Rows
 OVERWRITTEN_ENTRIES: Final = {"gemma2": b"inp_scaled"}
 """Architectures whose graph changes hidden states that enter, and the node to put them back at: gemma2 multiplies
 everything that enters by the root of its width, which dividing beforehand would not undo to the bit."""
-MAX_OUTPUT_BYTES: Final = 1 << 26
-"""What llama.cpp may move as logits in one batch of a chunk that gives none: it does so for every row, unasked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ from local_worker.engine.top_k import TopK
 SHORT_ROWS = 16
 """A job with no more rows than this goes with the decode rows: a token, or a window of drafted ones."""
 SLICE_ROWS = 256
+CPU_SLICE_ROWS = 128
+"""As many keep a processor as busy as more do, and the next stage begins sooner; graphics cards want more."""
 SHARED_SLICE_ROWS = 64
 """Rows of a slice while others decode: their next token waits for at most one such slice."""
 MAX_OUTPUT_ROWS = 64

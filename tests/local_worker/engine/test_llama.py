@@ -9,7 +9,7 @@ import pytest
 
 from dllm_protocol.gguf.head import Value, encode_head, text, u32
 from dllm_protocol.gguf.reading import read_head
-from local_worker.engine import llama
+from local_worker.engine import batch, llama
 from local_worker.engine.errors import ModelRefused
 from local_worker.engine.frames import FrameReader, Kind
 from local_worker.engine.hidden import read_hidden
@@ -74,12 +74,12 @@ def test_a_first_chunk_takes_fewer_rows_at_once_where_its_vocabulary_is_large(
     with workshop(model, tmp_path) as shop:
         (wide, _) = shop.chain((0, 2, 4))
         assert wide.batch_rows == 256
-        monkeypatch.setattr(llama, "MAX_OUTPUT_BYTES", 4 * 512 * 20)
+        monkeypatch.setattr(batch, "MAX_OUTPUT_BYTES", 4 * 512 * 20)
         narrow = load(tmp_path / "0-2.gguf")
         assert narrow.batch_rows == 20
         assert load(tmp_path / "2-4.gguf").batch_rows == 256
         assert _through_scheduler(narrow, ids).tobytes() == _in_slices(wide, ids, 20).tobytes()
-        monkeypatch.setattr(llama, "MAX_OUTPUT_BYTES", 1)
+        monkeypatch.setattr(batch, "MAX_OUTPUT_BYTES", 1)
         narrowest = load(tmp_path / "0-2.gguf")
         assert narrowest.batch_rows == SHORT_ROWS
         assert _through_scheduler(narrowest, ids).tobytes() == _in_slices(wide, ids, SHORT_ROWS).tobytes()
@@ -107,6 +107,33 @@ def _through_scheduler(loaded: llama.LlamaModel, ids: np.ndarray) -> Hidden:
             assert answer.held_rows == position and answer.last == (position == len(ids))
             found.append(answer.rows)
     return np.concatenate(found)
+
+
+def test_slices_are_computed_by_more_threads_to_the_same_bits_and_the_log_hears_nothing_of_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ids = (np.arange(100, dtype=np.int32) * 7 + 5) % 500
+    used: list[int] = []
+    real = llama.llama_cpp.llama_set_n_threads
+
+    def noted(context: llama.llama_cpp.llama_context_p, threads: int, for_batches: int) -> None:
+        assert threads == for_batches
+        used.append(threads)
+        real(context, threads, for_batches)
+
+    few = load(model)
+    many = llama.LlamaModel(
+        model, context_rows=CONTEXT_ROWS, sequences=3, threads=1, slice_threads=3, batch_rows=256
+    )
+    capfd.readouterr()
+    monkeypatch.setattr(llama.llama_cpp, "llama_set_n_threads", noted)
+    for first, rows in ((0, 64), (64, 1), (65, 1), (66, 30), (96, 4)):
+        parts = [Rows(0, first, ids[first : first + rows], rows)]
+        assert few.decode(parts)[0].tobytes() == many.decode(parts)[0].tobytes()
+    assert used == [3, 1, 3, 1]
+    assert capfd.readouterr().err == ""
+    few.close()
+    many.close()
 
 
 def test_a_full_context_is_told_and_the_next_rows_are_right(model: Path, tmp_path: Path) -> None:
