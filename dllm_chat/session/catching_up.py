@@ -11,6 +11,7 @@ from dllm_chat.session.leg import RowsLost
 from dllm_chat.session.line_ear import LineEar
 from dllm_chat.session.patience import patience_s
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.together import Together
 from dllm_protocol.messages import OUTPUTS_HELD, ROW_REPLAYED
 from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS, Ledger
 from dllm_protocol.session.rows import charged
@@ -31,15 +32,17 @@ class CatchingUp:
         store: Callable[[], None],
         label: RowLabel,
         held: Sequence[int],
+        together: Together,
         next_request: Callable[[], int],
     ) -> None:
-        """``held``: token ids of the rows."""
+        """``held``: token ids of the rows; ``together``: which of them were asked for together."""
         self._legs = legs
         self._ear = ear
         self._ledger = ledger
         self._store = store
         self._label = label
         self._held = list(held)
+        self._together = together
         self._next_request = next_request
 
     async def run(self) -> None:
@@ -69,12 +72,11 @@ class CatchingUp:
     async def _catch_up(self, leg: StageLeg, source: StageLeg | None, rows: int) -> None:
         """Have one stage decode what it lacks, from token ids or from what the stage before sends again."""
         sent: deque[int] = deque()
-        first = leg.rows
-        while first < rows or sent:
-            if first < rows and len(sent) < REPLAYS_AHEAD:
-                part = self._held[first : min(first + WINDOW_PROMPT_ROWS, rows)]
-                sent.append(await self._replay_rows(leg, source, first, part))
-                first += len(part)
+        left = deque(self._together.parts(ROW_REPLAYED, leg.rows, rows))
+        while left or sent:
+            if left and len(sent) < REPLAYS_AHEAD:
+                first, end = left.popleft()
+                sent.append(await self._replay_rows(leg, source, first, self._held[first:end]))
                 continue
             request = sent.popleft()
             await self._ear.until(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dllm_chat.session.leg import LegFailed, OpenLeg
@@ -30,7 +30,7 @@ async def dial(
     provider: bytes,
     *,
     store: Callable[[], None],
-    known: Sequence[int] = (),
+    log: TokenLog | None = None,
     secret: bytes | None = None,
     timeout_ms: int = CHANNEL_TIMEOUT_MS,
 ) -> OpenLeg:
@@ -38,14 +38,14 @@ async def dial(
 
     Args:
         store: see `OpenLeg`.
-        known: see `OpenLeg`.
+        log: see `OpenLeg`.
         secret: what the transcripts of channels start from that are to have them in common; else one of its own.
 
     Raises:
         ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes
     """
     channel = await _open(chain, saved, ledger, provider, secret, timeout_ms)
-    return OpenLeg(channel, channel.leg, store, known)
+    return OpenLeg(channel, channel.leg, store, log)
 
 
 async def dial_stage(

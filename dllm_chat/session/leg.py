@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
@@ -11,6 +12,8 @@ from dllm_chat.session.front_desk import LegFailed, VocabularyRefused, gather_to
 from dllm_chat.session.leg_wire import LegWire
 from dllm_chat.session.pace import Pace
 from dllm_chat.session.patience import ANSWER_TIMEOUT_S, patience_s
+from dllm_chat.session.together import FEW_ROWS
+from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.encoding import Record
 from dllm_protocol.messages import (
     OUTPUTS_ALL,
@@ -34,13 +37,15 @@ from dllm_protocol.messages import (
     unpack_ids,
 )
 from dllm_protocol.session.client import ClientLeg
-from dllm_protocol.session.ledger import WINDOW_PROMPT_ROWS
 from dllm_protocol.session.transcript import held_digest
 from dllm_protocol.vocabulary import Vocabulary
 from light_node.channel.client import Channel
 
 LOSSES_MAX = 3
 """A provider that loses a session's rows more often is too busy for it."""
+
+SMALL_PARTS_AHEAD = 4
+"""Parts of a few rows that are on their way at once, so that they cost no way each."""
 
 __all__ = ["LegFailed", "OpenLeg", "RowLogits", "RowsLost", "VocabularyRefused"]
 
@@ -62,11 +67,11 @@ class OpenLeg:
 
     Args:
         store: called whenever the ledger changed, before anything is sent on its strength.
-        known: token ids of this session that the provider may still hold rows of.
+        log: what is known of rows that the provider may still hold; None: nothing.
     """
 
     def __init__(
-        self, channel: Channel, leg: ClientLeg, store: Callable[[], None], known: Sequence[int] = ()
+        self, channel: Channel, leg: ClientLeg, store: Callable[[], None], log: TokenLog | None = None
     ) -> None:
         self._leg = leg
         self._ready = channel.ready
@@ -80,7 +85,9 @@ class OpenLeg:
         self._refusals: dict[int, Refused] = {}
         self._answer_rows = 1
         """Rows under way that the next answer may stand behind."""
-        self.held: list[int] = self._still_held(channel.ready, known)
+        log = log or TokenLog()
+        self._together = log.together
+        self.held: list[int] = self._still_held(channel.ready, log.ids)
         """Token ids whose rows the provider holds for us, as far as we know; drafted ones included."""
 
     @staticmethod
@@ -174,15 +181,9 @@ class OpenLeg:
             del self.held[position:]
         self._require_pace()
         try:
-            output = await self._timed_row(token, top_k)
+            return await self._timed_row(token, top_k)
         except RowsLost as lost:
-            ids = [*self.held, token]
-            self._note_loss(lost)
-            return await self.decode(ids, kind=ROW_REPLAYED, top_k=top_k)
-        if output is None:
-            raise LegFailed("a row was decoded without the logits asked for")
-        self.held.append(token)
-        return output
+            return await self.replay(list(self.held), lost, top_k)
 
     async def answers(self, timeout_s: float) -> bool:
         """Whether a sign of life comes when it is asked for, while nothing else is."""
@@ -197,13 +198,13 @@ class OpenLeg:
         if is_due and self._pace.slow_stages(self.round_trip_s or 0.0):
             raise LegSlow("the provider has become slow")
 
-    async def _timed_row(self, token: int, top_k: int) -> RowLogits | None:
+    async def _timed_row(self, token: int, top_k: int) -> RowLogits:
         """One row on its own; one that the provider still works on something else before says nothing of its pace."""
         began_s, is_alone = time.perf_counter(), not self.is_cancelling
-        output = await self._decode_slice(len(self.held), [token], ROW_KEPT, top_k, last=True)
+        row = await self._row(await self._ask(len(self.held), [token], ROW_KEPT, top_k, OUTPUTS_LAST))
         if is_alone:
             self._pace.note(0, time.perf_counter() - began_s)
-        return output
+        return row
 
     async def send_window(self, position: int, ids: Sequence[int], top_k: int) -> int:
         """Ask for a kept row and drafted ones behind it, without waiting; returns the request's number.
@@ -211,11 +212,8 @@ class OpenLeg:
         Raises:
             DepositUsedUp: nothing was asked for.
         """
-        request, frame = self._leg.decode(position, ids, kind=ROW_DRAFTED, top_k=top_k, outputs=OUTPUTS_ALL)
+        request = await self._ask(position, ids, ROW_DRAFTED, top_k, OUTPUTS_ALL)
         self._answer_rows = max(len(ids), self._answer_rows)
-        del self.held[position:]
-        self.held += ids
-        await self._wire.send(frame)
         return request
 
     async def row_of(self, request: int) -> RowLogits:
@@ -266,20 +264,24 @@ class OpenLeg:
 
     async def _decode_rest(self, ids: Sequence[int], kind: int, top_k: int) -> RowLogits:
         first = min(common_rows(self.held, ids), len(ids) - 1)
-        del self.held[first:]
         # A server behind a provider may see the whole prompt with its last slice only.
         self._answer_rows = len(ids) - first
-        while True:
-            chunk = list(ids[first : first + WINDOW_PROMPT_ROWS])
-            last = first + len(chunk) == len(ids)
-            output = await self._decode_slice(first, chunk, kind, top_k, last=last)
-            self.held += chunk
-            first += len(chunk)
-            if last:
-                if output is None:
-                    raise LegFailed("rows were decoded without the logits asked for")
-                self._answer_rows = 1
-                return output
+        *parts, (last, end) = self._together.parts(kind, first, len(ids))
+        sent: deque[int] = deque()
+        try:
+            for begin, until in parts:
+                sent.append(await self._ask(begin, ids[begin:until], kind, top_k, OUTPUTS_NONE))
+                while len(sent) >= (SMALL_PARTS_AHEAD if until - begin <= FEW_ROWS else 1):
+                    await self._about(sent.popleft())
+            sent.append(await self._ask(last, ids[last:end], kind, top_k, OUTPUTS_LAST))
+            while len(sent) > 1:
+                await self._about(sent.popleft())
+            row = await self._row(sent[0])
+        except RowsLost:
+            self.pass_over(sent)
+            raise
+        self._answer_rows = 1
+        return row
 
     async def seal_turn(self) -> None:
         """Have the turn's last rows acknowledged."""
@@ -306,19 +308,27 @@ class OpenLeg:
         self._leg.forget_unanswered()
         await self._wire.close(reason)
 
-    async def _decode_slice(
-        self, first: int, ids: list[int], kind: int, top_k: int, *, last: bool
-    ) -> RowLogits | None:
-        request, frame = self._leg.decode(
-            first, ids, kind=kind, top_k=top_k, outputs=OUTPUTS_LAST if last else OUTPUTS_NONE
-        )
+    async def _ask(self, first: int, ids: Sequence[int], kind: int, top_k: int, outputs: int) -> int:
+        """Ask for rows; returns the request's number.
+
+        Raises:
+            DepositUsedUp: nothing was asked for.
+        """
+        request, frame = self._leg.decode(first, list(ids), kind=kind, top_k=top_k, outputs=outputs)
+        del self.held[first:]
+        self.held += ids
+        self._together.note(kind, first)
         await self._wire.send(frame)
+        return request
+
+    async def _row(self, request: int) -> RowLogits:
+        """The logits of a request that asked for those of one row."""
         found: RowLogits | None = None
-        while True:
-            message = await self._about(request)
-            if not isinstance(message, Output):
-                return found
+        while isinstance(message := await self._about(request), Output):
             found = RowLogits(message.position, unpack_ids(message.ids), unpack_floats(message.logits))
+        if found is None:
+            raise LegFailed("rows were decoded without the logits asked for")
+        return found
 
     async def _about(self, request: int) -> Output | Done:
         """The next word on a request; what comes for those given up is passed over.

@@ -24,6 +24,7 @@ from dllm_chat.session.pace import Pace
 from dllm_chat.session.patience import ANSWER_TIMEOUT_S, patience_s
 from dllm_chat.session.request_numbers import RequestNumbers
 from dllm_chat.session.stage_leg import StageFailed, StageLeg
+from dllm_chat.session.together import Together
 from dllm_chat.session.turn_seal import seal_turn
 from dllm_protocol.messages import (
     FORM_ANY,
@@ -58,6 +59,7 @@ class Line:
         store: Callable[[], None],
         label: RowLabel,
         held: Sequence[int],
+        together: Together,
         generation: int,
         clock_s: Callable[[], float],
         tolerated: Collection[bytes] = (),
@@ -69,12 +71,14 @@ class Line:
             store: called whenever the ledger changed, before anything is sent on its strength.
             label: names rows for stages that see no token ids.
             held: token ids that the legs' ``rows`` are rows of.
+            together: which of them were asked for together.
             generation: counts up with every line of a session.
             tolerated: providers that may be slow, because nobody can stand in for them.
         """
         self.legs = list(legs)
         self.held = list(held)
         self.generation = generation
+        self._together = together
         self._ledger = ledger
         self._store = store
         self._label = label
@@ -279,22 +283,18 @@ class Line:
         await self._catching_up().run()
         sent: deque[int] = deque()
         self._slice_rows = min(WINDOW_PROMPT_ROWS, len(ids) - first)
-        while True:
-            part = ids[first : first + WINDOW_PROMPT_ROWS]
-            first += len(part)
-            last = first == len(ids)
-            sent.append(
-                await self._ask(first - len(part), part, kind, top_k, OUTPUTS_LAST if last else OUTPUTS_NONE)
-            )
-            if last:
-                return await self.row_of(sent[-1])
+        *parts, (last, end) = self._together.parts(kind, first, len(ids))
+        for begin, until in parts:
+            sent.append(await self._ask(begin, ids[begin:until], kind, top_k, OUTPUTS_NONE))
             # Slices follow each other through the line: while one stage has the second, the next has the first.
             while len(sent) > min(len(self.legs), SLICES_AHEAD):
                 await self._all_done(sent.popleft())
+        return await self.row_of(await self._ask(last, ids[last:end], kind, top_k, OUTPUTS_LAST))
 
     def _catching_up(self) -> CatchingUp:
+        legs, label, held, together = self.legs, self._label, self.held, self._together
         return CatchingUp(
-            self.legs, self._ear, self._ledger, self._store, self._label, self.held, self._numbers.next
+            legs, self._ear, self._ledger, self._store, label, held, together, self._numbers.next
         )
 
     async def _ask(
@@ -341,6 +341,7 @@ class Line:
             frames.append(frame)
             leg.asked(request, first, len(ids), is_quiet=quiet)
         self._ear.outputs[request] = deque()
+        self._together.note(kind, first)
         self.held += ids
         self._store()
         # A sealed frame must go out, or none behind it opens: so all are on their way before a failure is told.

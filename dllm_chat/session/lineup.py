@@ -81,8 +81,6 @@ class Lineup:
         """Its promises."""
         return self.book.ledger
 
-    # -- opening
-
     @property
     def providers(self) -> tuple[bytes, ...]:
         """Who is in use now, in the order of the stages."""
@@ -180,8 +178,8 @@ class Lineup:
         return share_of(leg_entries(self.saved.route)[provider][0], self._chain.prefix).address
 
     async def _dial_whole(self, provider: bytes) -> OpenLeg:
-        store, known = self.book.store_promises, self._log.ids
-        return await dial(self._chain, self.saved, self.ledger, provider, store=store, known=known)
+        chain, book = self._chain, self.book
+        return await dial(chain, book.saved, book.ledger, provider, store=book.store_promises, log=self._log)
 
     async def _dial_watched(self, provider: bytes) -> StageLeg:
         """A leg that is read, so that its end is noticed."""
@@ -253,8 +251,6 @@ class Lineup:
     def _askable(self, stage: RouteStage) -> BookEntry | None:
         standby = stage.standby
         return standby if standby is not None and standby.provider in self._candidates(stage) else None
-
-    # -- going on
 
     async def replace(self, failure: LegFailed, rows: int = 0) -> Decoder:
         """Go on without whoever failed; returns what to decode by.
@@ -357,6 +353,7 @@ class Lineup:
             self.book.store_promises,
             label,
             held,
+            self._log.together,
             self._generation,
             time.perf_counter,
             self._tolerated,

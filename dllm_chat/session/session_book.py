@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dllm_chat.dispatch.sessions import Sessions
+from dllm_chat.session.receipts import cost_between
 from dllm_chat.session.saved import SavedSession
 from dllm_protocol.session.ledger import Ledger
+from dllm_protocol.voucher import SignedVoucher
 
 
 class SessionBook:
@@ -36,6 +38,13 @@ class SessionBook:
         """The session with a larger deposit."""
         self.saved = saved
         self.ledger.deposit_udllm = saved.deposit_udllm
+
+    def cost_since(self, before: SignedVoucher | None) -> int:
+        """What vouchers came to since an earlier one, for the client, in udllm."""
+        after = self.ledger.state.last_voucher
+        if after is None:
+            return 0
+        return cost_between(before.voucher if before else None, after.voucher, self.saved.community_share_ppm)
 
     def abandon(self, provider: bytes) -> None:
         """The provider failed, and is owed no more than it acknowledged."""

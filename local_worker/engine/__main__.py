@@ -19,8 +19,8 @@ from local_worker.engine.fitting import ALL_THAT_FIT, Fitting, Wish, fit
 from local_worker.engine.frames import Failure, FrameRefused
 from local_worker.engine.llama import LlamaModel, LlamaVocabulary, library_folder
 from local_worker.engine.messages import failure_frame, vocabulary_frame
-from local_worker.engine.scheduler import CPU_SLICE_ROWS, SLICE_ROWS
 from local_worker.engine.server import Server
+from local_worker.engine.slices import CPU_SLICE_ROWS, GPU_SLICE_ROWS, batch_rows_for
 from local_worker.engine.words_only import WordsOnly
 from local_worker.memory import free_memory
 
@@ -95,13 +95,14 @@ def _load(chosen: argparse.Namespace) -> LlamaModel | WordsOnly:
 
 
 def _loaded(chosen: argparse.Namespace, fitting: Fitting) -> LlamaModel:
+    slice_rows = GPU_SLICE_ROWS if fitting.gpu_layers else CPU_SLICE_ROWS
     return LlamaModel(
         chosen.model,
         context_rows=fitting.places.context_rows,
         sequences=fitting.places.sequences,
         threads=chosen.threads,
         slice_threads=chosen.slice_threads,
-        batch_rows=max(SLICE_ROWS if fitting.gpu_layers else CPU_SLICE_ROWS, fitting.places.sequences),
+        batch_rows=max(batch_rows_for(slice_rows), fitting.places.sequences),
         gpu_layers=fitting.gpu_layers,
         device=fitting.device,
         as_stored=chosen.as_stored,

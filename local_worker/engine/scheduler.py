@@ -1,7 +1,7 @@
 """Which rows go into the next batch: many sequences share one model, and none waits for another's long prompt.
 
-A batch is either all *short* jobs (decode rows, few rows left) or one *slice* of the long ones, shared evenly and
-in turns; the two kinds alternate, short ones first. No clock and no I/O: jobs in, frames out.
+A batch is either all *short* jobs (decode rows, few rows left) or one *slice* of a long one, which take turns; the two
+kinds alternate, short ones first. No clock and no I/O: jobs in, frames out.
 """
 
 from __future__ import annotations
@@ -28,15 +28,11 @@ from local_worker.engine.messages import (
 from local_worker.engine.role import Role
 from local_worker.engine.rows import BatchFailed, Rows
 from local_worker.engine.run_ahead import RunAhead
+from local_worker.engine.slices import slice_of
 from local_worker.engine.top_k import TopK
 
 SHORT_ROWS = 16
 """A job with no more rows than this goes with the decode rows: a token, or a window of drafted ones."""
-SLICE_ROWS = 256
-CPU_SLICE_ROWS = 128
-"""As many keep a processor as busy as more do, and the next stage begins sooner; graphics cards want more."""
-SHARED_SLICE_ROWS = 64
-"""Rows of a slice while others decode: their next token waits for at most one such slice."""
 MAX_OUTPUT_ROWS = 64
 """Rows with logits in one slice: each costs vocab_size floats in llama.cpp's buffer."""
 
@@ -261,7 +257,7 @@ class Scheduler:
         """
         short = list(chosen) or self.short
         if self._turns and (self._slice_is_due or not short):
-            parts = self._slice(SHARED_SLICE_ROWS if self._slice_is_due else SLICE_ROWS)
+            parts = [self._slice(is_shared=self._slice_is_due)]
             self._slice_is_due = False
         elif short:
             parts = self._short(short)
@@ -298,22 +294,16 @@ class Scheduler:
                 room -= self._jobs[sequence].left
         return [self._jobs[sequence].take(SHORT_ROWS) for sequence in sorted(chosen)]
 
-    def _slice(self, rows: int) -> list[Rows]:
-        room = min(rows, self._decoder.batch_rows)
-        share = max(SHORT_ROWS, room // len(self._turns))
-        served = [self._turns.popleft() for _ in range(min(len(self._turns), max(1, room // share)))]
-        parts = []
-        for sequence in sorted(served):
-            job = self._jobs[sequence]
-            is_wide = job.request.all_outputs and not self._decoder.role.gives_hidden
-            bound = MAX_OUTPUT_ROWS // len(served) if is_wide else share
-            parts.append(job.take(max(1, min(share, bound))))
-        self._turns.extend(s for s in served if self._left_after(s, parts) > SHORT_ROWS)
-        return parts
-
-    def _left_after(self, sequence: int, parts: Iterable[Rows]) -> int:
-        taken = sum(len(part.inputs) for part in parts if part.sequence == sequence)
-        return self._jobs[sequence].left - taken
+    def _slice(self, *, is_shared: bool) -> Rows:
+        """The next rows of whose turn it is; alone, for llama.cpp cuts those of several so that they fit together."""
+        sequence = self._turns.popleft()
+        job = self._jobs[sequence]
+        rows = slice_of(job.left, self._decoder.batch_rows, is_shared=is_shared)
+        if job.request.all_outputs and not self._decoder.role.gives_hidden:
+            rows = min(rows, MAX_OUTPUT_ROWS)
+        if job.left - rows > SHORT_ROWS:
+            self._turns.append(sequence)
+        return job.take(rows)
 
     def _answer(self, part: Rows, logits: Logits) -> list[bytes]:
         job = self._jobs[part.sequence]

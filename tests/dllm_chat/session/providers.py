@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dllm_chat.session.leg import OpenLeg
+from dllm_chat.session.token_log import TokenLog
 from dllm_protocol.assignment import leg_entries, route_hash, session_id_of
 from dllm_protocol.encoding import Record
 from dllm_protocol.messages import OUTPUTS_ALL, OUTPUTS_NONE, REFUSED_REQUEST, ROW_DRAFTED, Ready
@@ -257,4 +258,5 @@ def connect(provider: Provider, ledger: Ledger, known: Sequence[int] = (), secre
     )
     other_end = ProviderLeg(terms, provider.standing, stream, hash_of_handshake, service)
     list(other_end.receive(client.take_hello(answer)))
-    return OpenLeg(MemoryChannel(client, other_end, provider), client, lambda: None, known)
+    channel = MemoryChannel(client, other_end, provider)
+    return OpenLeg(channel, client, lambda: None, TokenLog(list(known)))

@@ -12,7 +12,8 @@ from local_worker.engine.frames import Failure, FrameReader, Kind
 from local_worker.engine.messages import DecodeRequest, Logits, read_failure, read_rows
 from local_worker.engine.role import Role
 from local_worker.engine.rows import BatchFailed, Rows
-from local_worker.engine.scheduler import SHARED_SLICE_ROWS, SHORT_ROWS, SLICE_ROWS, Scheduler
+from local_worker.engine.scheduler import SHORT_ROWS, Scheduler
+from local_worker.engine.slices import CPU_SLICE_ROWS, SHARED_SLICE_ROWS, TILE_ROWS, batch_rows_for
 
 
 class Ledger:
@@ -24,7 +25,7 @@ class Ledger:
         self.role = Role(0, 2, 2)
         self.context_rows = context_rows
         self.sequences = sequences
-        self.batch_rows = SLICE_ROWS
+        self.batch_rows = batch_rows_for(CPU_SLICE_ROWS)
         self.batches: list[list[Rows]] = []
         self.kv: list[list[int]] = [[] for _ in range(sequences)]
         self.broken = False
@@ -67,10 +68,11 @@ def test_a_long_prompt_costs_a_decoder_at_most_one_slice_a_token() -> None:
         position += 1
     assert position >= 4000 // SHARED_SLICE_ROWS - 1
     slices = [part for batch in ledger.batches for part in batch if part.sequence == 0]
-    assert max(len(part.inputs) for part in slices) <= SHARED_SLICE_ROWS
+    assert {len(part.inputs) for part in slices[:-1]} == {SHARED_SLICE_ROWS}
+    assert TILE_ROWS <= len(slices[-1].inputs) < SHARED_SLICE_ROWS + TILE_ROWS
 
 
-def test_long_prompts_share_slices_evenly() -> None:
+def test_long_prompts_take_turns() -> None:
     ledger = Ledger()
     scheduler = Scheduler(ledger)
     for sequence in range(3):
@@ -78,8 +80,32 @@ def test_long_prompts_share_slices_evenly() -> None:
     for _ in range(9):
         scheduler.step()
         lengths = [len(kv) for kv in ledger.kv[:3]]
-        assert max(lengths) - min(lengths) <= SLICE_ROWS
+        assert max(lengths) - min(lengths) <= CPU_SLICE_ROWS
     assert min(len(kv) for kv in ledger.kv[:3]) > 0
+    assert all(len(batch) == 1 for batch in ledger.batches), (
+        "a batch of several is cut so that they fit together"
+    )
+
+
+@given(st.lists(st.integers(TILE_ROWS, 700), min_size=1, max_size=3), st.integers(0, 60))
+def test_no_slice_of_a_prompt_is_smaller_than_a_tile_whoever_decodes_meanwhile(
+    prompts: list[int], tokens: int
+) -> None:
+    ledger = Ledger()
+    scheduler = Scheduler(ledger)
+    for sequence, rows in enumerate(prompts):
+        scheduler.submit(request(sequence, rows))
+    position = 0
+    while scheduler.busy:
+        if position < tokens and all(
+            part.sequence != 3 for part in ledger.batches[-1:] and ledger.batches[-1]
+        ):
+            scheduler.submit(request(3, 1, position))
+            position += 1
+        scheduler.step()
+    sizes = [len(part.inputs) for batch in ledger.batches for part in batch if part.sequence != 3]
+    assert min(sizes) >= TILE_ROWS
+    assert sum(sizes) == sum(prompts)
 
 
 def test_decode_rows_of_neighbours_go_into_one_batch() -> None:
@@ -111,8 +137,10 @@ def test_who_is_no_neighbour_has_the_next_turn_with_those_who_came_meanwhile() -
 
 
 def test_a_slice_waits_for_nobody_and_answers_only_at_its_end() -> None:
-    scheduler = Scheduler(Ledger())
-    scheduler.submit(request(0, SLICE_ROWS + SHORT_ROWS))
+    ledger = Ledger()
+    ledger.batch_rows = TILE_ROWS  # else what is left of a tile goes with it
+    scheduler = Scheduler(ledger)
+    scheduler.submit(request(0, TILE_ROWS + SHORT_ROWS))
     assert not scheduler.has_short
     scheduler.step()
     assert scheduler.answered == []
@@ -151,7 +179,11 @@ def test_cancel_between_slices_keeps_what_was_decoded() -> None:
     scheduler.submit(request(0, 1000))
     scheduler.step()
     ((_, _, body),) = parsed(scheduler.cancel(1))
-    assert read_failure(body) == (Failure.CANCELLED, SLICE_ROWS, f"cancelled after {SLICE_ROWS} of 1000 rows")
+    assert read_failure(body) == (
+        Failure.CANCELLED,
+        CPU_SLICE_ROWS,
+        f"cancelled after {CPU_SLICE_ROWS} of 1000 rows",
+    )
     assert scheduler.step() == scheduler.cancel(1) == []
     assert len(ledger.batches) == 1
 
