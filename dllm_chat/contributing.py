@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -12,22 +11,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dllm_chat.config import Config
-from dllm_chat.dispatch.purse import WalletPurse
-from dllm_chat.paths import make_private_folder
+from dllm_chat.paths import make_private_folder, write_private
 from dllm_chat.sanitize import clean_line
+from dllm_chat.serving_bond import missing_on_chain
+from dllm_chat.serving_checks import check_serving, require_worker_extra
 from dllm_chat.serving_from import ServingFrom
 from dllm_chat.serving_pieces import ServingPieces
+from dllm_chat.serving_process import OwnProcess, SupervisedProcess, WorkerProcess, runs
+from dllm_chat.serving_watch import PROBLEM_CHARACTERS_MAX, WorkerFailed, WorkerWatch
 from dllm_chat.session.events import ServedSlice, WorkerStatus
-from dllm_protocol.actions import RegisterProvider, Transfer
-from dllm_protocol.address import encode_address, provider_id_of
+from dllm_protocol.address import encode_address
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
-from dllm_protocol.encoding import Record
-from dllm_protocol.errors import DllmError, NotFound, TimedOut, WalletLocked
-from dllm_protocol.receipt import BADGE_LOCAL
+from dllm_protocol.errors import TimedOut
 from light_node.relay.urls import relay_url
 
 if TYPE_CHECKING:
@@ -35,25 +35,14 @@ if TYPE_CHECKING:
     from dllm_chat.session.conversation import Chain
     from dllm_chat.wallet.open_wallet import OpenWallet
 
-OPERATOR_MONEY_UDLLM = 1_000_000
-"""What a new worker's operator account is given for its fees."""
-UNKNOWN_ENDPOINT = "ws://127.0.0.1:1"
-"""Stands in the registration until the worker listens and updates it."""
 STATUS_FILE = "status.json"
-LOCK_FILE = "lock"
-"""Held by a worker that runs, see `dllm-worker`."""
 ENDPOINTS_MAX = 8
 """As a provider's record bounds them."""
 MAX_SLICES = 16
 INIT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.1
 _OFF = WorkerStatus(False, "off", "", "", 0, 0.0, 0, "")
-
-
-class WorkerFailed(DllmError):
-    """The worker could not be prepared or started."""
-
-    code = "E_WORKER"
 
 
 class Contributing:
@@ -66,6 +55,8 @@ class Contributing:
         self._lease = lease
         self._wallet = wallet
         self._config = config
+        self._process: WorkerProcess | None = None
+        self._starting = asyncio.Lock()
 
     async def start(
         self,
@@ -75,7 +66,9 @@ class Contributing:
         server: ServingFrom | None = None,
         pieces: ServingPieces | None = None,
     ) -> None:
-        """Register the worker's provider under our account where it is new, then start the worker.
+        """Start the worker; where its provider is new, register that under our account once the model has loaded.
+
+        A model in pieces is registered first: what there is to load, others say on the chain.
 
         Args:
             server: computes the rows in the worker's place.
@@ -84,49 +77,71 @@ class Contributing:
         Raises:
             WalletLocked: registering needs the account's own key.
             BadRelayAddress: the relay of the settings is none, or not protected on the way.
-            WorkerFailed, TransactionRefused, UsageRefused
+            WorkerFailed: it ended before it could serve; nothing was posted for a model that it could not load.
+            ClientOnly, NotFound, UsageRefused, NetworkUnreachable, TransactionRefused
         """
-        if self.status().running:
-            return
-        relay = relay_url(self._config.relay).url if self._config.relay and self._lease is None else ""
-        set_file = Path(self._config.model_file) if self._config.model_file and pieces is None else None
-        model = model_file or set_file
-        if model is not None and not model.is_file():
-            raise NotFound(
-                f"there is no model file {model}", hint="dllm model found lists what this machine has"
-            )
-        keys = await worker_keys(self._home)
-        await self._register(chain, bundle, keys, brings_model=model is not None)
-        owner = encode_address(chain.prefix, chain.purse.account)
-        if self._lease is not None:
-            named = str(model.absolute()) if model else ""
-            asked: dict[str, Any] = {"op": "worker_on", "owner": owner, "model": named}
-            await self._lease.request(asked | ({"server": server.request()} if server else {}))
-            return
-        self._spawn(bundle, owner, model, server, relay, pieces)
+        async with self._starting:
+            if self.status().running:
+                return
+            set_file = Path(self._config.model_file) if self._config.model_file and pieces is None else None
+            model = model_file or set_file
+            relay = relay_url(self._config.relay).url if self._config.relay and self._lease is None else ""
+            await check_serving(model, server)
+            keys = await worker_keys(self._home)
+            missing = await missing_on_chain(chain, bundle, keys, brings_model=model is not None)
+            await missing.check(chain)
+            load_first = missing.is_new and pieces is None
+            if not load_first:
+                await missing.send(chain)
+            owner = encode_address(chain.prefix, chain.purse.account)
+            self._process = self._process_of(bundle, owner, model, server, relay, pieces)
+            try:
+                await self._bring_up(until_loaded=load_first)
+                if load_first:
+                    await missing.send(chain)
+            except BaseException:
+                await self._process.give_up()
+                raise
+
+    async def until_serving(self, timeout_s: float) -> WorkerStatus:
+        """Wait until the worker serves; where that takes longer it goes on by itself, and the answer is how far it is.
+
+        Raises:
+            WorkerFailed: it ended, and why.
+        """
+        try:
+            return await self._watch().until(("serving",), timeout_s)
+        except TimedOut:
+            return await self._watch().until((), 0.0)
 
     async def stop(self) -> None:
-        """Drain and stop; returns when the process is gone."""
+        """Drain and stop; returns when the process is gone, and with it what was said of a failure."""
         if self._lease is not None:
             await self._lease.request({"op": "worker_off"})
-            return
+        else:
+            await self._stop_own()
+        self._forget_failure()
+
+    async def _stop_own(self) -> None:
         pid = self._read_status().get("pid", 0)
-        if not isinstance(pid, int) or not self._runs(pid):
+        if not isinstance(pid, int) or not runs(self._home, pid):
             return
         os.kill(pid, signal.SIGTERM)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STOP_TIMEOUT_S
-        while _alive(pid):
+        while runs(self._home, pid):
             if loop.time() > deadline:
                 raise TimedOut(f"the worker (process {pid}) is still draining after {STOP_TIMEOUT_S:g} s")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_POLL_S)
 
     def status(self) -> WorkerStatus:
-        """What the worker last wrote of itself, if it lives."""
+        """What the worker last wrote of itself, if it lives, or if it failed and was not told to stop since."""
         found = self._read_status()
         pid = found.get("pid", 0)
-        if not isinstance(pid, int) or not self._runs(pid):
-            return _OFF
+        problem = clean_line(str(found.get("problem", "")), PROBLEM_CHARACTERS_MAX)
+        if not isinstance(pid, int) or not runs(self._home, pid):
+            failed = found.get("state") == "failed"
+            return replace(_OFF, state="failed", problem=problem or "the worker failed") if failed else _OFF
         earned = _number(found, "earned_unclaimed_udllm") + _number(found, "claimed_udllm")
         rate = found.get("tokens_per_s", 0.0)
         return WorkerStatus(
@@ -137,7 +152,7 @@ class Contributing:
             sessions=_number(found, "sessions"),
             tokens_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
             earned_udllm=earned,
-            problem=clean_line(str(found.get("problem", "")), 200),
+            problem=problem,
             backend=clean_line(str(found.get("backend", "")), 20),
             backend_url=clean_line(str(found.get("backend_url", "")), 512),
             endpoints=_endpoints(found),
@@ -148,45 +163,9 @@ class Contributing:
         """Vouchers that the worker holds and has not claimed; its own word, as last written."""
         return _number(self._read_status(), "earned_unclaimed_udllm")
 
-    async def _register(
-        self, chain: Chain, bundle: NetworkBundle, keys: dict[str, bytes], *, brings_model: bool
-    ) -> None:
-        """Register the provider where it is new, and give its operator what it needs for fees.
+    # -- the process ------------------------------------------------------------------------------------------
 
-        On an embedded network the operator also gets a model's bond when the person brings a file of their own;
-        elsewhere putting a model into the registry is a decision of its own.
-        """
-        needed_udllm = OPERATOR_MONEY_UDLLM
-        if brings_model and bundle.badge == BADGE_LOCAL:
-            needed_udllm += bundle.genesis.params.model_bond_udllm
-        operator = await chain.reads.account(keys["operator"])
-        missing_udllm = needed_udllm - (operator.balance_udllm if operator else 0)
-        provider = provider_id_of(chain.purse.account, keys["operator"])
-        actions: list[Record] = []
-        if missing_udllm > OPERATOR_MONEY_UDLLM // 2:
-            actions.append(Transfer(keys["operator"], missing_udllm))
-        if await chain.reads.provider(provider) is None:
-            actions.append(
-                RegisterProvider(
-                    operator=keys["operator"],
-                    service_key=keys["service_key"],
-                    sealing_key=keys["sealing_key"],
-                    endpoints=(UNKNOWN_ENDPOINT,),
-                    region="",
-                    bond_udllm=bundle.genesis.params.provider_bond_udllm,
-                )
-            )
-        if not actions:
-            return
-        purse = chain.purse
-        if not isinstance(purse, WalletPurse):
-            raise WalletLocked(
-                "registering a worker posts a bond: that needs the wallet itself, not its chat key",
-                hint="give --password-file",
-            )
-        await chain.sender.send(purse, actions)
-
-    def _spawn(
+    def _process_of(
         self,
         bundle: NetworkBundle,
         owner: str,
@@ -194,39 +173,47 @@ class Contributing:
         server: ServingFrom | None,
         relay: str,
         pieces: ServingPieces | None,
-    ) -> None:
-        """Start the worker on its own: it outlives this program, until `stop`."""
+    ) -> WorkerProcess:
+        if self._lease is not None:
+            named = str(model.absolute()) if model else ""
+            order: dict[str, Any] = {"owner": owner, "model": named}
+            return SupervisedProcess(self._lease, order | ({"server": server.request()} if server else {}))
         bundle_file = self._home / "bundle"
         bundle_file.write_bytes(SignedBundle(bundle, b"", b"").encode())
-        with (make_private_folder(self._home / "logs") / "worker.out").open("ab") as out:
-            subprocess.Popen(  # noqa: S603 - our own module, no shell
-                worker_command(
-                    *(self._home, bundle_file),
-                    owner=owner,
-                    model=model,
-                    server=server,
-                    relay=relay,
-                    pieces=pieces,
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        command = worker_command(
+            *(self._home, bundle_file),
+            owner=owner,
+            model=model,
+            server=server,
+            relay=relay,
+            pieces=pieces,
+        )
+        return OwnProcess(command, self._home / "logs")
 
-    def _runs(self, pid: int) -> bool:
-        """Whether that process is our worker: after a reboot its number may be somebody else's, but not its lock."""
-        try:
-            descriptor = os.open(self._home / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _alive(pid)
-        finally:
-            os.close(descriptor)
-        return False
+    async def _bring_up(self, *, until_loaded: bool) -> None:
+        """Start it, and wait until it speaks for itself, or has loaded its model."""
+        watch = self._watch()
+        self._forget_failure()
+        if watch.process is not None:
+            await watch.process.start()
+        await watch.until_up()
+        if until_loaded:
+            await watch.until_loaded()
+
+    def _watch(self) -> WorkerWatch:
+        return WorkerWatch(self._process, self.status, self._note_failure, self._home / "worker.log")
+
+    def _forget_failure(self) -> None:
+        if self.status().state == "failed":
+            self._note_end("stopped", "")
+
+    def _note_failure(self, problem: str) -> None:
+        self._note_end("failed", problem)
+
+    def _note_end(self, state: str, problem: str) -> None:
+        """Say how it ended, in the place of a worker that writes no more."""
+        content = self._read_status() | {"state": state, "problem": problem}
+        write_private(self._home / STATUS_FILE, (json.dumps(content) + "\n").encode())
 
     def _read_status(self) -> dict[str, Any]:
         try:
@@ -269,7 +256,11 @@ def worker_command(
     """Command line of a worker: of a model's file, of a package, or of the model that comes along.
 
     With a relay's address it listens nowhere else.
+
+    Raises:
+        ClientOnly: it could not even begin here.
     """
+    require_worker_extra()
     command = [
         sys.executable,
         "-m",
@@ -347,8 +338,11 @@ async def run_json(command: Sequence[str], timeout_s: float) -> dict[str, Any]:
     """Run one of our own programs with --json and return its data.
 
     Raises:
-        WorkerFailed: it failed, took too long, or is not installed.
+        ClientOnly: it is the worker's, and what that needs is not installed.
+        WorkerFailed: it failed, or took too long.
     """
+    if command[2].partition(".")[0] == "local_worker":
+        require_worker_extra()
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -370,18 +364,6 @@ async def run_json(command: Sequence[str], timeout_s: float) -> dict[str, Any]:
         )
         raise WorkerFailed(f"{command[2]} failed with code {process.returncode}: {tail}") from error
     raise WorkerFailed(clean_line(str(failure.get("message"))), hint=clean_line(str(failure.get("hint", ""))))
-
-
-def _alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _endpoints(found: dict[str, Any]) -> dict[str, str]:

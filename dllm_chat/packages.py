@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dllm_chat.sanitize import clean_line
+from dllm_chat.serving_checks import require_worker_extra
 from dllm_protocol.errors import DllmError
 
 MANIFEST_FILE = "manifest"
@@ -21,7 +22,7 @@ _CODE = re.compile(r"E_[A-Z_]{1,40}")
 
 
 class PackagerFailed(DllmError):
-    """The worker's program ended without an answer, or is not installed."""
+    """The worker's program ended without an answer."""
 
     code = "E_PACKAGER"
 
@@ -46,8 +47,10 @@ async def run_packager(words: Sequence[str], on_progress: Callable[[str], None])
         on_progress: called with each line that it says meanwhile.
 
     Raises:
+        ClientOnly: what that program needs is not installed.
         PackagerFailed: no answer, or one of the program's own errors under its own code and exit code.
     """
+    require_worker_extra()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "local_worker.package_commands", *words),
         stdin=subprocess.DEVNULL,
@@ -79,8 +82,10 @@ async def serve_packages(
         told: set when it is to stop.
 
     Raises:
-        PackagerFailed: as `run_packager`; and when it ends by itself.
+        As `run_packager`.
+        PackagerFailed: it ended by itself.
     """
+    require_worker_extra()
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,

@@ -10,7 +10,9 @@ from typing import Any
 
 from dllm_chat.cli.output import note, progress
 from dllm_chat.cli.service import paying, settings, watching
-from dllm_chat.contributing import Contributing, WorkerFailed
+from dllm_chat.contributing import Contributing
+from dllm_chat.embedded.door import supervisor_running
+from dllm_chat.serving_checks import check_serving
 from dllm_chat.serving_from import ServingFrom
 from dllm_chat.serving_pieces import ServingPieces
 from dllm_chat.session.events import WorkerStatus
@@ -23,7 +25,6 @@ EMBEDDED_NOTE = (
     "dllm worker on --stay, or an open dllm-chat, keeps both"
 )
 START_TIMEOUT_S = 30.0
-POLL_S = 0.2
 
 
 async def switch_on(
@@ -45,6 +46,8 @@ async def switch_on(
 
     Raises:
         UsageRefused: a relay or pieces for the embedded network, which nobody else is on; or two models.
+        WorkerFailed: the worker ended, and why.
+        As `check_serving`, before any network is opened.
     """
     if pieces is not None and (model is not None or server is not None):
         raise UsageRefused("--package stands alone", hint="leave --model and --backend away")
@@ -56,7 +59,9 @@ async def switch_on(
         raise UsageRefused(
             "--relay is for a network of others, and none is joined", hint="dllm network join BUNDLE"
         )
+    await check_serving(model, server)
     async with paying(password_file, password_fd, chat_key_will_do=False, relay=relay or None) as service:
+        progress("starting the worker (a first bond is posted when its model has loaded)")
         await service.worker_on(_absolute(model), server, pieces)
         embedded = service.badge == "LOCAL"
         found = await _serving(service)
@@ -71,8 +76,8 @@ async def switch_on(
 async def switch_off() -> dict[str, Any]:
     """Stop the worker, if one runs. Never starts a network for it."""
     before = status_data()
-    if before["running"]:
-        if before["embedded"]:
+    if before["state"] != "off":
+        if before["embedded"] and supervisor_running(settings()[0].embedded):
             async with watching() as service:
                 await service.worker_off()
         else:
@@ -87,22 +92,13 @@ def status_data() -> dict[str, Any]:
 
 
 async def _serving(service: ChatService) -> WorkerStatus:
-    """Wait until the worker serves or says why not; a big model may take longer, and goes on by itself.
+    """Wait until the worker serves; a big model may take longer, and goes on by itself.
 
     Raises:
-        WorkerFailed: it said so.
+        WorkerFailed: it ended, and why.
     """
-    progress("starting the worker")
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + START_TIMEOUT_S
-    while loop.time() < deadline:
-        found = await service.worker_status()
-        if found.state == "failed":
-            raise WorkerFailed(found.problem or "the worker failed", hint="dllm worker status")
-        if found.running and found.state == "serving":
-            return found
-        await asyncio.sleep(POLL_S)
-    return replace(found, state="starting")
+    found = await service.connection.contributing.until_serving(START_TIMEOUT_S)
+    return found if found.state == "serving" else replace(found, state="starting")
 
 
 def _absolute(model: Path | None) -> Path | None:

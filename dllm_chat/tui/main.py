@@ -112,7 +112,7 @@ def _show(paths: Paths, history: History, conversation_id: int | None) -> int:
     app = make_app(
         lambda: _make_door(paths),
         history,
-        find_models=_find_models,
+        find_models=lambda: _find_models(paths),
         find_network=lambda: _find_network(paths),
         conversation_id=conversation_id,
     )
@@ -153,7 +153,17 @@ def _find_network(paths: Paths) -> str:
     return network_in_use(paths)
 
 
-def _find_models() -> list[FoundModel]:
+def _find_models(paths: Paths) -> list[FoundModel]:
+    """GGUF files that could be served; none where only a chat key pays, which registers no worker."""
+    from dllm_chat.config import load_config
     from dllm_chat.models_found import find_models
+    from dllm_chat.session.networks import network_in_use, pays_with_play_wallet
+    from dllm_protocol.errors import DllmError
 
-    return find_models()
+    try:
+        wallet = load_config(paths.config_file).wallet
+        serves = not network_in_use(paths) or pays_with_play_wallet(paths, wallet)
+    except DllmError:
+        # Opening the network says what is wrong with it.
+        serves = False
+    return find_models() if serves else []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dllm_chat.sanitize import clean_line
-from dllm_chat.tui.view import NetworkView, Phase
+from dllm_chat.tui.view import NetworkView, Phase, failure_of
 from dllm_protocol.errors import DllmError
 
 if TYPE_CHECKING:
@@ -21,15 +21,25 @@ POLL_S = 3.0
 class NetworkWatch:
     """Owns the door: opens it, asks it how things are, lets go of it."""
 
-    def __init__(self, door_factory: Callable[[], ChatDoor], changed: Callable[[NetworkView], None]) -> None:
+    def __init__(
+        self,
+        door_factory: Callable[[], ChatDoor],
+        changed: Callable[[NetworkView], None],
+        worker_failed: Callable[[str], None],
+    ) -> None:
         """Prepare; nothing heavy is imported before `open`.
 
         Args:
             door_factory: imports and makes the door; runs in a thread.
             changed: told each new view, on the event loop.
+            worker_failed: told why a worker that was switched on does not serve, once.
         """
         self._door_factory = door_factory
         self._changed = changed
+        self._worker_failed = worker_failed
+        self._told: str | None = None
+        """The worker's problem that the person knows of; None while nobody has looked."""
+        self._contributing = 0
         self._polling = False
         self._opened = asyncio.Event()
         self.view = NetworkView()
@@ -50,15 +60,19 @@ class NetworkWatch:
         return self.view.phase is Phase.OPEN
 
     async def _open(self) -> bool:
-        self._put(phase=Phase.STARTING, progress="loading")
+        self._put(phase=Phase.STARTING, progress="loading", failure=None)
         try:
             if self.door is None:
                 self.door = await asyncio.to_thread(self._door_factory)
             await self.door.open(lambda text: self._put(progress=clean_line(text)))
             default = await self.door.default_model()
         except DllmError as error:
-            hint = f" → {error.hint}" if error.hint else ""
-            self._put(phase=Phase.FAILED, progress=clean_line(f"{error.code} {error.message}{hint}", 400))
+            failure = failure_of(error)
+            self._put(
+                phase=Phase.FAILED,
+                progress=f"{failure.code} · your next question tries again",
+                failure=failure,
+            )
             return False
         self._put(
             phase=Phase.OPEN,
@@ -83,6 +97,7 @@ class NetworkWatch:
                 worker=await door.worker_status(),
                 model=self.wanted_model or await door.default_model(),
             )
+            self._tell_failure()
         except DllmError:
             # The light node keeps what went wrong; `problem` shows it in the status line.
             self._put(freshness=door.freshness())
@@ -97,11 +112,27 @@ class NetworkWatch:
         """
         if self.door is None:
             return
-        if on:
-            await self.door.worker_on(model_file)
-        else:
-            await self.door.worker_off()
-        self._put(worker=await self.door.worker_status())
+        self._contributing += 1
+        self._told = ""
+        try:
+            await (self.door.worker_on(model_file) if on else self.door.worker_off())
+        except DllmError as error:
+            # Our caller says it.
+            self._told = error.message
+            raise
+        finally:
+            self._contributing -= 1
+            self._put(worker=await self.door.worker_status())
+
+    def _tell_failure(self) -> None:
+        """Say what the status line has no room for, where that is news: not what failed before this program began."""
+        worker = self.view.worker
+        problem = worker.problem if worker is not None and worker.state == "failed" else ""
+        if self._told is None:
+            self._told = problem
+        elif problem and problem != self._told and not self._contributing:
+            self._told = problem
+            self._worker_failed(problem)
 
     def choose_model(self, name: str) -> None:
         """Ask this model from now on."""

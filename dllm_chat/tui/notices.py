@@ -22,6 +22,12 @@ def complain(app: App[None], error: DllmError) -> None:
     )
 
 
-def say_offline(app: App[None], why: str) -> None:
-    """Show the whole reason, hint included, of which the status line has room for the beginning only."""
-    app.notify(clean_line(why, 400), title="Offline", severity="error", timeout=STAYS_S, markup=False)
+def say_worker_failed(app: App[None], why: str) -> None:
+    """Show the whole reason, of which the status line has room for the beginning only."""
+    app.notify(
+        clean_line(why, 400),
+        title="The worker ended",
+        severity="error",
+        timeout=STAYS_S,
+        markup=False,
+    )

@@ -74,7 +74,7 @@ def _serving(view: NetworkView) -> Content:
     worker = view.worker
     if worker is None or (worker.state == "off" and not worker.problem):
         return Content("")
-    if worker.problem:
+    if worker.problem or worker.state == "failed":
         return Content.assemble(("! ", "$text-warning"), clean_line(f"{worker.state}: {worker.problem}", 160))
     earned = f" · earned {dllm(worker.earned_udllm)}"
     return Content.assemble(("▲ ", "$text-success"), clean_line(worker.state, 20), earned)
