@@ -25,23 +25,28 @@ def fts_query(words: str) -> str:
 
 
 def search(connection: sqlite3.Connection, words: str, limit: int = MAX_HITS) -> list[SearchHit]:
-    """Titles first, then messages by relevance; at most ``limit``."""
+    """Titles first, then messages by relevance; at most ``limit``. A title whose messages are found is left out."""
     query = fts_query(words)
     if not query:
         return []
-    hits = _titles(connection, words, limit)
+    messages = _messages(connection, query, limit)
+    found = {hit.conversation_id for hit in messages}
+    titles = [hit for hit in _titles(connection, words, limit) if hit.conversation_id not in found]
+    return [*titles, *messages][:limit]
+
+
+def _messages(connection: sqlite3.Connection, query: str, limit: int) -> list[SearchHit]:
     rows = connection.execute(
         "SELECT c.id, m.id, c.title, m.role, c.updated_s, snippet(messages_text, 0, ?, ?, '…', ?)"
         " FROM messages_text JOIN messages m ON m.id = messages_text.rowid"
         " JOIN conversations c ON c.id = m.conversation_id"
         " WHERE messages_text MATCH ? ORDER BY bm25(messages_text), m.id DESC LIMIT ?",
-        (_BEGIN, _END, _SNIPPET_WORDS, query, limit - len(hits)),
+        (_BEGIN, _END, _SNIPPET_WORDS, query, limit),
     )
-    hits += [
+    return [
         SearchHit(conversation, message, title, Role(role), updated_s, _pieces(snippet))
         for conversation, message, title, role, updated_s, snippet in rows
     ]
-    return hits
 
 
 def _titles(connection: sqlite3.Connection, words: str, limit: int) -> list[SearchHit]:

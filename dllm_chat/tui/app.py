@@ -45,8 +45,8 @@ class ChatApp(App[None]):
         &.-error { color: $text-error; }
         &.-error:focus { background: $error; color: $background; }
     }
-    ToastRack { align: right top; margin-top: 1; }
-    Toast { background: $panel; border-left: outer $primary; }
+    ToastRack { dock: top; align: right top; margin: 1 0 0 0; max-height: 50%; }
+    Toast { background: $panel; border-left: outer $primary; padding: 0 1; max-width: 75%; }
     Toast.-warning { border-left: outer $warning; }
     Toast.-error { border-left: outer $error; }
     """

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from dllm_chat.sanitize import clean_line
 from dllm_chat.tui.wording import dllm
+from dllm_protocol.errors import DllmError, NetworkUnreachable, TimedOut, WalletLocked
 
 if TYPE_CHECKING:
     from dllm_chat.session.events import Balance, Quote, WorkerStatus
@@ -23,13 +25,43 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+_STATES = {
+    NetworkUnreachable.exit_code: "offline",
+    TimedOut.exit_code: "offline",
+    WalletLocked.exit_code: "locked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the network did not open; clean lines."""
+
+    code: str
+    message: str
+    hint: str
+    state: str
+    """``offline`` only where nobody answered; ``locked`` where no key can pay; else ``not open``."""
+
+
+def failure_of(error: DllmError) -> Failure:
+    """What the screen says of an error that kept the network from opening."""
+    return Failure(
+        clean_line(error.code, 40),
+        clean_line(error.message, 1000),
+        clean_line(error.hint, 1000),
+        _STATES.get(error.exit_code, "not open"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkView:
     """The network as the person sees it."""
 
     phase: Phase = Phase.STARTING
     progress: str = "starting"
-    """What is under way, or why it failed; one clean line."""
+    """What is under way, or what to do where it failed; one clean line."""
+    failure: Failure | None = None
+    """Of a phase that failed."""
     badge: str = ""
     model: str = ""
     """The model that the next question goes to; empty before it is known."""
@@ -56,7 +88,8 @@ class AnswerProgress:
 def trust_words(view: NetworkView) -> Content:
     """``✓ verified 142``: state and height, in words and a sign, not in colour alone."""
     if view.phase is Phase.FAILED:
-        return Content.styled("✗ offline", "$text-error")
+        state = view.failure.state if view.failure else "offline"
+        return Content.styled(f"✗ {state}", "$text-error")
     if view.freshness is None:
         return Content.styled("… starting", "dim")
     state, height = str(view.freshness.state.value), view.freshness.height

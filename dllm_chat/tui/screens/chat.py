@@ -13,15 +13,16 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widgets import Footer, Markdown
+from textual.widgets import Footer
 
 from dllm_chat.history.records import MessageState, Outcome, Role, SearchHit
 from dllm_chat.history.store import TITLE_LIMIT, History
 from dllm_chat.sanitize import clean, clean_line
 from dllm_chat.tui.keys import CHAT_ACTIONS, CHAT_BINDINGS
 from dllm_chat.tui.network_watch import POLL_S, NetworkWatch
-from dllm_chat.tui.notices import complain, say_offline
+from dllm_chat.tui.notices import complain, say_worker_failed
 from dllm_chat.tui.view import AnswerProgress, NetworkView, Phase
+from dllm_chat.tui.widgets.failure import FailureView
 from dllm_chat.tui.widgets.header import TopLine
 from dllm_chat.tui.widgets.prompt import Prompt
 from dllm_chat.tui.widgets.sidebar import Sidebar
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from dllm_chat.tui.asking import Asking
 
 SAVE_S = 1.0
-STATUS_S = 0.25
 WELCOMED = "welcomed"
 
 
@@ -67,7 +67,9 @@ class ChatScreen(Screen[None]):
     ) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
-        self.network = NetworkWatch(door_factory, self._network_changed)
+        self.network = NetworkWatch(
+            door_factory, self._network_changed, lambda why: say_worker_failed(self.app, why)
+        )
         self.network.wanted_model = history.setting("model")
         self._history = history
         self._clock = clock
@@ -85,6 +87,7 @@ class ChatScreen(Screen[None]):
             yield Sidebar()
             with Vertical(id="main"):
                 yield Transcript(self._history, lambda: self._asking.answer_id if self._asking else None)
+                yield FailureView()
                 yield Prompt()
                 yield StatusLine()
         yield Footer()
@@ -105,8 +108,6 @@ class ChatScreen(Screen[None]):
 
     async def _open_then_send(self) -> None:
         waited, door = await self.network.open(), self.network.door
-        if not waited:
-            say_offline(self.app, self.network.view.progress)
         prompt, text = self.query_one(Prompt), self._waiting_text
         self._waiting_text = ""
         if waited and door is not None and text and prompt.text == text and self._asking is None:
@@ -128,6 +129,7 @@ class ChatScreen(Screen[None]):
         # News may come while the screen is being built or taken down.
         with contextlib.suppress(NoMatches):
             self.query_one(TopLine).show_network(view)
+            self.query_one(FailureView).show(view.failure)
             self._show_status()
 
     def _show_status(self) -> None:
@@ -160,7 +162,7 @@ class ChatScreen(Screen[None]):
         if self._asking is not None:
             self.notify("Still answering: esc stops it. Your text stays here.", severity="warning")
         elif self.network.view.phase is Phase.FAILED:
-            self.notify("Trying to reach the network again; your question goes out when it stands.")
+            self.notify("Trying again; your question goes out when the network stands.")
             self._waiting_text = event.text
             self._open_network()
         elif door is None or self.network.view.phase is not Phase.OPEN:
@@ -231,13 +233,12 @@ class ChatScreen(Screen[None]):
             await reply.feed(delta)
 
     def answer_progress(self, message_id: int, progress: AnswerProgress) -> None:
-        """What is under way; see `asking.AnswerScreen`. Drawn when it says something new, not for each token."""
-        if progress.tokens_seen > 1:
-            return
+        """What is under way; see `asking.AnswerScreen`. The status line is not drawn for each token."""
         reply = self.query_one(Transcript).reply(message_id)
         if reply is not None:
             reply.show_progress(progress)
-        self._show_status()
+        if progress.tokens_seen <= 1:
+            self._show_status()
 
     def answer_notes(self, message_id: int, notes: tuple[str, ...]) -> None:
         """Takeovers; see `asking.AnswerScreen`."""
@@ -382,19 +383,3 @@ class ChatScreen(Screen[None]):
             prompt = self.query_one(Prompt)
             prompt.load_text(asked[-1].text)
             prompt.move_cursor(prompt.document.end)
-
-    def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
-        """Links open only after the whole address was seen."""
-        from dllm_chat.tui.screens.choices import link_choice
-
-        event.stop()
-        # Textual decodes %1b and the like: cleaned once more.
-        address = clean_line(event.href, 2000)
-
-        def answered(answer: str | None) -> None:
-            if answer == "copy":
-                self.app.copy_to_clipboard(address)
-            elif answer == "open":
-                self.app.open_url(address)
-
-        self.app.push_screen(link_choice(address), answered)

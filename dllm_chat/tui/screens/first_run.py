@@ -43,7 +43,7 @@ class FirstRunScreen(Dialog[Path]):
     DEFAULT_CSS = """
     FirstRunScreen > #box { width: 74; }
     FirstRunScreen #offer { color: $text-muted; }
-    FirstRunScreen OptionList { max-height: 8; margin-top: 1; }
+    FirstRunScreen OptionList { max-height: 8; margin-top: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, find: Callable[[], Sequence[FoundModel]], network: str = "") -> None:
@@ -78,11 +78,14 @@ class FirstRunScreen(Dialog[Path]):
 
     async def _offer(self) -> None:
         self._models = await asyncio.to_thread(self._find)
+        # Where a network's workers answer, none is missed; where only a chat key pays there, none is looked for.
         words = (
-            "Models found here; one of them can answer instead (ctrl+g stops it):"
-            if self._models
+            ""
+            if self._network
             else "No other models were found here (Ollama, LM Studio, llama.cpp, Hugging Face, GPT4All)."
         )
+        if self._models:
+            words = "Models found here; one of them can answer instead (ctrl+g stops it):"
         self.query_one("#offer", Static).update(words)
         self.query_one(OptionList).add_options(
             [

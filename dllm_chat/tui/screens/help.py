@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
-from textual.content import Content
+from textual.containers import Grid, VerticalScroll
 from textual.widgets import Static
 
 from dllm_chat.tui.screens.dialog import Dialog
@@ -27,10 +26,11 @@ _KEYS = (
 )
 _MEANINGS = (
     ("LOCAL", "this machine answered; tokens are play money"),
-    ("NETWORK", "others' machines answered; tokens are real"),
+    ("NETWORK", "others' machines answered, for its tokens"),
     ("✓ verified", "your light node checked the newest header"),
     ("~ trusting", "trusted, the newest header is still unchecked"),
     ("✗ offline", "nobody answers; balances as last proved"),
+    ("✗ locked", "no key may pay yet; the hint says how"),
 )
 
 
@@ -40,16 +40,24 @@ class HelpScreen(Dialog[None]):
     DEFAULT_CSS = """
     HelpScreen > #box { width: 76; }
     HelpScreen VerticalScroll { height: auto; max-height: 100%; scrollbar-size-vertical: 1; }
+    HelpScreen Grid { grid-size: 2; grid-columns: 24 1fr; grid-rows: auto; height: auto; }
+    HelpScreen .name { color: $primary; text-style: bold; padding-right: 1; }
     """
 
     def compose(self) -> ComposeResult:
-        lines = [_row(*row) for row in _KEYS] + [Content("")] + [_row(*row) for row in _MEANINGS]
-        with self.box("Keys and meanings"), VerticalScroll():
-            yield Static(Content("\n").join(lines), markup=False)
+        with self.box("Keys and meanings"), VerticalScroll(), Grid():
+            for name, meaning in (*_KEYS, ("", ""), *_MEANINGS):
+                yield Static(name, classes="name", markup=False)
+                yield Static(meaning, markup=False)
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
+        self.call_after_refresh(self._say_what_scrolls)
 
+    def on_resize(self) -> None:
+        """More or less of it fits now."""
+        self.call_after_refresh(self._say_what_scrolls)
 
-def _row(name: str, meaning: str) -> Content:
-    return Content.assemble((f"{name:<24}", "bold $primary"), meaning)
+    def _say_what_scrolls(self) -> None:
+        is_cut = self.query_one(VerticalScroll).max_scroll_y > 0
+        self.query_one("#box").border_subtitle = "↑↓ scrolls · esc back" if is_cut else "esc back"

@@ -13,9 +13,12 @@ from dllm_chat.sanitize import clean_line
 from dllm_chat.tui.screens.dialog import Dialog
 from dllm_chat.tui.wording import age, count
 
+MAX_RECENT = 50
+"""Conversations that are listed before something is typed."""
+
 
 class SearchScreen(Dialog[SearchHit]):
-    """Words above, finds below; the result is the chosen one."""
+    """Words above, finds below, the latest conversations while there are no words; the result is the chosen one."""
 
     DEFAULT_CSS = """
     SearchScreen > #box { width: 90; height: 85%; }
@@ -38,15 +41,32 @@ class SearchScreen(Dialog[SearchHit]):
             yield Static("", id="summary", markup=False)
             yield OptionList(id="finds", markup=False)
 
+    def on_mount(self) -> None:
+        self._show_recent()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._hits = self._history.search(event.value)
+        if not event.value.strip():
+            self._show_recent()
+            return
+        hits = self._history.search(event.value)
+        found = f"{count(len(hits), 'find')}, ↓ and enter to open" if hits else "nothing found"
+        self._show(hits, [self._line(hit) for hit in hits], found)
+
+    def _show_recent(self) -> None:
+        recent = self._history.conversations(MAX_RECENT)
+        hits = [SearchHit(one.id, None, one.title, None, one.updated_s, ()) for one in recent]
+        lines = [self._head(one.title, count(one.message_count, "message"), one.updated_s) for one in recent]
+        found = "the latest, ↓ and enter to open" if recent else "There are no conversations yet."
+        self._show(hits, lines, found)
+
+    def _show(self, hits: list[SearchHit], lines: list[Content], summary: str) -> None:
+        self._hits = hits
         options = self.query_one("#finds", OptionList)
         options.clear_options()
-        options.add_options([Option(self._line(hit)) for hit in self._hits])
-        options.highlighted = 0 if self._hits else None
-        found = f"{count(len(self._hits), 'find')}, ↓ and enter to open" if self._hits else "nothing found"
-        self.query_one("#summary", Static).update(found if event.value.strip() else "")
+        options.add_options([Option(line) for line in lines])
+        options.highlighted = 0 if hits else None
+        self.query_one("#summary", Static).update(summary)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -64,10 +84,7 @@ class SearchScreen(Dialog[SearchHit]):
 
     def _line(self, hit: SearchHit) -> Content:
         who = {Role.USER: "you", Role.ASSISTANT: "reply", None: "title"}[hit.role]
-        head = Content.assemble(
-            (clean_line(hit.title, 50) or "untitled", "bold"),
-            (f"  {who} · {age(hit.updated_s, self._now_s)}", "dim"),
-        )
+        head = self._head(hit.title, who, hit.updated_s)
         if hit.message_id is None:
             return head
         snippet = Content.assemble(
@@ -77,3 +94,7 @@ class SearchScreen(Dialog[SearchHit]):
             ]
         )
         return Content("\n").join([head, Content.assemble("  ", snippet)])
+
+    def _head(self, title: str, what: str, updated_s: int) -> Content:
+        about = f"  {what} · {age(updated_s, self._now_s)}"
+        return Content.assemble((clean_line(title, 50) or "untitled", "bold"), (about, "dim"))

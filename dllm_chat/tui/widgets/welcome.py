@@ -23,7 +23,7 @@ class Welcome(Static):
     """Who we are and three questions to begin with."""
 
     DEFAULT_CSS = """
-    Welcome { width: auto; height: auto; }
+    Welcome { width: auto; max-width: 100%; height: auto; }
     """
 
     def __init__(self) -> None:

@@ -41,6 +41,17 @@ def test_titles_are_found_and_come_first(history: History) -> None:
     assert (hit.title, hit.message_id, hit.role) == ("Trip", None, None)
 
 
+def test_a_title_is_left_out_where_its_messages_are_found(history: History) -> None:
+    conversation_id = history.new_conversation("What is a receipt?")
+    question_id = history.add_question(conversation_id, "What is a receipt?")
+    history.new_conversation("My receipt")
+    hits = history.search("receipt")
+    assert [(hit.title, hit.message_id) for hit in hits] == [
+        ("My receipt", None),
+        ("What is a receipt?", question_id),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

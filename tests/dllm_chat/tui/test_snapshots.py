@@ -30,6 +30,8 @@ from tests.dllm_chat.tui.doubles import (
     until,
     whole,
 )
+from tests.dllm_chat.tui.test_chat import words
+from tests.dllm_chat.tui.test_joined import LOCKED
 from tests.dllm_chat.tui.test_safe_markdown import HOSTILE
 
 Steps = Callable[[Pilot[None]], Awaitable[None]]
@@ -143,6 +145,18 @@ def test_offline(snap_compare: SnapCompare, kept: History, size: tuple[int, int]
 
 
 @SIZES
+def test_locked(snap_compare: SnapCompare, history: History, size: tuple[int, int]) -> None:
+    door = ScriptedDoor()
+    door.open_error = LOCKED
+    app = app_for(door, history)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: bool(words(app, "FailureView")))
+
+    assert snap_compare(app, terminal_size=size, run_before=steps)
+
+
+@SIZES
 def test_streaming(snap_compare: SnapCompare, kept: History, size: tuple[int, int]) -> None:
     script: list[Step] = [*opening(), *deltas(REPLY[:220]), asyncio.Event()]
     app = app_for(ScriptedDoor(script), kept)
@@ -150,10 +164,7 @@ def test_streaming(snap_compare: SnapCompare, kept: History, size: tuple[int, in
     async def steps(pilot: Pilot[None]) -> None:
         await ready(pilot)
         await type_and_send(pilot, QUESTION)
-        await until(
-            pilot,
-            lambda: app.chat._asking is not None and app.chat._asking.progress.tokens_seen >= 220 // 7,
-        )
+        await until(pilot, lambda: f"{len(script) - 4} tokens so far" in words(app, ".reply--foot"))
         await pilot.pause(0.2)
 
     assert snap_compare(app, terminal_size=size, run_before=steps)
@@ -209,6 +220,13 @@ def test_delete_confirmation(snap_compare: SnapCompare, kept: History, size: tup
 def test_search(snap_compare: SnapCompare, kept: History, size: tuple[int, int]) -> None:
     app = app_for(ScriptedDoor(), kept)
     assert snap_compare(app, terminal_size=size, run_before=keys("ctrl+f", *"voucher"))
+
+
+@SIZES
+def test_search_before_anything_is_typed(
+    snap_compare: SnapCompare, kept: History, size: tuple[int, int]
+) -> None:
+    assert snap_compare(app_for(ScriptedDoor(), kept), terminal_size=size, run_before=keys("ctrl+f"))
 
 
 @SIZES
