@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dllm_protocol import state_keys
+from dllm_protocol.address import encode_address
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import NetworkUnreachable, NotFound, TimedOut, TransactionRefused
 from dllm_protocol.params import OffersOf, Params, least_fee, weighed_models
-from dllm_protocol.records import OfferBookHead
+from dllm_protocol.records import Chain, OfferBookHead
 from dllm_protocol.refusals import InsufficientFunds, WrongSequence, refusal_from_code
 from dllm_protocol.transaction import Transaction, TransactionBody, make_body, transaction_hash
 from light_node.outcomes import Impossible, Included, Outcomes, Unknown
@@ -134,9 +135,10 @@ class Sender:
             read_at = await self._reads.provable_height()
             account = await self._reads.account(signer.account, read_at)
             if account is None:
+                address = await self._shown(signer.account)
                 raise InsufficientFunds(
-                    "the account does not exist on this chain yet",
-                    hint="have somebody send it some DLLM first",
+                    f"the account {address} does not exist on this chain yet",
+                    hint=f"have somebody send it some DLLM first: dllm wallet send {address} AMOUNT",
                 )
             body = _body(
                 self._chain_id, signer, account.sequence, actions, fee_udllm, read_at + TIMEOUT_BLOCKS, memo
@@ -148,6 +150,11 @@ class Sender:
                 last = error
                 await asyncio.sleep(SEQUENCE_PAUSE_S)
         raise last or TransactionImpossible("the account's sequence never stood still")
+
+    async def _shown(self, account: bytes) -> str:
+        """An account as people pay it: the chain's record, proved, says what its addresses begin with."""
+        chain = await self._reads.record(Chain, state_keys.CHAIN)
+        return encode_address(chain.address_prefix, account) if chain else account.hex()
 
     async def _deliver(self, raw: bytes, fee_udllm: int, since_height: int, timeout_s: float) -> Sent:
         """Hand a transaction in until it is proved what became of it; again where a node may have lost it.

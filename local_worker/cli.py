@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dllm_protocol.address import decode_address
+from dllm_protocol.address import decode_address, encode_address
 from dllm_protocol.bundle import LOCAL_PREFIX, SignedBundle
 from dllm_protocol.errors import UsageRefused
-from local_worker.command_output import Json, reported, say
+from local_worker.command_output import Json, note, reported, say
 from local_worker.engine_host import EngineOptions
 from local_worker.errors import HomeRefused
 from local_worker.files import is_running, locked_home
 from local_worker.keys import WorkerKeys, create_keys, key_file, load_keys, rotate_keys
 from local_worker.model_files import packaged_model
+from local_worker.operator_money import money_hint, money_named
 from local_worker.package_commands import app as packages
 from local_worker.piece_exchange import exchange_of
 from local_worker.remote_engine.options import RemoteServer, remote_server
@@ -39,6 +41,9 @@ Url = Annotated[str | None, typer.Option(help="That server's address, as http://
 KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help="A file (0600) with its key.")]
 RemoteModel = Annotated[str | None, typer.Option("--remote-model", help="Its name for the model.")]
 Home = Annotated[Path, typer.Option(help="The worker's folder: keys, vouchers, logs.")]
+MaybeBundle = Annotated[
+    Path | None, typer.Option(help="A network's bundle: also prints the operator's address there.")
+]
 Sequences = Annotated[
     int | None, typer.Option(help="Sessions whose rows stay in memory; else as many as fit.", min=1, max=256)
 ]
@@ -117,18 +122,22 @@ def init(
     slices: Annotated[
         int, typer.Option(help="For a worker of several slices: keys for each.", min=1, max=MAX_SLICES)
     ] = 1,
+    bundle: MaybeBundle = None,
     as_json: Json = False,
 ) -> None:
     """Make a home with fresh keys, or keep the keys that it has; prints the public halves."""
     with reported(as_json):
-        say(_public([_initialised(slice_home(home, number)) for number in range(1, slices + 1)]), as_json)
+        network = _read_network(bundle) if bundle else None
+        own = [_initialised(slice_home(home, number)) for number in range(1, slices + 1)]
+        _say_keys(home, own, network, as_json)
 
 
 @app.command()
-def keys(home: Home, as_json: Json = False) -> None:
+def keys(home: Home, bundle: MaybeBundle = None, as_json: Json = False) -> None:
     """Print the public halves of a home's keys."""
     with reported(as_json):
-        say(_public([load_keys(one) for one in _slice_homes(home)]), as_json)
+        own = [load_keys(one) for one in _slice_homes(home)]
+        _say_keys(home, own, _read_network(bundle) if bundle else None, as_json)
 
 
 @app.command()
@@ -230,13 +239,11 @@ def start(
             exchange=exchange.on_local_chain() if prefix == LOCAL_PREFIX else exchange,
             metrics=host_and_port(metrics_listen) if metrics_listen else None,
         )
-        run_worker(
-            *(options, own_keys, network),
-            sources=tuple(rpc or ()),
-            lifeline=lifeline,
-            on_ready=lambda now: _say_ready(now, as_json),
-            log=(log_level, log_format),
-        )
+        ready, log = partial(_say_ready, as_json=as_json), (log_level, log_format)
+        with money_named(network, own_keys, is_owner=owner is None, registers=options.may_register_model):
+            run_worker(
+                options, own_keys, network, sources=rpc or (), lifeline=lifeline, on_ready=ready, log=log
+            )
 
 
 def _model_of(model: Path | None, package: Path | None) -> Path:
@@ -280,11 +287,29 @@ def _say_ready(now: Status, as_json: bool) -> None:
     say({"state": now.state, **told}, as_json)
 
 
-def _public(own: Sequence[WorkerKeys]) -> dict[str, Any]:
-    """The first slice's keys, and all of them where there are several."""
+def _say_keys(
+    home: Path, own: Sequence[WorkerKeys], network: tuple[SignedBundle, str] | None, as_json: bool
+) -> None:
+    """The public halves; for people with what the operators need where the network is known, else how to ask."""
+    told = _public(own, network[1] if network else "")
+    if as_json:
+        say(told, as_json)
+        return
+    for number, one in enumerate(told.get("slices", [told]), start=1):
+        shown = {name: value for name, value in one.items() if not (network and name == "operator")}
+        say(({"slice": number} if len(own) > 1 else {}) | shown, as_json)
+    if network:
+        note(money_hint(network[0], own, is_owner=True))
+    else:
+        note(f"the operator's address on a network: dllm-worker keys --home {home} --bundle BUNDLE")
+
+
+def _public(own: Sequence[WorkerKeys], prefix: str = "") -> dict[str, Any]:
+    """The first slice's keys, and all of them where there are several; operators as addresses, too, with a prefix."""
     told = [
         {
             "operator": one.operator_address.hex(),
+            **({"operator_address": encode_address(prefix, one.operator_address)} if prefix else {}),
             "operator_key": one.operator.public_key.hex(),
             "service_key": one.service.public_key.hex(),
             "sealing_key": one.sealing.public_key.hex(),

@@ -40,17 +40,21 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "ask": Entry("dllm_chat.cli.ask", "Ask a question."),
-    "wallet": Entry("dllm_chat.cli.wallet", "Your money: create, restore, balance, send, history."),
+    "wallet": Entry(
+        "dllm_chat.cli.wallet", "Your money: create, restore, balance, send, history, chat-key, …"
+    ),
     "session": Entry("dllm_chat.cli.session", "Open sessions and their deposits: list, close."),
     "provider": Entry("dllm_chat.cli.provider", "Who serves what, at which price: list, show."),
     "validator": Entry("dllm_chat.cli.validator", "Who signs blocks: list, show, stake, unstake, collect."),
-    "model": Entry("dllm_chat.cli.model", "Models: list, show, found."),
-    "worker": Entry("dllm_chat.cli.worker", "Answer others and earn: on, off, status."),
+    "model": Entry("dllm_chat.cli.model", "Models: list, show, found, pack, verify, assemble, fetch, seed."),
+    "worker": Entry("dllm_chat.cli.worker", "Answer others and earn: on, off, status, leave."),
     "receipt": Entry("dllm_chat.cli.receipt", "Bills that anybody can check offline: list, show, verify."),
     "network": Entry("dllm_chat.cli.network", "The network in use: status, join, bundle, invite, leave."),
     "light": Entry("dllm_chat.cli.light", "Your own check of the chain: status, sync, verify, trust, proxy."),
     "faucet": Entry("dllm_chat.cli.faucet", "Tokens of a test network: request."),
-    "devnet": Entry("dllm_chat.cli.devnet", "A whole test network on this machine: up, status, kill, down."),
+    "devnet": Entry(
+        "dllm_chat.cli.devnet", "A whole test network on this machine: up, status, logs, kill, restart, down."
+    ),
     "backup": Entry("dllm_chat.cli.backup", "This home in one file: create, show, restore."),
     "doctor": Entry("dllm_chat.cli.doctor", "Look at this machine and say what is missing."),
     "version": Entry("dllm_chat.cli.version_command", "Versions of everything that matters."),

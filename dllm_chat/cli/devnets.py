@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dllm_chat.cli.command import Mode
-from dllm_chat.cli.output import Report, fields, note, progress, table, write_text
+from dllm_chat.cli.output import Report, fields, layers_text, note, progress, table, write_text
 from dllm_chat.devnet.door import calling, is_running, start_detached, stop_running
 from dllm_chat.devnet.errors import DevnetRefused, NoDevnet
 from dllm_chat.devnet.homes import OwnHome
@@ -34,6 +34,8 @@ from dllm_protocol.errors import MalformedBytes, NotFound
 
 DEFAULT_WORKERS = 2
 DEFAULT_VALIDATORS = {SOLO: 1, COMETBFT: 4}
+NODES_TO_SPARE_ONE = 4
+"""Of fewer equal validators, those that are left have not more than two thirds of the power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,10 @@ async def order_part(home: Path | None, order: str, part: str, done: str) -> Rep
     async with calling(folder) as caller:
         await caller.request(order, name)
         pids = (await caller.request("pids"))["pids"]
+    option = f" --home {shlex.quote(str(home))}" if home else ""
+    again = f"; dllm devnet restart {part}{option} starts it again" if not pids.get(name, 0) else ""
     return Report(
-        {"part": name, "running": pids.get(name, 0) > 0, "pid": pids.get(name, 0)}, f"{name} {done}"
+        {"part": name, "running": pids.get(name, 0) > 0, "pid": pids.get(name, 0)}, f"{name} {done}{again}"
     )
 
 
@@ -220,7 +224,7 @@ def _report(ready: dict[str, Any], home: Path | None, *, adopted: bool) -> Repor
             "dllm faucet request",
             f"{ask} --yes",
         ],
-        "look, break, end": [f"dllm devnet {word}{option}" for word in ("status", "kill 1", "down")],
+        "look, break, end": [f"dllm devnet {word}{option}" for word in _words_to_try(ready)],
     }
     shown = {
         "chain": ready["chain_id"],
@@ -235,6 +239,12 @@ def _report(ready: dict[str, Any], home: Path | None, *, adopted: bool) -> Repor
     commands = [line for lines in then.values() for line in lines]
     data = {name: value for name, value in ready.items() if name != "size"}
     return Report(data | {"in_use_here": adopted, "next": commands}, fields(shown) + steps)
+
+
+def _words_to_try(ready: dict[str, Any]) -> list[str]:
+    """A look, a part whose end the network survives, and the end."""
+    survived = "1" if len(ready["nodes"]) >= NODES_TO_SPARE_ONE else "worker-1" if ready["workers"] else ""
+    return ["status", *([f"kill {survived}"] if survived else []), "down"]
 
 
 # -- the home from which it is called -------------------------------------------------------------------------
@@ -300,7 +310,7 @@ def _status_text(data: Mapping[str, Any]) -> str:
             str(one["pid"] or "-"),
             one["state"],
             one["model"],
-            ", ".join("{}:{}".format(*slice_["layers"]) for slice_ in one["slices"]) or "-",
+            ", ".join(layers_text(slice_["layers"]) for slice_ in one["slices"]) or "-",
         )
         for one in data["workers"]
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from dllm_chat.cli.output import Failure
 from dllm_chat.paths import find_paths, make_private_folder
 from dllm_chat.version import VERSION
-from dllm_protocol.errors import DllmError
+from dllm_protocol.errors import DllmError, NetworkUnreachable
 from dllm_protocol.log_lines import VALUE_CHARACTERS_MAX, LogForm, log_line
 
 INTERRUPTED = Failure("E_INTERRUPTED", 130, "interrupted")
@@ -27,7 +27,20 @@ MAX_LOG_BYTES = 1 << 20
 
 def failure_of(error: DllmError) -> Failure:
     """One of the errors that we declare; where a command helps, the hint names it."""
-    return Failure(error.code, error.exit_code, error.message, COMMANDS_THAT_HELP.get(error.code, error.hint))
+    hint = COMMANDS_THAT_HELP.get(error.code, error.hint)
+    if isinstance(error, NetworkUnreachable):
+        hint = _of_a_devnet() or hint
+    return Failure(error.code, error.exit_code, error.message, hint)
+
+
+def _of_a_devnet() -> str:
+    """How the nodes in use are started again, where they are a devnet's of this home and were killed."""
+    from dllm_chat.devnet.hints import restart_hint
+
+    try:
+        return restart_hint(find_paths())
+    except DllmError:
+        return ""
 
 
 def usage_failure(message: str, hint: str = "") -> Failure:

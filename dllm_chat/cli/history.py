@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,15 @@ from dllm_chat.cli.output import Report, table
 from dllm_chat.cli.service import watching
 from dllm_chat.paths import write_private
 from dllm_chat.sanitize import clean_line
-from dllm_protocol.actions import Transfer
+from dllm_protocol.actions import (
+    BondProvider,
+    OpenSession,
+    RegisterModel,
+    RegisterProvider,
+    Stake,
+    TopUpSession,
+    Transfer,
+)
 from dllm_protocol.address import encode_address
 from dllm_protocol.encoding import Record
 from dllm_protocol.errors import MalformedBytes, UsageRefused
@@ -96,7 +105,7 @@ async def _proved(chain: Chain, answer: TxAnswer) -> dict[str, Any]:
     if not mine and not received:
         raise AnswerRefused(f"transaction {answer.hash.hex()} has nothing to do with this account")
     others = [one.recipient for one in transfers] if mine else [body.account]
-    amount = sum(one.amount_udllm for one in transfers) if mine else received
+    amount = await _taken(chain, body.actions) if mine else received
     return {
         "time": str(header.time),
         "height": outcome.height,
@@ -110,6 +119,26 @@ async def _proved(chain: Chain, answer: TxAnswer) -> dict[str, Any]:
         "tx_hash": answer.hash.hex().upper(),
         "proved": True,
     }
+
+
+async def _taken(chain: Chain, actions: Sequence[Record]) -> int:
+    """What actions took from their sender's account, in udllm: paid, locked in sessions, bonds or stakes."""
+    registers = any(isinstance(action, RegisterModel) for action in actions)
+    model_bond_udllm = (await chain.sender.params()).model_bond_udllm if registers else 0
+    return sum(_taken_by(action, model_bond_udllm) for action in actions)
+
+
+def _taken_by(action: Record, model_bond_udllm: int) -> int:
+    match action:
+        case Transfer() | BondProvider() | TopUpSession() | Stake():
+            return action.amount_udllm
+        case RegisterProvider():
+            return action.bond_udllm
+        case OpenSession():
+            return action.deposit_udllm
+        case RegisterModel():
+            return model_bond_udllm  # the action does not say it: the chain's parameters do
+    return 0
 
 
 def _name(action: Record) -> str:

@@ -16,9 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dllm_chat.sanitize import clean, clean_line
+from dllm_protocol.units import format_dllm
 
 SCHEMA = 1
 """Version of the envelopes; it rises when a field changes its meaning or goes away."""
+_UDLLM, _BYTES, _PRICES = _UNITS = "_udllm", "_bytes", "_udllm_per_1000"
+"""How names of data say their unit."""
+_EMPTY: tuple[object, ...] = ("", [], ())
+_SIZES = ((10**3, "kB"), (10**6, "MB"), (10**9, "GB"), (10**12, "TB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +129,42 @@ def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def fields(pairs: Mapping[str, object]) -> str:
-    """``name  value`` lines; lists take a line an element, and names lose their underscores."""
-    width = max((len(name) for name in pairs), default=0)
+    """``name  value`` lines, as people read them: what is empty takes none, a list takes a line an element.
+
+    Names lose underscores and units; amounts (``…_udllm``) are in DLLM, sizes (``…_bytes``) in the unit that fits.
+    """
+    shown = [(_name(name), _in_units(name, value)) for name, value in pairs.items() if value not in _EMPTY]
+    width = max((len(name) for name, _ in shown), default=0)
     indent = "\n" + " " * (width + 2)
-    return "\n".join(
-        f"{name.replace('_', ' ').ljust(width)}  {_shown(value)}".rstrip().replace("\n", indent)
-        for name, value in pairs.items()
-    )
+    return "\n".join(f"{name.ljust(width)}  {text}".rstrip().replace("\n", indent) for name, text in shown)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: 2376644 → ``2.4 MB``."""
+    if size_bytes < _SIZES[0][0]:
+        return f"{size_bytes} bytes"
+    unit_bytes, unit = max(one for one in _SIZES if one[0] <= size_bytes)
+    return f"{size_bytes / unit_bytes:.1f} {unit}"
+
+
+def layers_text(layers: Sequence[int]) -> str:
+    """Layers as they are typed, the end not included: ``0:8``."""
+    return ":".join(str(one) for one in layers)
+
+
+def _name(name: str) -> str:
+    unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
+    return name.removesuffix(unit).replace("_", " ")
+
+
+def _in_units(name: str, value: object) -> str:
+    if isinstance(value, int) and name.endswith(_UDLLM):
+        return f"{format_dllm(value)} DLLM"
+    if isinstance(value, int) and name.endswith(_BYTES):
+        return size_text(value)
+    if name.endswith(_PRICES):
+        return f"{_shown(value)} udllm for 1,000 tokens"
+    return _shown(value)
 
 
 def _shown(value: object) -> str:
@@ -140,7 +174,7 @@ def _shown(value: object) -> str:
         return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         if all(isinstance(one, int) for one in value):
-            return "-".join(str(one) for one in value)
+            return layers_text(value)
         return "\n".join(_shown(one) for one in value)
     return str(value)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.output import Report, fields, table
+from dllm_chat.cli.output import Report, fields, layers_text, table
 
 app = group(
     """Who serves what, at which price, with which past; all proved.
@@ -36,7 +36,7 @@ async def list_providers(
         (
             one["provider"],
             one["model"],
-            f"{one['layers'][0]}-{one['layers'][1]}",
+            layers_text(one["layers"]),
             str(one["prices_udllm_per_1000"]["prompt"]),
             str(one["prices_udllm_per_1000"]["kept"]),
             f"{one['reputation_ppm'] / 10_000:.1f} %",
@@ -62,8 +62,8 @@ async def show(provider: Annotated[str, typer.Argument(help="A provider's addres
     shown = {name: value for name, value in data.items() if name not in ("offers", "endpoints")}
     shown["endpoints"] = "\n".join(data["endpoints"])
     shown["offers"] = "\n".join(
-        f"{one['model']}, {one['reputation_ppm'] / 10_000:.1f} %, {one['open_sessions']} of "
-        f"{one['capacity_sessions']} sessions"
+        f"{one['model']} {layers_text(one['layers'])}, {one['reputation_ppm'] / 10_000:.1f} %, "
+        f"{one['open_sessions']} of {one['capacity_sessions']} sessions"
         for one in data["offers"]
     )
     return Report(data, fields(shown))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.output import Report, fields, table
+from dllm_chat.cli.output import Report, table
 
 app = group(
     """Bills that anybody can check offline.
@@ -48,12 +48,12 @@ def list_receipts(
 @command(app, "show")
 def show(file: File) -> Report:
     """What a receipt says, without checking it."""
-    from dllm_chat.cli.receipts import described, find_receipt
+    from dllm_chat.cli.receipts import described, described_text, find_receipt
     from dllm_chat.session.receipts import load_receipt
 
     path = find_receipt(file)
     data = described(path, load_receipt(path))
-    return Report(data, fields(data))
+    return Report(data, described_text(data))
 
 
 @command(app, "verify")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dllm_chat.cli.output import fields
+from dllm_chat.cli.output import fields, layers_text
 from dllm_chat.paths import find_paths
 from dllm_chat.sanitize import clean_line
 from dllm_chat.session.networks import known_network
@@ -79,6 +79,26 @@ def described(path: Path, receipt: Receipt) -> dict[str, Any]:
     }
 
 
+def described_text(data: dict[str, Any]) -> str:
+    """What `described` found, for people."""
+    return fields(
+        {name: data[name] for name in ("file", "badge", "chain_id", "session")}
+        | _answer(data)
+        | {
+            "providers": [
+                f"{one['address']} layers {layers_text(one['layers'])}" for one in data["providers"]
+            ],
+            "legs": [_leg_text(one) for one in data["legs"]],
+            "voucher": f"number {data['voucher_n']}, acks {data['acks']}",
+            "prompt_hash": data["prompt_hash"],
+            "reply_hash": data["reply_hash"],
+            "proofs": f"of height {data['proof_height']}",
+            "transactions": data["transactions"],
+            "note": data["note"],
+        }
+    )
+
+
 def verdict(path: Path, checked: Checked, *, anchored: bool) -> tuple[dict[str, Any], str]:
     """What checking came to, as data and as words."""
     body = checked.receipt.body
@@ -99,17 +119,29 @@ def verdict(path: Path, checked: Checked, *, anchored: bool) -> tuple[dict[str, 
         "verdict": state,
         "header": f"{checked.header.height} {data['header']['hash']}",
         "badge": data["badge"],
-        "model": data["model"],
-        "asked": f"{data['asked']} (the asker's own word)",
-        "tokens": f"{body.prompt_tokens} + {body.completion_tokens}",
-        "cost": f"{format_dllm(body.cost_udllm)} DLLM + {format_dllm(body.fees_udllm)} fees",
+        **_answer(data),
     }
-    shown |= {
-        "session paid": "\n".join(f"{one['owner']} {one['paid_udllm']} udllm" for one in data["owners"])
-    }
+    paid = [f"{one['owner']} {format_dllm(one['paid_udllm'])} DLLM" for one in data["owners"]]
+    shown["session paid"] = paid
     if not anchored:
         shown["not anchored"] = "no verified header of this machine leads to it; --online asks the network"
     return data, fields(shown)
+
+
+def _answer(data: dict[str, Any]) -> dict[str, object]:
+    """The answer and its price, for people."""
+    tokens = data["tokens"]
+    return {
+        "model": data["model"],
+        "asked": f"{data['asked']} (the asker's own word)",
+        "tokens": f"{tokens['prompt']} + {tokens['completion']}",
+        "cost": f"{format_dllm(data['cost_udllm'])} DLLM + {format_dllm(data['fees_udllm'])} fees",
+    }
+
+
+def _leg_text(leg: dict[str, Any]) -> str:
+    rows = ", ".join(f"{count} {kind}" for kind, count in leg["rows"].items() if count) or "no"
+    return f"{leg['provider']} {leg['role']}: {rows} rows, {format_dllm(leg['owed_udllm'])} DLLM to {leg['owner']}"
 
 
 def _leg(leg: VoucherLeg, prefix: str) -> dict[str, Any]:

@@ -60,7 +60,8 @@ async def send_payment(
         fee_udllm = await chain.sender.fee_of(chain.purse, (action,), payment.memo)
         await check_funds(chain, amount_udllm, fee_udllm)
         to_text = encode_address(chain.prefix, recipient)
-        _say_what(book, recipient, chain.prefix, payment, amount_udllm, fee_udllm)
+        is_own = recipient == chain.purse.account
+        _say_what(book, recipient, chain.prefix, payment, amount_udllm, fee_udllm, is_own=is_own)
         data = {
             "from": service.address,
             "to": to_text,
@@ -92,15 +93,28 @@ async def check_funds(chain: Chain, amount_udllm: int, fee_udllm: int) -> None:
 
 
 def _say_what(
-    book: AddressBook, recipient: bytes, prefix: str, payment: Payment, amount_udllm: int, fee_udllm: int
+    book: AddressBook,
+    recipient: bytes,
+    prefix: str,
+    payment: Payment,
+    amount_udllm: int,
+    fee_udllm: int,
+    *,
+    is_own: bool = False,
 ) -> None:
-    """Show the recipient whole, in groups, and warn of strangers and lookalikes."""
+    """Show the recipient whole, in groups, and warn of strangers and lookalikes.
+
+    Args:
+        is_own: the payer's own address is paid.
+    """
     text = encode_address(prefix, recipient)
     grouped = " ".join(text[i : i + 4] for i in range(0, len(text), 4))
     known = book.find(recipient)
     note(f"to      {grouped}" + (f"  ({known.name})" if known and known.name else ""))
     note(f"amount  {format_dllm(amount_udllm)} DLLM, fee {format_dllm(fee_udllm)} DLLM")
-    if known is None:
+    if is_own:
+        note("this is your own address: only the fee goes")
+    elif known is None:
         note("you never paid this address before")
     alike = book.lookalikes(recipient, prefix)
     if alike and not payment.trust_lookalike:

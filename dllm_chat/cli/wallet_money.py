@@ -17,12 +17,13 @@ AccountIndex = Annotated[int | None, typer.Option("--account", min=0, help="Anot
 
 
 async def balance(wallet: WalletName = None, account: AccountIndex = None) -> Report:
-    """What you have: spendable, in sessions, earned and not yet claimed; proved at one height.
+    """What you have: spendable, in sessions, in bonds, earned and not yet claimed; proved at one height.
 
     \b
       dllm wallet balance
       dllm wallet balance --json
     """
+    from dllm_chat.cli.bonds import bonds_data, bonds_of, bonds_text
     from dllm_chat.cli.service import watching
     from dllm_chat.dispatch.purse import NOBODY
     from dllm_chat.wallet.errors import NoSuchWallet
@@ -32,21 +33,24 @@ async def balance(wallet: WalletName = None, account: AccountIndex = None) -> Re
             raise NoSuchWallet("there is no wallet yet", hint="dllm wallet create NAME makes one")
         await service.refresh()
         found = await service.balance()
+        bonds = await bonds_of(service.chain, found.height)
         chain_id = service.chain_id
     data = {
         "address": found.address,
         "spendable_udllm": found.spendable_udllm,
         "in_sessions_udllm": found.in_sessions_udllm,
         "earned_unclaimed_udllm": found.earned_unclaimed_udllm,
+        **bonds_data(bonds),
         "height": found.height,
         "play_money": found.play_money,
         "chain_id": chain_id,
     }
     money = "DLLM of play money" if found.play_money else "DLLM"
-    shown = {
+    shown: dict[str, object] = {
         "address": found.address,
         "spendable": f"{format_dllm(found.spendable_udllm)} {money}",
         "in sessions": f"{format_dllm(found.in_sessions_udllm)} (comes back with: dllm session close --all)",
+        **bonds_text(bonds),
         "earned, unclaimed": format_dllm(found.earned_unclaimed_udllm),
         "proved": f"at height {found.height} of {chain_id}",
     }

@@ -1,4 +1,4 @@
-"""`dllm worker on|off|status`."""
+"""`dllm worker on|off|status|leave`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from dllm_chat.cli.command import command, group
-from dllm_chat.cli.output import Report, fields, table
+from dllm_chat.cli.output import Report, fields, layers_text, table
 from dllm_chat.cli.passwords import PasswordFd, PasswordFile
+from dllm_chat.cli.wallet_money import AccountIndex, WalletName
 from dllm_protocol.units import format_dllm
 
 app = group(
@@ -21,9 +22,11 @@ app = group(
       dllm worker on --model FILE --backend openai --url http://127.0.0.1:8000/v1
       dllm worker on --package DIR --layers auto --name MODEL
                                        some layers of a big model; what is missing is fetched
-      dllm worker on --relay wss://HOST  without a port that others can reach
+      dllm worker on --relay wss://HOST
+                                       on a joined network, without a port that others can reach
       dllm worker status
       dllm worker off                  finishes running answers, then stops
+      dllm worker leave                takes the bond back; once more when it is free
     """
 )
 
@@ -82,7 +85,7 @@ async def on(
 ) -> Report:
     """Start serving. On a joined network the worker goes on after this command, until: dllm worker off.
 
-    The first time, this posts a bond from your account; it comes back when you leave.
+    The first time, this posts a bond from your account; it comes back with: dllm worker leave.
     """
     from dllm_chat.cli.workers import switch_on
     from dllm_chat.serving_from import ServingFrom
@@ -131,8 +134,36 @@ def status() -> Report:
     text = fields(shown)
     if len(data["slices"]) > 1:
         rows = [
-            (f"{one['layers'][0]}:{one['layers'][1]}", one["model"], one["provider"], str(one["sessions"]))
+            (layers_text(one["layers"]), one["model"], one["provider"], str(one["sessions"]))
             for one in data["slices"]
         ]
         text += "\n\n" + table(("LAYERS", "MODEL", "PROVIDER", "SESSIONS"), rows)
     return Report(data, text)
+
+
+@command(app, "leave")
+async def leave(
+    provider: Annotated[
+        str, typer.Argument(help="The provider's address; not needed where you have one.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("-n", "--dry-run", help="Check and price it; send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Agree beforehand.")] = False,
+    wallet: WalletName = None,
+    account: AccountIndex = None,
+    password_file: PasswordFile = None,
+    password_fd: PasswordFd = None,
+) -> Report:
+    """Take your provider's bond back: it is free after the chain's unbonding time. Stop the worker first.
+
+    \b
+      dllm worker off
+      dllm worker leave                says when the bond is free
+      dllm worker leave                after that time: has it paid out
+    """
+    from dllm_chat.cli.staking import Terms
+    from dllm_chat.cli.worker_leave import leave as take_back
+
+    terms = Terms(dry_run, yes, password_file, password_fd, {"wallet": wallet, "account": account})
+    return await take_back(provider, terms)

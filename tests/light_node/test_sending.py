@@ -8,11 +8,11 @@ import pytest
 
 from dllm_protocol import state_keys
 from dllm_protocol.actions import OpenSession, Transfer
-from dllm_protocol.address import address_of
+from dllm_protocol.address import address_of, encode_address
 from dllm_protocol.params import NETWORK_PARAMS, least_fee
 from dllm_protocol.pricing import RowPrices
-from dllm_protocol.records import Account, OfferBookHead
-from dllm_protocol.refusals import FeeTooLow, WrongSequence
+from dllm_protocol.records import Account, Chain, OfferBookHead
+from dllm_protocol.refusals import FeeTooLow, InsufficientFunds, WrongSequence
 from dllm_protocol.results import ExecTxResult
 from dllm_protocol.signing import SeedSigner
 from dllm_protocol.transaction import Transaction, TransactionBody, sign_transaction, transaction_hash
@@ -102,6 +102,29 @@ async def test_another_refusal_of_the_first_copy_is_told_and_not_tried_again() -
     with pytest.raises(FeeTooLow):
         await sender(node).send(Payer(), PAYMENT)
     assert node.refused == 1
+
+
+class EmptyNode(LyingNode):
+    """Has never heard of the account."""
+
+    def __init__(self, chain: Chain | None) -> None:
+        super().__init__(WrongSequence("unused"))
+        self.chain = chain
+
+    async def account(self, address: bytes, height: int) -> None:  # type: ignore[override]  # there is none
+        assert height == READ_AT
+
+    async def record(self, kind: type, key: bytes) -> object:
+        return self.chain if key == state_keys.CHAIN else NETWORK_PARAMS
+
+
+@pytest.mark.parametrize("chain", [Chain("test-00000000", 1, "tdllm"), None])
+async def test_an_account_that_nobody_paid_yet_is_named_as_it_is_paid(chain: Chain | None) -> None:
+    with pytest.raises(InsufficientFunds) as refused:
+        await sender(EmptyNode(chain)).send(Payer(), PAYMENT)
+    address = encode_address("tdllm", Payer().account) if chain else Payer().account.hex()
+    assert refused.value.message == f"the account {address} does not exist on this chain yet"
+    assert refused.value.hint.endswith(f"dllm wallet send {address} AMOUNT")
 
 
 # --- fees of what is weighed by an offer book

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import local_worker.cli
 from dllm_chat.embedded.chain import make_genesis
-from dllm_protocol.address import address_of
+from dllm_protocol.address import address_of, encode_address
 from dllm_protocol.bundle import NetworkBundle, SignedBundle
 from dllm_protocol.model_manifest import Manifest
+from dllm_protocol.refusals import InsufficientFunds
 from local_worker.cli import app
 from local_worker.keys import key_file
 from local_worker.status import Status, StatusFile
@@ -53,6 +55,44 @@ def test_init_makes_keys_once_and_says_them_again(tmp_path: Path) -> None:
     assert data("init", "--home", home) == made == data("keys", "--home", home)
     secrets = json.loads(key_file(tmp_path / "w").read_text())["seeds"].values()
     assert all(secret not in json.dumps(made) for secret in secrets)
+
+
+def test_operators_are_shown_as_they_are_paid_where_the_network_is_known(tmp_path: Path) -> None:
+    home, bundle = str(tmp_path / "w"), tmp_path / "bundle"
+    bundle.write_bytes(_bundle())
+    plain = run("init", "--home", home)
+    operator = data("keys", "--home", home)["operator"]
+    assert f"operator: {operator}" in plain.stdout
+    assert f"dllm-worker keys --home {home} --bundle BUNDLE" in plain.stderr
+    address = encode_address("local", bytes.fromhex(operator))
+    for command in ("init", "keys"):
+        told = run(command, "--home", home, "--bundle", str(bundle))
+        assert f"operator address: {address}" in told.stdout and operator not in told.stdout
+        assert f"dllm wallet send {address} 11" in told.stderr
+        known = data(command, "--home", home, "--bundle", str(bundle))
+        assert (known["operator"], known["operator_address"]) == (operator, address)
+    several = run("init", "--home", home, "--slices", "2", "--bundle", str(bundle))
+    assert several.stdout.count("slice: ") == several.stdout.count("operator address: local1") == 2
+    code, error = failure("init", "--home", str(tmp_path / "new"), "--bundle", "nowhere")
+    assert (code, error["code"]) == (2, "E_USAGE") and not (tmp_path / "new").exists()
+
+
+def test_a_start_without_money_names_the_operators_address_and_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poor(*_: object, **__: object) -> None:
+        raise InsufficientFunds("the account has 5 udllm, 10000000 are needed", hint="add funds")
+
+    home, bundle = str(tmp_path / "w"), tmp_path / "bundle"
+    bundle.write_bytes(_bundle())
+    address = encode_address("local", bytes.fromhex(data("init", "--home", home)["operator"]))
+    monkeypatch.setattr(local_worker.cli, "run_worker", poor)
+    code, error = failure("start", "--home", home, "--bundle", str(bundle))
+    assert (code, error["code"]) == (5, "E_TX_INSUFFICIENT_FUNDS")
+    assert error["message"] == "the account has 5 udllm, 10000000 are needed"
+    assert error["hint"].splitlines()[1:] == [f"dllm wallet send {address} 21"], "with the bond of a model"
+    _, error = failure("start", "--home", home, "--bundle", str(bundle), "--owner", address)
+    assert f"dllm wallet send {address} 11" in error["hint"], "the owner posts the provider's bond"
 
 
 def test_rotate_changes_what_may_change(tmp_path: Path) -> None:

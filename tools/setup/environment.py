@@ -27,6 +27,9 @@ REPORT_EVERY_S = 5
 TAIL_LINES = 25
 # Ninja writes "[12/345] Building CXX object …", make writes "[ 12%] Building …".
 STEP = re.compile(r"\[\s*(\d+/\d+|\d+%)\]\s*(.*)")
+PACKAGE = re.compile(r"^\s*Collecting (\S+)")
+# What joins a verbose Ninja's commands, and says nothing of them.
+JOINTS = frozenset({":", "&&"})
 
 
 class SetupFailed(Exception):
@@ -56,19 +59,30 @@ def make_environment() -> None:
 
 
 def last_step(log: Path) -> str:
-    """The build's newest progress line, shortened; empty where there is none yet.
+    """The newest progress line of pip or of a build, shortened; empty where none is near the end.
 
     Args:
-        log: what the build has written so far.
+        log: what has been written so far.
     """
     with log.open("rb") as lines:
         lines.seek(max(0, log.stat().st_size - 16384))
         text = lines.read().decode("utf-8", "replace")
-    steps = [match for line in text.splitlines() if (match := STEP.search(line))]
-    if not steps:
-        return ""
-    count, what = steps[-1].groups()
-    return f"{count} {Path(what.split()[-1]).name}" if what.split() else count
+    whole, _, _ = text.rpartition("\n")
+    for line in reversed(whole.splitlines()):
+        if package := PACKAGE.search(line):
+            return package[1]
+        if step := STEP.search(line):
+            count, what = step.groups()
+            return f"{count} {what_of(what)}".rstrip()
+    return ""
+
+
+def what_of(command: str) -> str:
+    """The file that a build's command is about: what it links, else what it ends with."""
+    words = [word for word in command.split() if word not in JOINTS]
+    if command.startswith(":") and "-o" in words[:-1]:
+        words = words[: words.index("-o") + 2]
+    return Path(words[-1]).name if words else ""
 
 
 def run(title: str, arguments: Sequence[str], environment: Mapping[str, str], help_text: str) -> None:
@@ -86,6 +100,7 @@ def run(title: str, arguments: Sequence[str], environment: Mapping[str, str], he
     log = ENVIRONMENT / "setup.log"
     begun = time.monotonic()
     said = begun
+    step = "working"
     with log.open("wb") as out:
         child = subprocess.Popen(
             [str(python()), *arguments], stdout=out, stderr=subprocess.STDOUT, env=dict(environment), cwd=ROOT
@@ -95,7 +110,9 @@ def run(title: str, arguments: Sequence[str], environment: Mapping[str, str], he
                 time.sleep(0.2)
                 if time.monotonic() - said >= REPORT_EVERY_S:
                     said = time.monotonic()
-                    say(f"setup: {title} · {said - begun:.0f} s · {last_step(log) or 'working'}")
+                    # A compiler's long lines push the newest step out of sight: it goes on all the same.
+                    step = last_step(log) or step
+                    say(f"setup: {title} · {said - begun:.0f} s · {step}")
         except KeyboardInterrupt:
             child.terminate()
             child.wait()

@@ -22,7 +22,7 @@ WANTED = {
     "validator list", "validator show", "validator stake", "validator unstake", "validator collect",
     "model list", "model show", "model found", "model pack", "model verify", "model assemble",
     "model fetch", "model seed",
-    "worker on", "worker off", "worker status",
+    "worker on", "worker off", "worker status", "worker leave",
     "receipt list", "receipt show", "receipt verify",
     "network status", "network join", "network leave", "network bundle", "network invite",
     "light status", "light sync", "light verify", "light proxy", "light trust refresh",
@@ -64,8 +64,15 @@ def test_every_help_page_can_be_shown(dllm: Callable[..., Ran], name: str) -> No
 
 
 def test_the_help_names_every_group(dllm: Callable[..., Ran]) -> None:
-    out = dllm("--help").out
+    out = " ".join(dllm("--help").out.split())
     assert all(entry.help in out for entry in COMMANDS.values())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in WANTED if " " in name))
+def test_the_line_of_a_group_names_its_commands_or_says_that_there_are_more(name: str) -> None:
+    group, own = name.split()[:2]
+    named = COMMANDS[group].help.partition(": ")[2].rstrip(".").split(", ")
+    assert own in named or named[-1] == "…"
 
 
 def test_completion_knows_commands_and_options(tmp_home: Path) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dllm_chat.cli.output import size_text
 from dllm_chat.contributing import packaged_model
 from dllm_chat.models_found import MIN_BYTES
 from dllm_protocol.model_manifest import Manifest
@@ -41,7 +42,9 @@ def test_a_model_is_packed_shown_verified_and_assembled(dllm: Callable[..., Ran]
     shown = dllm("model", "show", package, "--json")
     assert len(shown.data["pieces"]) == 8
     wanted = packed.data["manifest_hash"]
-    assert f"manifest hash    {wanted}" in dllm("model", "show", package).out
+    said = dllm("model", "show", package).out
+    assert f"manifest hash    {wanted}" in said
+    assert f"size             {size_text(packed.data['size_bytes'])}" in said and "bytes" not in said
     assert dllm("model", "verify", package, "--manifest-hash", wanted, "--json").data["verified"] is True
     chunk = dllm("model", "assemble", package, "--layers", "1:3", "--out", part, "--json")
     assert chunk.data["size_bytes"] == part.stat().st_size

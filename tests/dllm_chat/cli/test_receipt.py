@@ -14,6 +14,7 @@ from dllm_chat.session.receipts import ReceiptRefused, check_receipt, cost_betwe
 from dllm_protocol.bundle import NetworkBundle, sign_bundle
 from dllm_protocol.errors import MalformedBytes, VerificationFailed
 from dllm_protocol.receipt import BADGE_NETWORK
+from dllm_protocol.units import format_dllm
 from dllm_protocol.voucher import sign_ack
 from tests.dllm_chat.cli.conftest import Ran
 from tests.dllm_chat.cli.receipt_maker import Made, make_receipt, resigned
@@ -171,6 +172,29 @@ def test_listed_receipts_are_found_by_name_and_damaged_ones_are_named(
     shown = dllm("receipt", "show", "abc-000002", "--json").data
     assert shown["tokens"] == {"prompt": 12, "completion": 60}
     assert shown["providers"][0]["address"].startswith("localprov1")
+
+
+def test_people_read_amounts_in_dllm_and_a_leg_a_line(dllm: Dllm, made: Made, file: Path) -> None:
+    data = dllm("receipt", "show", file, "--json").data
+    shown = dllm("receipt", "show", file).out
+    lines = {line.partition("  ")[0]: line for line in shown.splitlines()}
+    assert lines["cost"].endswith(f"{format_dllm(data['cost_udllm'])} DLLM + 0.000065 fees")
+    (provider,), (leg,) = data["providers"], data["legs"]
+    assert lines["providers"].endswith(f"{provider['address']} layers 0:4")
+    assert lines["legs"].endswith(
+        f"{leg['provider']} stage: 160 kept rows, {format_dllm(leg['owed_udllm'])} DLLM to {leg['owner']}"
+    )
+    assert "note" not in lines and "udllm" not in shown
+    verified = dllm("receipt", "verify", file).out
+    assert "udllm" not in verified and f"{format_dllm(leg['owed_udllm'])} DLLM" in verified
+
+
+def test_a_receipt_without_transactions_has_no_line_for_them(dllm: Dllm, made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "second.receipt"
+    path.write_bytes(resigned(made, transactions=(), note="later").encode())
+    shown = dllm("receipt", "show", path).out
+    assert "transactions" not in shown and "note " in shown
+    assert dllm("receipt", "show", path, "--json").data["transactions"] == []
 
 
 def test_a_network_receipt_shows_network_addresses(dllm: Dllm, made: Made, tmp_path: Path) -> None:

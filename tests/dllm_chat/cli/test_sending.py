@@ -43,6 +43,12 @@ def test_a_stranger_is_called_one(book: Book, capsys: pytest.CaptureFixture[str]
     assert "you never paid this address before" in capsys.readouterr().err
 
 
+def test_ones_own_address_is_called_so(book: Book, capsys: pytest.CaptureFixture[str]) -> None:
+    _say_what(book, OTHER, "dllm", payment(), 1, 1, is_own=True)
+    err = capsys.readouterr().err
+    assert "this is your own address" in err and "never paid" not in err
+
+
 def test_a_lookalike_is_refused_with_both_addresses(book: Book) -> None:
     with pytest.raises(Lookalike) as refused:
         _say_what(book, LIKE, "dllm", payment(), 1, 1)
