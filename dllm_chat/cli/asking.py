@@ -29,6 +29,7 @@ from dllm_chat.session.events import (
     QuoteReady,
     Routed,
     Sampling,
+    Spent,
     TextDelta,
     TookOver,
 )
@@ -158,6 +159,12 @@ class _Run:
                     self._wrote = True
             case TookOver():
                 note(f"… {event.failed.address} failed ({event.reason}); {event.successor.address} goes on")
+            case Spent():
+                spent_udllm = event.cost_udllm + event.fees_udllm
+                if spent_udllm:
+                    note(
+                        f"… {format_dllm(spent_udllm)} DLLM were spent, {format_dllm(event.fees_udllm)} of them fees"
+                    )
             case Answered():
                 self._answer = event.answer
         return False

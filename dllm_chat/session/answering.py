@@ -8,7 +8,7 @@ from pathlib import Path
 from dllm_chat.session.conversation import Chain, Conversation
 from dllm_chat.session.events import Answer
 from dllm_chat.session.leg import LegFailed
-from dllm_chat.session.receipts import badge_name, cost_between, prove_records, receipt_path, save_receipt
+from dllm_chat.session.receipts import badge_name, prove_records, receipt_path, save_receipt
 from dllm_protocol.assignment import leg_entries
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.receipt import RECEIPT_VERSION, ReceiptBody, Served, sign_receipt, text_hash
@@ -33,8 +33,7 @@ async def finish_answer(
     route = saved.route
     paid = [leg.provider for leg in voucher.voucher.legs]
     height, header, records = await prove_records(chain.reads, route, paid)
-    before = conversation.voucher_before.voucher if conversation.voucher_before else None
-    cost_udllm = cost_between(before, voucher.voucher, saved.community_share_ppm)
+    spent = conversation.spent
     body = ReceiptBody(
         version=RECEIPT_VERSION,
         chain_id=chain.chain_id,
@@ -46,8 +45,8 @@ async def finish_answer(
         reply_hash=text_hash(turn.text),
         prompt_tokens=len(turn.prompt.ids),
         completion_tokens=len(turn.generated),
-        cost_udllm=cost_udllm,
-        fees_udllm=conversation.fees_udllm,
+        cost_udllm=spent.cost_udllm,
+        fees_udllm=spent.fees_udllm,
         served=tuple(
             Served(provider, entry.first_layer, entry.end_layer)
             for provider in conversation.served_ids
@@ -72,8 +71,8 @@ async def finish_answer(
         providers=tuple(conversation.served),
         prompt_tokens=len(turn.prompt.ids),
         completion_tokens=len(turn.generated),
-        cost_udllm=cost_udllm,
-        fees_udllm=conversation.fees_udllm,
+        cost_udllm=spent.cost_udllm,
+        fees_udllm=spent.fees_udllm,
         receipt=path,
         verified_height=header.height,
         verified_hash=header.hash().hex().upper(),

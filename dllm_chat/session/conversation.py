@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,6 @@ from dllm_chat.dispatch.market import (
     make_quote,
     read_market,
     share_of,
-    shares_of,
 )
 from dllm_chat.dispatch.sessions import Purse, Sessions, deposit_for
 from dllm_chat.sanitize import clean_line
@@ -30,6 +29,7 @@ from dllm_chat.session.events import (
     Quote,
     QuoteReady,
     Routed,
+    Spent,
     StageLinkShown,
     TookOver,
 )
@@ -38,6 +38,7 @@ from dllm_chat.session.lineup import Lineup
 from dllm_chat.session.prompt import PromptMaker
 from dllm_chat.session.sampler import Sampler
 from dllm_chat.session.saved import SavedSession
+from dllm_chat.session.spares import UNREACHED
 from dllm_chat.session.speculation import Speculation
 from dllm_chat.session.token_log import TokenLog
 from dllm_chat.session.turn import Turn
@@ -46,7 +47,7 @@ from dllm_chat.session.windows import WindowControl
 from dllm_protocol.actions import CloseSession, OpenSession, TopUpSession
 from dllm_protocol.assignment import leg_entries
 from dllm_protocol.chat_templates import ChatMessage
-from dllm_protocol.errors import ChannelRefused, MalformedBytes, NetworkUnreachable, NotFound, TimedOut
+from dllm_protocol.errors import MalformedBytes, NotFound
 from dllm_protocol.pricing import client_price
 from dllm_protocol.records import RouteStage
 from dllm_protocol.session.ledger import DepositUsedUp, Ledger
@@ -54,6 +55,10 @@ from dllm_protocol.vocabulary import Vocabulary
 from dllm_protocol.voucher import SignedVoucher
 from light_node.queries import ProvedReads
 from light_node.sending import Sender
+
+NO_LEG = (*UNREACHED, NotFound)
+"""What a line-up without anybody left fails with."""
+NOBODY_LEFT = "nobody of the session's route is left; its deposit comes back with: dllm session close --all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,13 @@ class Conversation:
             raise LegFailed("there is no session")
         return self._lineup
 
+    @property
+    def spent(self) -> Spent:
+        """What this answer has cost so far."""
+        lineup = self._lineup
+        cost_udllm = lineup.book.cost_since(self.voucher_before) if lineup is not None else 0
+        return Spent(cost_udllm, self.fees_udllm)
+
     def stop(self) -> None:
         """End the answer after the current token."""
         self._stop_asked = True
@@ -155,9 +167,10 @@ class Conversation:
                 await self._serving.close("the answer is over")
 
     def _routed(self) -> tuple[str, tuple[ProviderShare, ...]]:
-        """Session id and who serves."""
-        route = self._serving.saved.route
-        return route.session.hex(), shares_of(route, self._chain.prefix)
+        """Session id and who serves: in a session that is used again, without those who failed in it."""
+        saved = self._serving.saved
+        shares = tuple(share_of(one.stage, self._chain.prefix) for one in saved.stages_left)
+        return saved.route.session.hex(), shares
 
     def _keep(self) -> None:
         """Write what the next question needs of this one's session."""
@@ -216,7 +229,7 @@ class Conversation:
         """Guesses within what was quoted."""
         if not self._in_vain_rows:
             return None
-        stages = _stages_left(self._serving.saved)
+        stages = self._serving.saved.stages_left
         prices = limits_of(stages, stages[-1].stage.end_layer)
         return Speculation(WindowControl(prices, self._in_vain_rows), time.perf_counter)
 
@@ -229,7 +242,7 @@ class Conversation:
     ) -> tuple[tuple[RouteStage, ...], Quote]:
         params = await self._chain.sender.params()
         if saved:
-            stages = _stages_left(saved)
+            stages = saved.stages_left
         else:
             avoided = self._chain.sessions.stranded_by(market.manifest.name)
             stages, exclude = foresee_without(market, self._exclude, avoided, params)
@@ -313,12 +326,13 @@ class Conversation:
         """
         try:
             return await self._opened()
-        except (ChannelRefused, NetworkUnreachable, TimedOut, MalformedBytes, NotFound):
+        except NO_LEG as error:
             offers = {entry.provider for entry in self.market.book.entries} if self.market else set()
             self._exclude |= self._serving.failed_now
-            if not may_open_another or offers <= self._exclude:
-                raise
-            return None
+            if may_open_another and not offers <= self._exclude:
+                return None
+            error.hint = NOBODY_LEFT
+            raise
 
     async def _opened(self) -> Decoder:
         try:
@@ -331,7 +345,11 @@ class Conversation:
         """What `Turn` calls when it cannot go on with what it has."""
         if isinstance(failure, DepositUsedUp):
             return await self._refilled(failure)
-        return await self._serving.replace(failure, self.turn.rows if self.turn is not None else 0)
+        try:
+            return await self._serving.replace(failure, self.turn.rows if self.turn is not None else 0)
+        except NO_LEG as error:
+            error.hint = NOBODY_LEFT
+            raise
 
     async def _refilled(self, failure: DepositUsedUp) -> Decoder:
         """Top the session up and open the same providers' legs again, so that they read the new deposit."""
@@ -371,17 +389,6 @@ class Conversation:
 
     def _share(self, provider: bytes) -> ProviderShare:
         return share_of(leg_entries(self._serving.saved.route)[provider][0], self._chain.prefix)
-
-
-def _stages_left(saved: SavedSession) -> tuple[RouteStage, ...]:
-    """The session's stages without those who failed in it: the standby in the first place where it is alone."""
-    return tuple(_stage_left(stage, saved.failed) for stage in saved.route.stages)
-
-
-def _stage_left(stage: RouteStage, failed: Collection[bytes]) -> RouteStage:
-    if stage.standby is None or stage.standby.provider in failed:
-        return replace(stage, standby=None)
-    return RouteStage(stage.standby, None) if stage.stage.provider in failed else stage
 
 
 def prompt_bytes(messages: Sequence[ChatMessage]) -> int:

@@ -128,6 +128,15 @@ class TookOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What an answer that failed has cost all the same; its error comes right behind."""
+
+    cost_udllm: int
+    """At most: what the vouchers signed for it come to."""
+    fees_udllm: int
+
+
+@dataclass(frozen=True, slots=True)
 class StageLinkShown:
     """How hidden states went from one stage to the next."""
 
@@ -176,7 +185,7 @@ class Answered:
     answer: Answer
 
 
-AskEvent = Progress | QuoteReady | Routed | TextDelta | TookOver | Answered
+AskEvent = Progress | QuoteReady | Routed | TextDelta | TookOver | Answered | Spent
 
 
 @dataclass(frozen=True, slots=True)

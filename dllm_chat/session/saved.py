@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from dllm_protocol.encoding import (
     record,
     wire,
 )
-from dllm_protocol.records import Route
+from dllm_protocol.records import Route, RouteStage
 from dllm_protocol.schema_steps import Schema, bring_up_to_date
 from dllm_protocol.session.ledger import LedgerState
 from dllm_protocol.voucher import CHAIN_ID
@@ -63,6 +64,17 @@ class SavedSession(Record):
     closed: int = wire(9, BOOL)
     header_hash: bytes = wire(10, HASH)
     """Verified header at which the session was first proved."""
+
+    @property
+    def stages_left(self) -> tuple[RouteStage, ...]:
+        """Its stages without those who failed in it: the standby in the first place where it is alone."""
+        return tuple(_stage_left(stage, self.failed) for stage in self.route.stages)
+
+
+def _stage_left(stage: RouteStage, failed: Collection[bytes]) -> RouteStage:
+    if stage.standby is None or stage.standby.provider in failed:
+        return replace(stage, standby=None)
+    return RouteStage(stage.standby, None) if stage.stage.provider in failed else stage
 
 
 class SessionStore:

@@ -235,6 +235,9 @@ class ChatService:
                 asked_ms=asked_ms,
             )
             yield Answered(answer)
+        except DllmError:
+            yield conversation.spent
+            raise
         finally:
             self._running = None
 

@@ -11,7 +11,7 @@ from dllm_chat.history.records import Message, MessageState, Outcome, Role
 from dllm_chat.history.store import History
 from dllm_chat.session import events
 from dllm_chat.session.service_door import ChatDoor
-from dllm_chat.tui.view import AnswerProgress
+from dllm_chat.tui.view import AnswerProgress, quote_words
 from dllm_chat.tui.wording import short_address
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.errors import DllmError
@@ -127,7 +127,7 @@ class Asking:
             case events.Progress(text):
                 self._progress(doing=text)
             case events.QuoteReady(quote):
-                self._progress(quote=quote, doing="quoted")
+                self._progress(quote=quote, doing=f"quoted: {quote_words(quote)}")
             case events.Routed(_, providers):
                 self.outcome = replace(
                     self.outcome, providers=tuple(provider.address for provider in providers)
@@ -140,6 +140,8 @@ class Asking:
                 )
                 self.outcome = replace(self.outcome, notes=(*self.outcome.notes, line))
                 self._screen.answer_notes(self.answer_id, self.outcome.notes)
+            case events.Spent(cost_udllm, fees_udllm):
+                self.outcome = replace(self.outcome, cost_udllm=cost_udllm, fees_udllm=fees_udllm)
             case events.Answered(answer):
                 self.outcome = _outcome(answer, self.outcome.notes)
 

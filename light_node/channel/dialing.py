@@ -89,7 +89,7 @@ async def first_that_answers(
             failures.append(f"{_shown(endpoint)}: {error.message}")
     raise ChannelUnreachable(
         "no endpoint of the provider answered: " + ("; ".join(failures) or "it has none"),
-        hint="another provider will be used where the route has one",
+        hint="it may be gone, or this machine's network is; try again",
     )
 
 

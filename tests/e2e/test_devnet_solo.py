@@ -31,6 +31,8 @@ def test_killed_parts_stay_down_until_they_are_restarted(devnet: RunningDevnet) 
         assert not home.dllm("devnet", "kill", part)["running"]
     status = devnet.status()
     assert not any(one["running"] for one in (*status["nodes"], *status["workers"], status["faucet"]))
+    lost = home.dllm("ask", QUESTION, code=3)
+    assert lost["hint"] == "node-1 of the devnet does not run: dllm devnet restart 1"
     again = home.dllm("devnet", "kill", "worker-1", code=2)
     assert "does not run" in again["message"]
     unknown = home.dllm("devnet", "kill", "7", code=2)

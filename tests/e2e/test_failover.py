@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from dllm_chat.session import conversation
-from dllm_chat.session.events import AskEvent, QuoteReady, Routed, TextDelta
+from dllm_chat.session.events import AskEvent, QuoteReady, Routed, Spent, TextDelta
 from dllm_chat.session.prompt import PromptTooLong
 from dllm_chat.session.receipts import check_receipt, load_receipt
 from dllm_chat.session.saved import SessionStore
@@ -90,6 +90,8 @@ async def test_an_answer_goes_on_at_the_standby(shared_machine: Machine, part: s
         # The session goes on without the failed one; a new one has both again.
         again = await ask(service, QUESTION)
         assert again.session == heard.session and again.answer.reply == answer.reply
+        asked = next(event.providers for event in again.events if isinstance(event, Routed))
+        assert [share.address for share in asked] == [takeover.successor.address]
     async with settled(machine) as service:
         fresh = await ask(service, QUESTION)
         assert fresh.answer.reply == undisturbed.reply
@@ -102,17 +104,21 @@ async def test_all_providers_dead_is_a_named_error_and_loses_nothing(shared_mach
     async with settled(machine) as service:
         start = await whole(service)
 
-        def kill_both(_: Heard) -> None:
-            for name in ("worker-1", "worker-2"):
-                kill(machine.worker_pid(name))
-            time.sleep(0.05)
-
-        with pytest.raises(DllmError) as failed:
-            await ask(service, QUESTION, after=KILL_AFTER, then=kill_both)
+        heard = Heard()
+        with pytest.raises(DllmError, match=r".") as failed:
+            async for event in service.ask([ChatMessage("user", QUESTION)], GREEDY):
+                heard.events.append(event)
+                if isinstance(event, TextDelta) and heard.pieces == KILL_AFTER:
+                    for name in ("worker-1", "worker-2"):
+                        kill(machine.worker_pid(name))
+                    await asyncio.sleep(0.05)
         assert failed.value.code in {"E_LEG", "E_CHANNEL_LOST", "E_CHANNEL_UNREACHABLE"}, failed.value.code
         # What the vouchers signed so far promise is gone at most; it is a part of an answer.
         promised = start - await whole(service)
         assert 0 < promised < 1_000
+        (spent,) = [event for event in heard.events if isinstance(event, Spent)]
+        assert spent.cost_udllm + spent.fees_udllm == promised
+        assert "dllm session close" in failed.value.hint
         await soon(
             lambda: machine.worker_states() == ["serving", "serving"], PATIENCE_S, "both workers serving"
         )

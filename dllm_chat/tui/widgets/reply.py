@@ -12,11 +12,14 @@ from textual.widgets.markdown import MarkdownStream
 
 from dllm_chat.history.records import Message, MessageState, Outcome
 from dllm_chat.sanitize import clean, clean_line
-from dllm_chat.tui.view import AnswerProgress, quote_words
+from dllm_chat.tui.view import AnswerProgress
+from dllm_chat.tui.widgets.failure import failure_words
 from dllm_chat.tui.widgets.header import badge_words
 from dllm_chat.tui.widgets.markdown import SafeMarkdown
 from dllm_chat.tui.wording import count, dllm, short_address
 
+COUNT_S = 0.25
+"""How often the count of tokens is drawn while text comes."""
 _DOT = Content.styled(" · ", "dim")
 
 
@@ -51,6 +54,8 @@ class ReplyView(Vertical):
         self._outcome = message.outcome
         self._live = live
         self._stream: MarkdownStream | None = None
+        self._progress = AnswerProgress()
+        self._drawn: AnswerProgress | None = None
 
     def compose(self) -> ComposeResult:
         yield SafeMarkdown(self._outcome.text)
@@ -60,6 +65,8 @@ class ReplyView(Vertical):
 
     def on_mount(self) -> None:
         self._dress(self._outcome)
+        if self._live:
+            self.set_interval(COUNT_S, self._draw_progress)
 
     async def on_unmount(self) -> None:
         await self._end_stream()
@@ -71,11 +78,15 @@ class ReplyView(Vertical):
         await self._stream.write(clean(delta))
 
     def show_progress(self, progress: AnswerProgress) -> None:
-        """What happens before and while text comes."""
-        words = clean_line(progress.doing, 100)
-        if progress.quote is not None and not words:
-            words = f"quote: {quote_words(progress.quote)}"
-        self._put("foot", Content.assemble((f"● {words or 'thinking'}", ""), ("  ·  esc stops", "dim")))
+        """What happens before and while text comes; of tokens that come fast, not each one is drawn."""
+        self._progress = progress
+        if progress.tokens_seen <= 1:
+            self._draw_progress()
+
+    def _draw_progress(self) -> None:
+        if self._live and self._progress != self._drawn:
+            self._drawn = self._progress
+            self._put("foot", Content.assemble(f"● {_doing(self._progress)}", ("  ·  esc stops", "dim")))
 
     def show_notes(self, notes: tuple[str, ...]) -> None:
         """Takeovers, one a line."""
@@ -98,7 +109,7 @@ class ReplyView(Vertical):
         self.show_notes(outcome.notes)
         self._put("error", error_words(outcome))
         if self._live:
-            self.show_progress(AnswerProgress())
+            self._draw_progress()
         else:
             self._put("foot", foot_words(outcome))
 
@@ -108,20 +119,18 @@ class ReplyView(Vertical):
         static.set_class(bool(content.plain), "-shown")
 
 
+def _doing(progress: AnswerProgress) -> str:
+    """What is under way, or how many tokens came; the quote stands in the status line."""
+    if progress.tokens_seen and not progress.doing:
+        return f"{count(progress.tokens_seen, 'token')} so far"
+    return clean_line(progress.doing, 100) or "thinking"
+
+
 def error_words(outcome: Outcome) -> Content:
     """Code, message and hint of a failed answer."""
     if outcome.state is not MessageState.FAILED:
         return Content("")
-    parts = [
-        Content.assemble(
-            (clean_line(outcome.error_code, 40), "bold $text-error"),
-            "  ",
-            clean_line(outcome.error_message, 1000),
-        )
-    ]
-    if outcome.error_hint:
-        parts.append(Content.styled(f"→ {clean_line(outcome.error_hint, 1000)}", "dim"))
-    return Content("\n").join(parts)
+    return failure_words(outcome.error_code, outcome.error_message, outcome.error_hint)
 
 
 def foot_words(outcome: Outcome) -> Content:
@@ -129,7 +138,7 @@ def foot_words(outcome: Outcome) -> Content:
     parts = [badge_words(outcome.badge)] if outcome.badge else []
     if outcome.completion_tokens:
         parts.append(Content(f"{outcome.prompt_tokens:,} → {count(outcome.completion_tokens, 'token')}"))
-    if outcome.badge:
+    if outcome.badge or outcome.cost_udllm or outcome.fees_udllm:
         parts.append(Content(dllm(outcome.cost_udllm + outcome.fees_udllm)))
     if outcome.badge and outcome.providers:
         parts.append(Content(" → ".join(short_address(clean_line(one)) for one in outcome.providers)))

@@ -12,7 +12,7 @@ from textual.widgets.markdown import Markdown
 from dllm_chat.history.records import MessageState, Outcome
 from dllm_chat.history.store import History
 from dllm_chat.models_found import FoundModel
-from dllm_chat.session.events import TookOver
+from dllm_chat.session.events import Spent, TookOver
 from dllm_chat.session.front_desk import LegFailed
 from dllm_chat.tui.app import ChatApp
 from dllm_chat.tui.screens.dialog import Choice
@@ -21,6 +21,7 @@ from dllm_chat.tui.widgets.prompt import Prompt
 from dllm_chat.tui.widgets.reply import ReplyView
 from dllm_chat.tui.widgets.sidebar import Sidebar
 from dllm_chat.tui.widgets.transcript import PAGE, WINDOW, Edge, Transcript
+from dllm_chat.tui.widgets.welcome import Welcome
 from dllm_protocol.chat_templates import ChatMessage
 from dllm_protocol.errors import NetworkUnreachable, TransactionRefused
 from tests.dllm_chat.tui.doubles import (
@@ -120,6 +121,29 @@ async def test_escape_stops_and_keeps_what_came(history: History) -> None:
     assert (answer.state, answer.text) == (MessageState.STOPPED, "Once upon a time")
 
 
+async def test_while_text_comes_its_tokens_are_counted_and_the_quote_is_shown_once(history: History) -> None:
+    door = ScriptedDoor([*opening(), *deltas("Once upon a time", 4), asyncio.Event()])
+    app = app_for(door, history)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: is_open(app))
+        await type_and_send(pilot, "A story")
+        await until(pilot, lambda: "● 4 tokens so far" in words(app, ".reply--foot"))
+        assert "esc stops" in words(app, ".reply--foot")
+        assert "0.001438" not in words(app, ".reply--foot")
+        assert "quote ≤ 0.001438 DLLM" in words(app, "#doing")
+        await pilot.press("escape")
+        await until(pilot, lambda: is_idle(app))
+        assert "so far" not in words(app, ".reply--foot")
+
+
+async def test_the_quote_is_told_before_anything_is_locked(history: History) -> None:
+    app = app_for(ScriptedDoor([*opening()[:2], asyncio.Event()]), history)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: is_open(app))
+        await type_and_send(pilot, "A story")
+        await until(pilot, lambda: "likely 0.000526, at most 0.001438 DLLM" in words(app, ".reply--foot"))
+
+
 async def test_an_error_stands_in_place_and_the_question_comes_back(history: History) -> None:
     refused = TransactionRefused("spendable 3, needed 500", hint="settle open sessions")
     door = ScriptedDoor([refused], whole("Now it works."))
@@ -176,7 +200,9 @@ async def test_what_was_answered_before_a_stage_had_nobody_left_is_kept_and_told
     history: History,
 ) -> None:
     gone = LegFailed("localprov1abc: its channel failed; nobody is left who answers for layers [1, 3)")
-    door = ScriptedDoor([*opening(), *deltas("Half an "), *deltas("answer"), gone], whole("A2"))
+    door = ScriptedDoor(
+        [*opening(), *deltas("Half an "), *deltas("answer"), Spent(150, 8), gone], whole("A2")
+    )
     app = app_for(door, history)
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: is_open(app))
@@ -185,6 +211,8 @@ async def test_what_was_answered_before_a_stage_had_nobody_left_is_kept_and_told
         assert app.chat.query_one(ReplyView).query_one(Markdown).source == "Half an answer"
         error = words(app, ".reply--error")
         assert "layers [1, 3)" in error and "localprov1abc" in error
+        assert "0.000158" in words(app, ".reply--foot")
+        assert "spent 0.000158 DLLM" in words(app, "#facts")
         app.chat.query_one(Prompt).clear()
         await type_and_send(pilot, "Q2")
         await until(pilot, lambda: is_idle(app) and len(door.asked) == 2)
@@ -326,12 +354,29 @@ async def test_the_first_run_offers_models_and_serves_the_chosen_one(history: Hi
     assert history.setting("welcomed") == "1"
 
 
+async def test_a_long_name_of_a_model_takes_one_line(history: History) -> None:
+    found = [
+        FoundModel(
+            Path("/m/a.gguf"), "Qwen2.5-Coder-7B-Instruct-Q4_K_M-imatrix", 4_683_073_504, "Hugging Face"
+        )
+    ]
+    app = app_for(ScriptedDoor(), history, welcomed=False, models=found)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, FirstRunScreen) and is_open(app))
+        options = app.screen.query_one(OptionList)
+        await until(pilot, lambda: options.option_count == 2)
+        assert options.virtual_size.height == 2
+
+
 async def test_a_failed_start_says_why_and_enter_tries_again(history: History) -> None:
     door = ScriptedDoor(whole("hi"))
     door.open_error = NetworkUnreachable("the node \x1b[31mdied", hint="look at the log")
     app = app_for(door, history)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: "E_NETWORK the node [31mdied" in words(app, "#doing"))
+        await until(
+            pilot, lambda: "E_NETWORK  the node [31mdied\n→ look at the log" in words(app, "FailureView")
+        )
+        assert "E_NETWORK" in words(app, "#doing")
         assert "✗ offline" in words(app, "#facts")
         door.open_error = None
         await type_and_send(pilot, "again")
@@ -411,6 +456,8 @@ async def test_a_narrow_terminal_hides_the_list_until_it_is_asked_for(history: H
         await pilot.press("f3")
         await pilot.pause()
         assert app.chat.query_one(Sidebar).display
+        shown = app.chat.query_one(Transcript).region
+        assert shown.contains_region(app.chat.query_one(Welcome).region)
 
 
 async def test_quitting_in_the_middle_of_an_answer_keeps_what_came(history: History) -> None:
