@@ -53,6 +53,7 @@ class CatchingUp:
         """
         rows = len(self._held)
         index = 0
+        anew: set[bytes] = set()
         while index < len(self._legs):
             leg = self._legs[index]
             if leg.rows >= rows:
@@ -64,8 +65,14 @@ class CatchingUp:
             except RowsLost as lost:
                 if source is None or lost.provider != source.provider:
                     raise
+                await self._stop(leg)
+                if source.provider in anew:
+                    # It does not keep so much: the rows go through the whole line once more.
+                    for one in self._legs:
+                        one.rows = min(one.rows, leg.rows)
+                    raise
                 # What was sent before is not kept any more: the stage before computes it once more.
-                await give_up_on(self._ear, leg)
+                anew.add(source.provider)
                 source.rows = min(source.rows, leg.rows)
                 index -= 1
 
@@ -89,6 +96,15 @@ class CatchingUp:
                 ),
             )
             self._ear.raise_failures()
+
+    async def _stop(self, leg: StageLeg) -> None:
+        """Give up what a stage is asked for, and wait until that is so: a stage takes few requests at once."""
+        await give_up_on(self._ear, leg)
+        await self._ear.until(
+            lambda: not leg.unanswered,
+            patience_s(1),
+            lambda: StageFailed(leg.provider, "a stage did not give up rows that it waits for"),
+        )
 
     async def _replay_rows(self, leg: StageLeg, source: StageLeg | None, first: int, ids: list[int]) -> int:
         request = self._next_request()
@@ -121,5 +137,5 @@ class CatchingUp:
 async def give_up_on(ear: LineEar, leg: StageLeg) -> None:
     """Whatever a stage is still asked for is not wanted any more."""
     for request in leg.unanswered:
-        ear.given_up.add(request)
+        ear.give_up(request)
         await leg.send(leg.leg.cancel(request))

@@ -83,6 +83,11 @@ class LineEar:
         for leg in self._legs:
             leg.read(self._take, self._changed.set)
 
+    def give_up(self, request: int) -> None:
+        """Nothing of a request is wanted any more, nor what stages that refused it said of it."""
+        self.given_up.add(request)
+        self._refusals = deque(one for one in self._refusals if one[1].request != request)
+
     async def ping_ends(self) -> None:
         """Measure `round_trip_s`: to the first stage, from stage to stage, and from the last one back."""
         self._pinged_s = self._clock_s()

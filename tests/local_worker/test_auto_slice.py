@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ async def test_it_goes_where_layers_are_missing_and_forgets_the_old_ones(
         assert (worker.service.status.layers, worker.service.status.endpoints) == ((0, 2), endpoints)
         sent = kinds(worker.chain.sent)
         coming = sent.index("SetHolding", sent.index("SetOffer") + 2)
-        assert sent[coming : coming + 3] == ["SetHolding", "WithdrawOffer", "SetOffer"]
+        # It says again that it comes where that takes its time.
+        assert [kind for kind, _ in groupby(sent[coming:])][:3] == ["SetHolding", "WithdrawOffer", "SetOffer"]
         assert slices_said(worker.chain)[-1] == (0, 2)
 
 
