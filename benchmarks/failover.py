@@ -1,8 +1,8 @@
 """A stage's process is killed in the middle of an answer: how long the stream stands still, and which tokens change.
 
 The standby has its layers loaded; the rows of prompt and answer it has to compute, so the gap grows with them. It
-computes them many at a time, which moves logits a little: a token may change where the likeliest two are nearer than
-llama.cpp itself moves them by that, on this machine and with this model.
+computes them in batches that round as theirs did; `moved` says how far llama.cpp moves logits where batches do not, on
+this machine and with this model: a token that changes where the likeliest two are nearer than that is `close`.
 """
 
 from __future__ import annotations
