@@ -268,18 +268,23 @@ class OpenLeg:
         self._answer_rows = len(ids) - first
         *parts, (last, end) = self._together.parts(kind, first, len(ids))
         sent: deque[int] = deque()
+        was_answered = first > 0
         try:
             for begin, until in parts:
                 sent.append(await self._ask(begin, ids[begin:until], kind, top_k, OUTPUTS_NONE))
                 while len(sent) >= (SMALL_PARTS_AHEAD if until - begin <= FEW_ROWS else 1):
                     await self._about(sent.popleft())
+                    was_answered = True
             sent.append(await self._ask(last, ids[last:end], kind, top_k, OUTPUTS_LAST))
             while len(sent) > 1:
                 await self._about(sent.popleft())
+                was_answered = True
             row = await self._row(sent[0])
-        except RowsLost:
+        except RowsLost as lost:
             self.pass_over(sent)
-            raise
+            if was_answered:
+                raise
+            raise LegFailed(lost.message) from lost  # it cannot have lost what it never had
         self._answer_rows = 1
         return row
 

@@ -280,10 +280,10 @@ class Line:
             leg.rows = min(leg.rows, common)
         first = max(leg.rows for leg in self.legs)
         del self.held[first:]
+        *parts, (last, end) = self._together.parts(kind, first, len(ids))
         await self._catching_up().run()
         sent: deque[int] = deque()
         self._slice_rows = min(WINDOW_PROMPT_ROWS, len(ids) - first)
-        *parts, (last, end) = self._together.parts(kind, first, len(ids))
         for begin, until in parts:
             sent.append(await self._ask(begin, ids[begin:until], kind, top_k, OUTPUTS_NONE))
             # Slices follow each other through the line: while one stage has the second, the next has the first.

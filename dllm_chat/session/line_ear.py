@@ -204,6 +204,8 @@ class LineEar:
         index = self._legs.index(leg)
         words = refused.message or str(refused.reason)
         if refused.reason == REFUSED_REQUEST:
+            # Whatever else it was asked for then is lost for the same reason: once is enough.
+            self._refusals = deque(one for one in self._refusals if one[0] is not leg)
             lost = RowsLost(f"stage {index + 1} lost rows: {words}")
             lost.provider = leg.provider
             raise lost

@@ -65,6 +65,8 @@ class Lineup:
         self._on_replaced = on_replaced
         self._generation = 0
         self._blame = Blame()
+        self._slow_now: set[bytes] = set()
+        """Who was slow in this answer: held against nobody, and better than no one."""
         self._tolerated: set[bytes] = set()
         self._spares = Spares(self._dial_watched)
         self._whole_spares = Spares(self._dial_whole)
@@ -125,10 +127,10 @@ class Lineup:
             await asyncio.gather(*(leg.close("the line is not complete") for leg in legs))
             raise
 
-    async def _open_one(self, failure: Exception) -> OpenLeg:
+    async def _open_one(self, failure: Exception, *, slow_too: bool = True) -> OpenLeg:
         """The only stage's leg."""
         (stage,) = self.saved.route.stages
-        for provider in self._candidates(stage):
+        for provider in self._candidates(stage, slow_too=slow_too):
             try:
                 leg = await self._whole_spares.take(provider) or await self._dial_whole(provider)
             except UNREACHED as error:
@@ -143,11 +145,11 @@ class Lineup:
             failure = short
         raise failure
 
-    async def _open_stage(self, stage: RouteStage) -> StageLeg:
+    async def _open_stage(self, stage: RouteStage, *, slow_too: bool = True) -> StageLeg:
         """A leg of a longer line."""
         layers = f"layers [{stage.stage.first_layer}, {stage.stage.end_layer})"
         failures: list[tuple[str, DllmError]] = []
-        for provider in self._candidates(stage):
+        for provider in self._candidates(stage, slow_too=slow_too):
             try:
                 leg = await self._spares.take(provider) or await self._dial_stage(provider)
             except UNREACHED as error:
@@ -192,12 +194,12 @@ class Lineup:
             self._chain, self.saved, self.ledger, provider, log=self._log, clock_s=time.perf_counter
         )
 
-    def _candidates(self, stage: RouteStage) -> list[bytes]:
-        """Who may serve a stage: those who never failed, then those who failed in an earlier answer and may be back."""
+    def _candidates(self, stage: RouteStage, *, slow_too: bool = True) -> list[bytes]:
+        """Who may serve a stage: first who never failed, then who did in an earlier answer, then who is slow now."""
         entries = [entry for entry in (stage.stage, stage.standby) if entry is not None]
-        gone = self._exclude | self.failed_now
+        gone = self._exclude | self.failed_now | (set() if slow_too else self._slow_now)
         left = [entry.provider for entry in entries if entry.provider not in gone]
-        return sorted(left, key=lambda provider: provider in self.saved.failed)
+        return sorted(left, key=lambda one: (one in self._slow_now, one in self.saved.failed))
 
     def warm_standbys(self) -> None:
         """Open channels to standbys beforehand, so that one of them can go on at once.
@@ -283,9 +285,9 @@ class Lineup:
         """
         failed = leg.provider if isinstance(leg, OpenLeg) else b""
         if isinstance(leg, OpenLeg) and isinstance(failure, LegSlow):
-            self.failed_now.add(failed)  # for this answer; it is held against nobody
+            self._slow_now.add(failed)
             try:
-                successor = await self._open_one(failure)
+                successor = await self._open_one(failure, slow_too=False)
             except UNREACHED:
                 leg.may_be_slow = True
                 return leg
@@ -323,12 +325,12 @@ class Lineup:
         leg = line.legs[index]
         is_slow = isinstance(failure, StageSlow)
         if is_slow:
-            self.failed_now.add(leg.provider)  # for this answer; it is held against nobody
+            self._slow_now.add(leg.provider)
         else:
             await leg.close("going on elsewhere")
             self._fail(leg.provider)
         try:
-            successor = await self._open_stage(self.saved.route.stages[index])
+            successor = await self._open_stage(self.saved.route.stages[index], slow_too=not is_slow)
         except (*UNREACHED, NoProvider) as error:
             if is_slow:
                 self._tolerated.add(leg.provider)
@@ -373,12 +375,12 @@ class Lineup:
         Args:
             saved: the session with its new deposit.
         """
+        self.book.topped_up(saved)
         if self.decoder is not None:
             self._log.ids = list(self.decoder.held)
             await self.decoder.close("topping up")
             self.decoder = None
         await self._close_spares("topping up")  # they know the old deposit only
-        self.book.topped_up(saved)
         return await self.open()
 
     async def _close_spares(self, reason: str) -> None:

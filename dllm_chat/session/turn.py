@@ -17,7 +17,7 @@ from dllm_chat.session.sampler import Sampler
 from dllm_chat.session.speculation import Speculation
 from dllm_chat.session.text import TextStream
 from dllm_protocol.chat_templates import ChatMessage
-from dllm_protocol.messages import ROW_KEPT, ROW_PROMPT, ROW_REPLAYED
+from dllm_protocol.messages import ROW_PROMPT, ROW_REPLAYED
 from dllm_protocol.session.ledger import DepositUsedUp
 from dllm_protocol.vocabulary import TokensRefused, Vocabulary
 
@@ -154,8 +154,8 @@ class Turn:
                 self.speculation.forget()
             self.leg = await self.next_leg(failure)
             self._reshaped |= isinstance(failure, LegFailed)
-            kind = ROW_REPLAYED if isinstance(failure, LegFailed) else ROW_KEPT
-            return await self._decode([*prompt.ids, *self.generated], kind)
+            # The newest row counts as kept all the same; others only where whoever goes on does not hold them.
+            return await self._decode([*prompt.ids, *self.generated], ROW_REPLAYED)
 
     def _rows_beyond(self) -> int:
         """Rows behind the newest token's that the answer may need, at most."""

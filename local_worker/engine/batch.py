@@ -12,8 +12,11 @@ from local_worker.engine.role import Role
 from local_worker.engine.rows import Rows
 from local_worker.engine.scheduler import SHORT_ROWS
 
-MAX_OUTPUT_BYTES: Final = 1 << 26
-"""What llama.cpp may move as logits in one batch of a chunk that gives none: it does so for every row, unasked."""
+MAX_OUTPUT_BYTES: Final = 1 << 27
+"""What llama.cpp may move as logits in one batch of a chunk that gives none: it does so for every row, unasked.
+
+With the largest vocabularies (262,208 tokens) that are 127 rows, just enough to cut no slice smaller than a tile.
+"""
 _MAX_HIDDEN_BYTES: Final = 1 << 24
 """Hidden states of one batch: they cross the pipe in one frame."""
 _INT32 = ctypes.POINTER(ctypes.c_int32)

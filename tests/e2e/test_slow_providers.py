@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from dllm_chat.session import pace
-from dllm_chat.session.leg import OpenLeg
+from dllm_chat.session.leg import LegSlow, OpenLeg
+from dllm_chat.session.stage_leg import StageSlow
+from dllm_protocol.messages import ROW_REPLAYED
 from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
 from local_worker.engine.sequence import Sequence
 from tests.e2e.stages import Asking, Stages, Worker, stages_of, until, whole_answer
@@ -91,4 +93,40 @@ async def test_it_goes_on_where_nobody_can_stand_in(stages: Stages, standby: str
     assert asking.lineup.ledger.leg(one.provider).used.total == len(PROMPT) + COUNT - 1, (
         "no row was asked twice"
     )
+    await asking.leave()
+
+
+async def test_a_slow_one_takes_over_again_where_its_standby_dies(stages: Stages) -> None:
+    one, other = [await stages.start(0, 4) for _ in range(2)]
+    asking, found = stages.client(1, [(one, other)]), list[int]()
+    tokens = asking.tokens(PROMPT, COUNT)
+    async for token in tokens:
+        found.append(token)
+        if len(found) == SLOW_FROM:
+            break
+    with slowed(one):
+        async for token in tokens:
+            found.append(token)
+            if asking.changes and not other.is_dead:
+                await other.die()
+    assert found == await whole_answer(stages, PROMPT, COUNT)
+    assert asking.changes == [(one.provider, other.provider), (other.provider, one.provider)]
+    assert asking.lineup.saved.failed == (other.provider,)
+    await asking.leave()
+
+
+@pytest.mark.parametrize("cuts", [((0, 4),), ((0, 2), (2, 4))], ids=["whole", "stages"])
+async def test_a_slow_one_without_a_standby_goes_on_behind_a_top_up(
+    stages: Stages, cuts: tuple[tuple[int, int], ...]
+) -> None:
+    serving = [await stages.start(*cut) for cut in cuts]
+    asking = stages.client(1, [(one, None) for one in serving])
+    lineup, found = asking.lineup, await asking.answer(PROMPT, 5)
+    first = serving[0].provider
+    slow = StageSlow(first, "it is slow") if len(cuts) > 1 else LegSlow("it is slow")
+    decoder = await lineup.replace(slow)
+    assert asking.changes == []
+    decoder = await lineup.reopen(lineup.saved)
+    row = await decoder.decode([*PROMPT, *found], kind=ROW_REPLAYED, top_k=8)
+    assert [*found, row.ids[0]] == await whole_answer(stages, PROMPT, 6)
     await asking.leave()

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from dllm_chat.session.leg import RowsLost
 from dllm_chat.session.line_ear import LineEar
 from dllm_chat.session.pace import MEMORY_ROWS, Pace
 from dllm_chat.session.stage_leg import StageFailed, StageLeg, StageSlow
-from dllm_protocol.messages import REFUSED_ENGINE, Done, Refused
+from dllm_protocol.messages import REFUSED_ENGINE, REFUSED_REQUEST, Done, Refused
 from dllm_protocol.session.ledger import WINDOW_KEPT_ROWS
 
 
@@ -123,3 +124,13 @@ def test_a_row_that_not_every_stage_has_done_says_nothing_of_anybodys_pace(
 
 def refused_channel() -> Exception:
     return StageSlow(b"\1" * 20, "gone")
+
+
+def test_what_one_stage_lost_is_one_loss_however_many_requests_it_refuses() -> None:
+    legs = [leg_of(number) for number in range(1, 4)]
+    ear = LineEar(legs, 1, Pace([1, 1, 1]), lambda: 0.0)
+    for request in (5, 6, 7):
+        ear._take(legs[1], Refused(request, REFUSED_REQUEST, "gone", 0))
+    with pytest.raises(RowsLost, match="stage 2 lost rows: gone"):
+        ear.raise_failures()
+    ear.raise_failures()

@@ -33,6 +33,7 @@ class Client:
     failures: list[LegFailed | DepositUsedUp] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
     turn: Turn | None = None
+    loses_at_top_up: bool = False
 
     async def next_leg(self, failure: LegFailed | DepositUsedUp) -> OpenLeg:
         self.failures.append(failure)
@@ -41,6 +42,8 @@ class Client:
         log = [*turn.prompt.ids, *turn.generated] if turn.prompt else []
         if isinstance(failure, DepositUsedUp):
             self.ledger.deposit_udllm *= 2
+            if self.loses_at_top_up:
+                self.providers[0].held.clear()
             return connect(self.providers[0], self.ledger, log)
         self.ledger.abandon(self.providers.pop(0).provider)
         if not self.providers:
@@ -117,6 +120,15 @@ async def test_a_deposit_used_up_in_mid_answer_repeats_no_row() -> None:
     leg = client.ledger.leg(client.providers[0].provider)
     assert leg.used.replayed == 0 and leg.used.kept == 41
     assert client.ledger.spent_udllm <= client.ledger.deposit_udllm
+
+
+async def test_rows_that_were_lost_while_a_deposit_was_topped_up_are_paid_as_replayed() -> None:
+    whole = await undisturbed()
+    client = Client([Provider(1)], make_ledger(deposit_udllm=30), loses_at_top_up=True)
+    turn = await client.ask()
+    assert turn.text == whole.text and client.failures
+    used = client.ledger.leg(client.providers[0].provider).used
+    assert used.kept == 41 and used.replayed > 0
 
 
 async def test_rows_that_a_provider_lost_are_replayed_to_it() -> None:
