@@ -50,8 +50,8 @@ def slowed(worker: Worker) -> Iterator[None]:
         yield
 
 
-async def answer(asking: Asking, slow: Worker) -> list[int]:
-    """An answer in which a worker becomes slow."""
+async def answer(asking: Asking, slow: Worker, standby: Worker | None = None) -> list[int]:
+    """An answer in which a worker becomes slow; a ``standby`` dies as soon as it has taken over."""
     tokens, found = asking.tokens(PROMPT, COUNT), []
     async for token in tokens:
         found.append(token)
@@ -60,6 +60,8 @@ async def answer(asking: Asking, slow: Worker) -> list[int]:
     with slowed(slow):
         async for token in tokens:
             found.append(token)
+            if standby is not None and asking.changes and not standby.is_dead:
+                await standby.die()
     return found
 
 
@@ -98,18 +100,8 @@ async def test_it_goes_on_where_nobody_can_stand_in(stages: Stages, standby: str
 
 async def test_a_slow_one_takes_over_again_where_its_standby_dies(stages: Stages) -> None:
     one, other = [await stages.start(0, 4) for _ in range(2)]
-    asking, found = stages.client(1, [(one, other)]), list[int]()
-    tokens = asking.tokens(PROMPT, COUNT)
-    async for token in tokens:
-        found.append(token)
-        if len(found) == SLOW_FROM:
-            break
-    with slowed(one):
-        async for token in tokens:
-            found.append(token)
-            if asking.changes and not other.is_dead:
-                await other.die()
-    assert found == await whole_answer(stages, PROMPT, COUNT)
+    asking = stages.client(1, [(one, other)])
+    assert await answer(asking, one, standby=other) == await whole_answer(stages, PROMPT, COUNT)
     assert asking.changes == [(one.provider, other.provider), (other.provider, one.provider)]
     assert asking.lineup.saved.failed == (other.provider,)
     await asking.leave()
